@@ -1,0 +1,77 @@
+//! airflow.toml, environment and flags; every value knows where it came from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settled configuration of one home.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Absolute.
+    pub home: PathBuf,
+    pub profile: Option<String>,
+    pub core: Core,
+    pub scheduler: Scheduler,
+    pub database: Database,
+    pub api: Api,
+    pub logging: Logging,
+    /// By name; `default_pool` is always there.
+    pub pools: BTreeMap<String, PoolSetting>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Core {
+    /// Absolute, like every path here: relative ones are resolved against home.
+    pub dags_folder: PathBuf,
+    pub parallelism: u32,
+    pub max_active_tasks_per_dag: u32,
+    pub max_active_runs_per_dag: u32,
+    /// An IANA name.
+    pub default_timezone: String,
+    pub default_task_retries: u32,
+    pub default_task_retry_delay: Duration,
+    pub dags_are_paused_at_creation: bool,
+    pub dag_run_conf_overrides_params: bool,
+    pub killed_task_cleanup_time: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scheduler {
+    pub catchup_by_default: bool,
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    pub path: PathBuf,
+    pub synchronous: Synchronous,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    Full,
+    Normal,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Api {
+    /// A loopback address.
+    pub host: std::net::IpAddr,
+    /// 0: any free port.
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logging {
+    pub level: String,
+    pub base_log_folder: PathBuf,
+    /// Bytes of one try's log.
+    pub max_file_size: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSetting {
+    /// -1: without limit.
+    pub slots: i64,
+    pub description: String,
+}

@@ -1,0 +1,13 @@
+//! minflow: Airflow's scheduling model in one binary for one host.
+//!
+//! `docs/design.md` tells how the pieces fit. Modules depend only on those that stand below them in its list.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("minflow runs on Linux only (5.10 or newer; WSL2 counts): it needs timerfd, subreapers and /proc.");
+
+pub mod clock;
+pub mod config;
+pub mod diagnostic;
+pub mod health;
+pub mod model;
+pub mod scheduler;

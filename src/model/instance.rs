@@ -1,0 +1,69 @@
+//! A task instance as it is stored: its state, and what is known of its current try.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{InstanceKey, PoolName, RunKey, TaskId, TryKey, VersionKey};
+use crate::model::state::TaskState;
+
+/// One task of one run. The columns of the current try are replaced when another try starts; the earlier try moves to history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    pub key: InstanceKey,
+    pub run: RunKey,
+    pub task_id: TaskId,
+    /// -1 unless mapped.
+    pub map_index: i32,
+    pub state: TaskState,
+    /// 0 before the first try is scheduled.
+    pub try_number: u32,
+    pub max_tries: u32,
+    pub scheduled_at: Option<Timestamp>,
+    pub queued_at: Option<Timestamp>,
+    pub start_date: Option<Timestamp>,
+    pub end_date: Option<Timestamp>,
+    pub pool: PoolName,
+    pub pool_slots: u32,
+    /// Effective (SEMANTICS 10).
+    pub priority_weight: i64,
+    /// The key of the operator, e.g. `bash`.
+    pub operator: Arc<str>,
+    /// The definition that the current try runs.
+    pub version: Option<VersionKey>,
+    pub process: Option<ProcessIdentity>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// Why it is where it is, if the state alone does not say: `timed_out`, `lost`, `stopped`, a template's error, …
+    pub reason: Option<String>,
+    pub usage: Option<Usage>,
+}
+
+impl Instance {
+    pub fn try_key(&self) -> TryKey {
+        TryKey { instance: self.key, try_number: self.try_number }
+    }
+}
+
+/// Tells a process from every other that ever had its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// What one try used, as the kernel accounts it to the process and its awaited children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub user_cpu: Duration,
+    pub system_cpu: Duration,
+    /// Peak resident memory of the largest process, in bytes.
+    pub max_rss: u64,
+    pub read_bytes: u64,
+    pub write_bytes: u64,
+}

@@ -1,0 +1,19 @@
+//! Plain data that every layer shares: identifiers, states, DAG definitions, runs, task instances.
+//!
+//! Knows no file, no thread, no clock and no database. Everything above may use it.
+
+pub mod dag;
+pub mod graph;
+pub mod ids;
+pub mod instance;
+pub mod pool;
+pub mod run;
+pub mod state;
+
+pub use dag::{Bash, Dag, Operator, Output, Python, Schedule, Script, Task, Template};
+pub use graph::{Graph, Node, Role, TaskIx};
+pub use ids::{DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
+pub use instance::{Instance, ProcessIdentity, Usage};
+pub use pool::Pool;
+pub use run::{DagRun, DataInterval};
+pub use state::{RunState, RunType, TaskState, TriggerRule, WeightRule};

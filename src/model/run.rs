@@ -1,0 +1,33 @@
+//! A DAG run as it is stored.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::model::ids::{DagId, RunId, RunKey};
+use crate::model::state::{RunState, RunType};
+
+/// `[start, end]` in UTC; empty (start = end) for a cron run by default (SEMANTICS 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataInterval {
+    pub start: Timestamp,
+    pub end: Timestamp,
+}
+
+/// One run of a DAG. Instants have microseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DagRun {
+    pub key: RunKey,
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub run_type: RunType,
+    pub state: RunState,
+    pub run_after: Timestamp,
+    pub logical_date: Option<Timestamp>,
+    pub data_interval: Option<DataInterval>,
+    pub queued_at: Option<Timestamp>,
+    pub start_date: Option<Timestamp>,
+    pub end_date: Option<Timestamp>,
+    pub conf: Map<String, Value>,
+    /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,170 @@
+//! What one turn changes, and what a start finds: the two shapes that cross between scheduler and store.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::model::{DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, TaskState, VersionKey};
+
+/// All that one turn changes; committed in one transaction, in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    pub versions: Vec<VersionWrite>,
+    /// Whole rows; the newest state of each DAG that changed.
+    pub dags: Vec<DagRecord>,
+    pub pools: Vec<Pool>,
+    pub dropped_pools: Vec<PoolName>,
+    pub runs: Vec<RunWrite>,
+    /// Tries that make way for the next try of their instance; they precede `instances`.
+    pub history: Vec<Instance>,
+    pub instances: Vec<InstanceWrite>,
+    /// A try starts: its instance's XComs are removed (before `xcoms` are put).
+    pub cleared_xcoms: Vec<InstanceKey>,
+    pub xcoms: Vec<XcomWrite>,
+    /// For each file, all its errors now; an empty list removes them.
+    pub import_errors: Vec<(String, Vec<ImportError>)>,
+    pub audit: Vec<AuditEntry>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many rows it writes, to bound a turn.
+    pub fn rows(&self) -> usize {
+        self.versions.len()
+            + self.dags.len()
+            + self.runs.len()
+            + self.history.len()
+            + self.instances.len()
+            + self.xcoms.len()
+    }
+}
+
+/// The scheduling columns of a DAG, and what lists and pages show of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DagRecord {
+    pub dag_id: DagId,
+    /// Relative to the dags folder.
+    pub file: String,
+    pub is_paused: bool,
+    /// False when its file is gone.
+    pub is_active: bool,
+    pub has_import_errors: bool,
+    /// As shown, e.g. `0 6 * * *`, `every 5s`, `@once`; null for none.
+    pub schedule: Option<String>,
+    pub timezone: String,
+    pub description: String,
+    pub owner: String,
+    pub tags: Vec<String>,
+    pub max_active_runs: u32,
+    pub max_active_tasks: u32,
+    /// The live definition.
+    pub version: Option<VersionKey>,
+    /// When minflow first saw it unpaused: the lower bound of its first run.
+    pub first_seen_at: Option<Timestamp>,
+    pub next_run: Option<NextRun>,
+    /// The data interval of the newest scheduled run by logical date: what the timetable goes on from.
+    pub last_interval: Option<DataInterval>,
+}
+
+/// The next run that a timetable gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextRun {
+    pub logical_date: Timestamp,
+    pub data_interval: DataInterval,
+    /// When it is due.
+    pub run_after: Timestamp,
+}
+
+/// A new definition of a DAG.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionWrite {
+    pub key: VersionKey,
+    pub dag_id: DagId,
+    /// 1 for the first definition of the DAG.
+    pub number: u32,
+    pub hash: Arc<str>,
+    /// The TOML text.
+    pub source: Arc<str>,
+    pub created_at: Timestamp,
+}
+
+/// A run to insert or update.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunWrite {
+    pub run: DagRun,
+    /// Null for a new row.
+    pub prior: Option<crate::model::RunState>,
+}
+
+/// A task instance to insert or update. `prior` lets the store keep counts by state instead of counting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceWrite {
+    pub instance: Instance,
+    pub dag_id: DagId,
+    /// Null for a new row.
+    pub prior: Option<TaskState>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct XcomWrite {
+    pub instance: InstanceKey,
+    pub key: String,
+    pub value: Value,
+    pub pushed_at: Timestamp,
+}
+
+/// One fault of one DAG file, as users are shown it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ImportError {
+    /// Relative to the dags folder.
+    pub filename: String,
+    pub line: u32,
+    pub column: u32,
+    pub code: String,
+    pub message: String,
+    pub help: String,
+    pub timestamp: Timestamp,
+}
+
+/// One act of a user or of minflow on their behalf.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    /// e.g. `trigger`, `pause`, `unpause`, `stop`.
+    pub event: &'static str,
+    pub dag_id: Option<DagId>,
+    pub run_id: Option<String>,
+    pub task_id: Option<String>,
+    /// Who asked: `cli`, `minflow`.
+    pub owner: String,
+    /// Further facts as a JSON object.
+    pub extra: Value,
+}
+
+/// What the database holds that a scheduler needs to go on: everything that is not finished.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    pub dags: Vec<DagRecord>,
+    /// Of each DAG, its live definition.
+    pub versions: Vec<VersionWrite>,
+    pub pools: Vec<Pool>,
+    /// Runs that are queued or running.
+    pub runs: Vec<DagRun>,
+    /// All instances of those runs, finished ones too, ordered by key.
+    pub instances: Vec<Instance>,
+    pub import_errors: Vec<ImportError>,
+    pub next_run_key: i64,
+    pub next_instance_key: i64,
+    pub next_version_key: i64,
+}
+
+/// What the store knows of a run that may be finished.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunLookup {
+    ById(crate::model::RunId),
+    ByLogicalDate(Timestamp),
+}

@@ -1,0 +1,103 @@
+//! What users ask of a scheduler that changes something.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::model::{DagId, RunId};
+
+/// A request. It is decided and committed within one turn; the reply is sent after the commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    Trigger(Trigger),
+    /// Pauses or unpauses a DAG.
+    SetPaused {
+        dag_id: DagId,
+        is_paused: bool,
+    },
+    /// Replies when the run has ended, or at once if it has.
+    Await {
+        dag_id: DagId,
+        run_id: RunId,
+    },
+    /// Ends minflow. No new starts from now on.
+    Stop(Stop),
+}
+
+/// A manual run (SEMANTICS 7.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    pub dag_id: DagId,
+    pub run_id: Option<RunId>,
+    pub logical_date: LogicalDate,
+    pub conf: Map<String, Value>,
+    /// Unpauses the DAG in the same turn.
+    pub unpause: bool,
+}
+
+/// The logical date of a manual run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogicalDate {
+    /// Its run_after.
+    RunAfter,
+    None,
+    At(Timestamp),
+}
+
+/// How to stop what still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// Waits for `scheduler.drain_timeout`, then ends it with its kill signal and grace.
+    Drain,
+    /// Ends it at once.
+    Now,
+}
+
+/// What a command led to.
+pub type Reply = Result<Done, CommandError>;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    Triggered {
+        run_id: RunId,
+        is_paused: bool,
+    },
+    /// `was` tells whether anything changed.
+    PausedSet {
+        was: bool,
+    },
+    /// `state` is `success` or `failed`.
+    Ended {
+        state: String,
+    },
+    Stopping,
+}
+
+/// Why a command was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandError {
+    /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `stopping`, `database`.
+    pub code: String,
+    pub message: String,
+    /// What to do next.
+    pub help: String,
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if !self.help.is_empty() {
+            write!(f, "\nhelp: {}", self.help)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CommandError {}

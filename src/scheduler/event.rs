@@ -1,0 +1,103 @@
+//! What can happen to the scheduler.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::{Dag, ProcessIdentity, TryKey, Usage};
+use crate::scheduler::command::{Command, Reply};
+use crate::scheduler::port::ReplyTo;
+
+/// One thing that happened. The loop drains all that have come and makes one turn of them.
+#[derive(Debug)]
+pub enum Event {
+    /// Files under `dags/` that are new, changed or gone. `complete`: these are all the files there are, so that a DAG whose
+    /// file is not among them has none (the first scan, and the slow rescans).
+    DagFiles {
+        files: Vec<DagFile>,
+        complete: bool,
+    },
+    Command {
+        command: Command,
+        reply: ReplyTo<Reply>,
+    },
+    /// The supervisor has started the process of a try.
+    Started(Attempt),
+    /// A try is over, or never began.
+    Ended(Box<TryEnd>),
+    /// A deadline that was armed has come.
+    Tick,
+    /// The wall clock was set.
+    ClockJumped,
+}
+
+/// A file under `dags/`.
+#[derive(Clone, Debug)]
+pub struct DagFile {
+    /// Relative to the dags folder.
+    pub path: PathBuf,
+    /// Null when it is gone.
+    pub modified_at: Option<Timestamp>,
+    pub found: Found,
+}
+
+/// What a DAG file holds.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Parsed {
+        dag: Arc<Dag>,
+        /// The text of the file: kept with the version, so that a run can go on when the file is gone or broken.
+        source: Arc<str>,
+        /// Of `source`, in hexadecimal: equal hashes are the same definition.
+        hash: Arc<str>,
+    },
+    Broken(Vec<Diagnostic>),
+    Gone,
+}
+
+/// A try that has begun.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    pub key: TryKey,
+    pub process: ProcessIdentity,
+    pub started_at: Timestamp,
+}
+
+/// How a try ended. One event carries all that is committed with the end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TryEnd {
+    pub key: TryKey,
+    pub outcome: Outcome,
+    /// When its process began; null if none did.
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Timestamp,
+    pub usage: Option<Usage>,
+    /// XComs in the order in which they were pushed; `return_value` among them. Empty unless it succeeded or was skipped.
+    pub xcoms: Vec<(String, Value)>,
+}
+
+/// The way in which a try ended, before the retry rule has spoken.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Exited(i32),
+    Signaled(i32),
+    /// Its `execution_timeout` passed.
+    TimedOut,
+    /// It was ended at our wish, e.g. `stopped`; a run that is over has marked its instances itself.
+    Killed {
+        reason: String,
+    },
+    /// It failed outside its process: a template's error, a missing interpreter, an output that is not JSON, too large an XCom.
+    Faulted {
+        reason: String,
+    },
+    /// Nothing was started, and nothing is wrong with the task: no processes, memory or descriptors left. It waits and is tried again.
+    Unstarted {
+        reason: String,
+    },
+    /// Nobody knows how it ended: scheduler and supervisor were gone. What still lived of it has been ended.
+    Lost,
+}

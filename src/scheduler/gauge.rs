@@ -1,0 +1,63 @@
+//! What the loop publishes of itself after each turn, for `/status`: a copy, so that readers never wait for the loop.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+
+/// Numbers as of the end of the last turn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gauges {
+    pub turns: u64,
+    pub last_turn_at: Option<Timestamp>,
+    /// Instances that are scheduled and wait for a slot.
+    pub queue_depth: u64,
+    pub schedule_lag: Lag,
+    pub parallelism: u32,
+    pub tasks: TaskCounts,
+    pub pools: Vec<PoolGauge>,
+    pub is_stopping: bool,
+}
+
+/// From a run's due instant to the start of its first task, over the last 1,000 runs, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lag {
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    pub running: u64,
+    pub queued: u64,
+    pub scheduled: u64,
+    pub deferred: u64,
+    pub up_for_retry: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolGauge {
+    pub name: String,
+    /// -1: without limit.
+    pub slots: i64,
+    /// Slots of running instances.
+    pub running: u64,
+    /// Slots of queued instances.
+    pub queued: u64,
+    /// -1: without limit. Never negative otherwise.
+    pub open: i64,
+}
+
+/// The published copy. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct GaugeBoard(Arc<RwLock<Arc<Gauges>>>);
+
+impl GaugeBoard {
+    pub fn publish(&self, gauges: Gauges) {
+        *self.0.write() = Arc::new(gauges);
+    }
+
+    pub fn read(&self) -> Arc<Gauges> {
+        self.0.read().clone()
+    }
+}

@@ -1,0 +1,17 @@
+//! Airflow's scheduling model: what runs, when, and what an end means.
+//!
+//! Events come in, decisions are made by pure functions over the [`world`](self), and leave as [`Changes`] for the store and
+//! [`Action`]s for the executor. Knows no file, no thread, no database and no clock: those are given to it behind the traits of
+//! [`port`].
+
+pub mod change;
+pub mod command;
+pub mod event;
+pub mod gauge;
+pub mod port;
+
+pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snapshot};
+pub use command::{Command, CommandError, Reply};
+pub use event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
+pub use gauge::Gauges;
+pub use port::{Executor, Store, StoreError, Timer, Work};

@@ -1,0 +1,126 @@
+//! What the loop needs of the outside, as traits: the daemon gives it the real ones, simulations give it fakes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::clock::BootInstant;
+use crate::model::{Dag, DagId, DagRun, ProcessIdentity, TaskIx, TryKey};
+use crate::scheduler::change::{Changes, RunLookup, Snapshot};
+
+/// The database, as the loop sees it.
+pub trait Store: Send {
+    /// # Errors
+    /// The database cannot be read or holds what no minflow wrote.
+    fn load(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Commits all of `changes`, or nothing of it.
+    ///
+    /// # Errors
+    /// Nothing was written. The loop keeps the changes and tries again.
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError>;
+
+    /// A run that may be finished and so is not in the scheduler's memory.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError>;
+}
+
+/// A call of the store that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// Lower-case, fits after "failed to", e.g. "commit a turn: database is locked".
+    pub message: String,
+    /// What the user can do about it.
+    pub help: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What runs task instances. It has `core.parallelism` slots; the loop never hands it more. It answers with
+/// [`Event::Started`](crate::scheduler::Event::Started) and, exactly once for each try handed over,
+/// [`Event::Ended`](crate::scheduler::Event::Ended). No call blocks.
+pub trait Executor: Send {
+    /// Runs a try whose intent is committed.
+    fn start(&mut self, work: Work);
+
+    /// Ends a try: its kill signal, its grace, SIGKILL. `now`: SIGKILL at once. It ends with `Killed { reason }`.
+    /// A try that is already over is left alone.
+    fn kill(&mut self, key: TryKey, how: Kill);
+
+    /// Ends what still lives of a try that an earlier minflow started, and awaits its end; answers `Ended` with `Lost`.
+    fn reclaim(&mut self, stray: Stray);
+
+    /// The ends of these tries are committed: nobody needs to remember them any longer.
+    fn acknowledge(&mut self, keys: &[TryKey]);
+}
+
+/// A try to run, with all that its worker needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub key: TryKey,
+    pub dag: Arc<Dag>,
+    /// The DAG file, relative to the dags folder.
+    pub file: Arc<str>,
+    pub task: TaskIx,
+    pub map_index: i32,
+    pub run: Arc<DagRun>,
+    pub max_tries: u32,
+}
+
+/// How to end a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// Recorded with the end, e.g. `stopped`, `timed_out`.
+    pub reason: String,
+    pub force: Force,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// The kill signal, then after the grace SIGKILL.
+    Graceful,
+    /// SIGKILL.
+    Immediate,
+}
+
+/// A try that an earlier minflow left behind.
+#[derive(Clone, Debug)]
+pub struct Stray {
+    pub work: Work,
+    /// Null if its start was never recorded: it may have begun all the same.
+    pub process: Option<ProcessIdentity>,
+}
+
+/// Wakes the loop with [`Event::Tick`](crate::scheduler::Event::Tick).
+pub trait Timer: Send {
+    /// Replaces what was armed before. Past instants fire at once; null arms nothing.
+    fn arm(&mut self, wall: Option<Timestamp>, boot: Option<BootInstant>);
+}
+
+/// Where a reply goes. Sending never blocks, and a receiver that has gone is no error.
+pub struct ReplyTo<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> ReplyTo<T> {
+    pub fn new(send: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(send))
+    }
+
+    pub fn send(self, reply: T) {
+        (self.0)(reply);
+    }
+}
+
+impl<T> fmt::Debug for ReplyTo<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReplyTo")
+    }
+}
