@@ -5,6 +5,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("minflow runs on Linux only (5.10 or newer; WSL2 counts): it needs timerfd, subreapers and /proc.");
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod diagnostic;

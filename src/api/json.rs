@@ -1,0 +1,407 @@
+//! The JSON that users and their scripts see (CONTRACTS 9): one struct for each shape, made from the stored records.
+//!
+//! HTTP and the command line's `-o json` print these alike. Knows no server and no database. Fields may be added, none is
+//! renamed. Instants are UTC with six decimals; null where there is none.
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
+use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
+use crate::scheduler::gauge::{Gauges, PoolGauge};
+
+/// An instant as every answer shows it: `2026-11-21T00:50:30.123456Z`, always six decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub Timestamp);
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+        f.write_str(&PRINTER.timestamp_to_string(&self.0))
+    }
+}
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A DAG run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub run_type: RunType,
+    pub state: RunState,
+    pub run_after: Instant,
+    pub logical_date: Option<Instant>,
+    pub data_interval_start: Option<Instant>,
+    pub data_interval_end: Option<Instant>,
+    pub queued_at: Option<Instant>,
+    pub start_date: Option<Instant>,
+    pub end_date: Option<Instant>,
+    pub conf: Map<String, Value>,
+    pub reason: Option<String>,
+}
+
+impl From<&DagRun> for Run {
+    fn from(run: &DagRun) -> Self {
+        Self {
+            dag_id: run.dag_id.clone(),
+            run_id: run.run_id.clone(),
+            run_type: run.run_type,
+            state: run.state,
+            run_after: Instant(run.run_after),
+            logical_date: run.logical_date.map(Instant),
+            data_interval_start: run.data_interval.map(|interval| Instant(interval.start)),
+            data_interval_end: run.data_interval.map(|interval| Instant(interval.end)),
+            queued_at: run.queued_at.map(Instant),
+            start_date: run.start_date.map(Instant),
+            end_date: run.end_date.map(Instant),
+            conf: run.conf.clone(),
+            reason: run.reason.clone(),
+        }
+    }
+}
+
+/// A task instance; of its tries, the current one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskInstance {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    /// -1 unless mapped.
+    pub map_index: i32,
+    /// Null: created, and waiting for its dependencies.
+    pub state: Option<&'static str>,
+    pub try_number: u32,
+    pub max_tries: u32,
+    pub queued_at: Option<Instant>,
+    pub start_date: Option<Instant>,
+    pub end_date: Option<Instant>,
+    /// Seconds from start to end; null until both are known.
+    pub duration: Option<f64>,
+    pub pool: PoolName,
+    pub pool_slots: u32,
+    pub priority_weight: i64,
+    pub operator: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub reason: Option<String>,
+    /// Seconds.
+    pub user_cpu: Option<f64>,
+    /// Seconds.
+    pub system_cpu: Option<f64>,
+    /// Bytes.
+    pub max_rss: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub write_bytes: Option<u64>,
+}
+
+impl TaskInstance {
+    pub fn new(dag_id: &DagId, run_id: &RunId, instance: &model::Instance) -> Self {
+        let usage = instance.usage.as_ref();
+        let span = instance.start_date.zip(instance.end_date);
+        Self {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+            task_id: instance.task_id.clone(),
+            map_index: instance.map_index,
+            state: instance.state.as_nullable(),
+            try_number: instance.try_number,
+            max_tries: instance.max_tries,
+            queued_at: instance.queued_at.map(Instant),
+            start_date: instance.start_date.map(Instant),
+            end_date: instance.end_date.map(Instant),
+            duration: span.map(|(start, end)| end.duration_since(start).as_secs_f64()),
+            pool: instance.pool.clone(),
+            pool_slots: instance.pool_slots,
+            priority_weight: instance.priority_weight,
+            operator: instance.operator.to_string(),
+            exit_code: instance.exit_code,
+            signal: instance.signal,
+            reason: instance.reason.clone(),
+            user_cpu: usage.map(|usage| usage.user_cpu.as_secs_f64()),
+            system_cpu: usage.map(|usage| usage.system_cpu.as_secs_f64()),
+            max_rss: usage.map(|usage| usage.max_rss),
+            read_bytes: usage.map(|usage| usage.read_bytes),
+            write_bytes: usage.map(|usage| usage.write_bytes),
+        }
+    }
+}
+
+/// A DAG.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dag {
+    pub dag_id: DagId,
+    /// Relative to the dags folder.
+    pub file: String,
+    pub is_paused: bool,
+    /// False when its file is gone.
+    pub is_active: bool,
+    pub schedule: Option<String>,
+    pub timezone: String,
+    pub tags: Vec<String>,
+    pub owner: String,
+    /// The logical date of the next run.
+    pub next_dagrun: Option<Instant>,
+    /// When the next run is due.
+    pub next_dagrun_create_after: Option<Instant>,
+    /// The newest run by `run_after`.
+    pub last_run: Option<Run>,
+    pub has_import_errors: bool,
+}
+
+impl Dag {
+    pub fn new(dag: &DagRecord, last_run: Option<&DagRun>) -> Self {
+        Self {
+            dag_id: dag.dag_id.clone(),
+            file: dag.file.clone(),
+            is_paused: dag.is_paused,
+            is_active: dag.is_active,
+            schedule: dag.schedule.clone(),
+            timezone: dag.timezone.clone(),
+            tags: dag.tags.clone(),
+            owner: dag.owner.clone(),
+            next_dagrun: dag.next_run.map(|next| Instant(next.logical_date)),
+            next_dagrun_create_after: dag.next_run.map(|next| Instant(next.run_after)),
+            last_run: last_run.map(Run::from),
+            has_import_errors: dag.has_import_errors,
+        }
+    }
+}
+
+/// One fault of one DAG file; `validate -o json` prints these too.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ImportError {
+    /// Relative to the dags folder.
+    pub filename: String,
+    /// Counts from 1; 0 when the fault is of the whole file.
+    pub line: u32,
+    pub column: u32,
+    pub code: String,
+    pub message: String,
+    pub help: String,
+    pub timestamp: Instant,
+}
+
+impl From<&ImportErrorRecord> for ImportError {
+    fn from(error: &ImportErrorRecord) -> Self {
+        Self {
+            filename: error.filename.clone(),
+            line: error.line,
+            column: error.column,
+            code: error.code.clone(),
+            message: error.message.clone(),
+            help: error.help.clone(),
+            timestamp: Instant(error.timestamp),
+        }
+    }
+}
+
+/// A task instance that failed and will not be tried again by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Failure {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    pub map_index: i32,
+    pub try_number: u32,
+    pub end_date: Option<Instant>,
+    pub reason: Option<String>,
+    /// The path of the log of that try, below `logging.base_log_folder`.
+    pub log: String,
+}
+
+impl Failure {
+    pub fn new(dag_id: &DagId, run_id: &RunId, instance: &model::Instance) -> Self {
+        let (task_id, map_index, try_number) = (&instance.task_id, instance.map_index, instance.try_number);
+        let mapped = if map_index < 0 { String::new() } else { format!("map_index={map_index}/") };
+        Self {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+            task_id: task_id.clone(),
+            map_index,
+            try_number,
+            end_date: instance.end_date.map(Instant),
+            reason: instance.reason.clone(),
+            log: format!("dag_id={dag_id}/run_id={run_id}/task_id={task_id}/{mapped}attempt={try_number}.log"),
+        }
+    }
+}
+
+/// `GET /status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// `healthy`, or what is wrong.
+    pub status: String,
+    pub version: &'static str,
+    pub pid: u32,
+    pub uptime_seconds: f64,
+    pub home: String,
+    pub scheduler: Scheduler,
+    pub tasks: Tasks,
+    pub pools: Vec<Pool>,
+    pub dag_counts: DagCounts,
+    pub dags: Vec<Dag>,
+    /// There are more DAGs than are listed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dags_truncated: bool,
+    pub import_errors: Vec<ImportError>,
+    pub recent_failures: Vec<Failure>,
+    pub host: Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scheduler {
+    pub turns: u64,
+    pub last_turn_at: Option<Instant>,
+    pub queue_depth: u64,
+    pub schedule_lag_ms: Percentiles,
+}
+
+impl From<&Gauges> for Scheduler {
+    fn from(gauges: &Gauges) -> Self {
+        Self {
+            turns: gauges.turns,
+            last_turn_at: gauges.last_turn_at.map(Instant),
+            queue_depth: gauges.queue_depth,
+            schedule_lag_ms: Percentiles { p50: gauges.schedule_lag.p50_ms, p99: gauges.schedule_lag.p99_ms },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentiles {
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Tasks {
+    pub parallelism: u32,
+    pub running: u64,
+    pub queued: u64,
+    pub scheduled: u64,
+    pub deferred: u64,
+    pub up_for_retry: u64,
+}
+
+impl From<&Gauges> for Tasks {
+    fn from(gauges: &Gauges) -> Self {
+        let counts = gauges.tasks;
+        Self {
+            parallelism: gauges.parallelism,
+            running: counts.running,
+            queued: counts.queued,
+            scheduled: counts.scheduled,
+            deferred: counts.deferred,
+            up_for_retry: counts.up_for_retry,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    pub name: String,
+    /// -1: without limit.
+    pub slots: i64,
+    pub running: u64,
+    pub queued: u64,
+    /// -1: without limit.
+    pub open: i64,
+}
+
+impl From<&PoolGauge> for Pool {
+    fn from(pool: &PoolGauge) -> Self {
+        Self { name: pool.name.clone(), slots: pool.slots, running: pool.running, queued: pool.queued, open: pool.open }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DagCounts {
+    /// All that the database knows.
+    pub total: u64,
+    /// Their file is there.
+    pub active: u64,
+    /// Active and paused.
+    pub paused: u64,
+    /// Files with import errors.
+    pub broken: u64,
+}
+
+/// What the host had to spare at the moment of asking. Null where it could not be read in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Host {
+    /// Of all cores together, since the last asking; null at first.
+    pub cpu_percent: Option<f64>,
+    pub load1: Option<f64>,
+    /// Bytes, like all that follow.
+    pub memory_total: Option<u64>,
+    pub memory_available: Option<u64>,
+    /// Summed over the file systems of home, dags and logs, each counted once.
+    pub disk_total: Option<u64>,
+    pub disk_free: Option<u64>,
+}
+
+/// `GET /health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthAnswer {
+    /// `healthy` or `unhealthy`.
+    pub status: &'static str,
+    pub reasons: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_always_have_six_decimals() {
+        let whole: Timestamp = "2026-11-21T00:50:30Z".parse().unwrap();
+        assert_eq!(Instant(whole).to_string(), "2026-11-21T00:50:30.000000Z");
+        let fraction: Timestamp = "2026-11-21T01:50:30.123456+01:00".parse().unwrap();
+        assert_eq!(serde_json::to_string(&Instant(fraction)).unwrap(), "\"2026-11-21T00:50:30.123456Z\"");
+    }
+
+    #[test]
+    fn a_task_instance_has_exactly_the_promised_fields() {
+        let instance = crate::api::testing::failed_instance();
+        let shown = serde_json::to_value(TaskInstance::new(&"d".into(), &"r".into(), &instance)).unwrap();
+        let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        let promised = "dag_id run_id task_id map_index state try_number max_tries queued_at start_date end_date \
+             duration pool pool_slots priority_weight operator exit_code signal reason user_cpu system_cpu max_rss \
+             read_bytes write_bytes";
+        assert_eq!(fields, promised.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(shown["duration"], 1.5);
+        assert_eq!(shown["user_cpu"], 0.25);
+    }
+
+    #[test]
+    fn a_run_and_a_dag_have_exactly_the_promised_fields() {
+        let shown = serde_json::to_value(crate::api::testing::dag("d")).unwrap();
+        let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            fields(&shown),
+            "dag_id file is_paused is_active schedule timezone tags owner next_dagrun next_dagrun_create_after \
+             last_run has_import_errors"
+        );
+        assert_eq!(
+            fields(&shown["last_run"]),
+            "dag_id run_id run_type state run_after logical_date data_interval_start data_interval_end queued_at \
+             start_date end_date conf reason"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_the_log_of_its_try() {
+        let mut instance = crate::api::testing::failed_instance();
+        let log = |instance: &model::Instance| Failure::new(&"d".into(), &"manual__1".into(), instance).log;
+        assert_eq!(log(&instance), "dag_id=d/run_id=manual__1/task_id=load/attempt=2.log");
+        instance.map_index = 3;
+        assert_eq!(log(&instance), "dag_id=d/run_id=manual__1/task_id=load/map_index=3/attempt=2.log");
+    }
+}

@@ -1,0 +1,7 @@
+//! What minflow tells and is told from outside: HTTP for reading, the home's socket for commands.
+//!
+//! HTTP reads only. Commands come over the unix socket, whose file mode and peer credentials are the permission.
+
+pub mod json;
+#[cfg(test)]
+pub(crate) mod testing;

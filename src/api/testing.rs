@@ -1,0 +1,86 @@
+//! Records and a source of data for the tests of this layer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::json;
+use crate::model::{DagRun, DataInterval, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
+use crate::scheduler::change::{DagRecord, NextRun};
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn failed_instance() -> Instance {
+    Instance {
+        key: InstanceKey(7),
+        run: RunKey(1),
+        task_id: "load".into(),
+        map_index: -1,
+        state: TaskState::Failed,
+        try_number: 2,
+        max_tries: 1,
+        scheduled_at: None,
+        queued_at: Some(at("2026-11-21T00:00:00Z")),
+        start_date: Some(at("2026-11-21T00:00:01Z")),
+        end_date: Some(at("2026-11-21T00:00:02.5Z")),
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        priority_weight: 1,
+        operator: Arc::from("bash"),
+        version: None,
+        process: None,
+        exit_code: Some(3),
+        signal: None,
+        reason: Some("exit_code <3>".to_owned()),
+        usage: Some(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() }),
+    }
+}
+
+pub(crate) fn run(dag_id: &str) -> DagRun {
+    let tick = at("2026-11-21T00:00:00Z");
+    DagRun {
+        key: RunKey(1),
+        dag_id: dag_id.into(),
+        run_id: "scheduled__2026-11-21T00:00:00+00:00".into(),
+        run_type: RunType::Scheduled,
+        state: RunState::Failed,
+        run_after: tick,
+        logical_date: Some(tick),
+        data_interval: Some(DataInterval { start: tick, end: tick }),
+        queued_at: Some(tick),
+        start_date: Some(tick),
+        end_date: Some(tick),
+        conf: serde_json::Map::new(),
+        reason: Some("task_failure".to_owned()),
+    }
+}
+
+pub(crate) fn dag(dag_id: &str) -> json::Dag {
+    let tick = at("2026-11-22T00:00:00Z");
+    let record = DagRecord {
+        dag_id: dag_id.into(),
+        file: format!("{dag_id}.toml"),
+        is_paused: false,
+        is_active: true,
+        has_import_errors: false,
+        schedule: Some("0 0 * * *".to_owned()),
+        timezone: "UTC".to_owned(),
+        description: String::new(),
+        owner: "airflow".to_owned(),
+        tags: vec!["a & b".to_owned()],
+        max_active_runs: 16,
+        max_active_tasks: 16,
+        version: None,
+        first_seen_at: None,
+        next_run: Some(NextRun {
+            logical_date: tick,
+            data_interval: DataInterval { start: tick, end: tick },
+            run_after: tick,
+        }),
+        last_interval: None,
+    };
+    json::Dag::new(&record, Some(&run(dag_id)))
+}
