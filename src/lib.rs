@@ -12,3 +12,4 @@ pub mod diagnostic;
 pub mod health;
 pub mod model;
 pub mod scheduler;
+pub mod timetable;

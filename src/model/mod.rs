@@ -15,5 +15,5 @@ pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use pool::Pool;
-pub use run::{DagRun, DataInterval};
+pub use run::{DagRun, DataInterval, NextRun};
 pub use state::{RunState, RunType, TaskState, TriggerRule, WeightRule};

@@ -13,6 +13,15 @@ pub struct DataInterval {
     pub end: Timestamp,
 }
 
+/// The next run that a timetable gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextRun {
+    pub logical_date: Timestamp,
+    pub data_interval: DataInterval,
+    /// When it is due.
+    pub run_after: Timestamp,
+}
+
 /// One run of a DAG. Instants have microseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DagRun {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use crate::model::run::NextRun;
 use crate::model::{DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, TaskState, VersionKey};
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -68,15 +69,6 @@ pub struct DagRecord {
     pub next_run: Option<NextRun>,
     /// The data interval of the newest scheduled run by logical date: what the timetable goes on from.
     pub last_interval: Option<DataInterval>,
-}
-
-/// The next run that a timetable gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextRun {
-    pub logical_date: Timestamp,
-    pub data_interval: DataInterval,
-    /// When it is due.
-    pub run_after: Timestamp,
 }
 
 /// A new definition of a DAG.
