@@ -57,19 +57,6 @@ impl Cron {
 
     /// The match at or beyond `first`, which has whole minutes.
     fn search(&self, first: DateTime, direction: Direction) -> Option<DateTime> {
-        let DayRule { days, weekdays, either, .. } = &self.days;
-        if !either {
-            return self.search_days(first, direction, &self.days);
-        }
-        // As croniter, which looks for both and fails if either fails: `0 0 31 2 5` never runs.
-        let by_day = DayRule { weekdays: None, days: *days, ..self.days.clone() };
-        let by_weekday = DayRule { days: None, weekdays: *weekdays, ..self.days.clone() };
-        let one = self.search_days(first, direction, &by_day)?;
-        let other = self.search_days(first, direction, &by_weekday)?;
-        Some(if direction == Direction::Forward { one.min(other) } else { one.max(other) })
-    }
-
-    fn search_days(&self, first: DateTime, direction: Direction, rule: &DayRule) -> Option<DateTime> {
         let mut date = first.date();
         loop {
             if (date.year() - first.year()).abs() > YEARS {
@@ -79,7 +66,7 @@ impl Cron {
                 date = beyond_month(date, direction)?;
                 continue;
             }
-            if rule.matches(date) {
+            if self.days.matches(date) {
                 let limit = (date == first.date()).then(|| (first.hour() as u32, first.minute() as u32));
                 if let Some((hour, minute)) = self.time_of_day(limit, direction) {
                     return Some(date.at(hour as i8, minute as i8, 0, 0));
@@ -115,24 +102,26 @@ impl Cron {
 }
 
 impl DayRule {
+    /// croniter's rules: `W` and `#` bind always, beside them the two fields as in cron.
     fn matches(&self, date: Date) -> bool {
-        let day = date.day() as u32;
         let weekday = date.weekday().to_sunday_zero_offset() as usize;
-        let by_day = match (self.nearest, self.days) {
-            (Some(nearest), _) => nearest_weekday(date, nearest as i8) == date.day(),
-            (None, None) => true,
-            (None, Some(days)) => days.set & 1 << day != 0 || (days.last && date.day() == date.days_in_month()),
-        };
-        by_day && self.matches_weekday(date, weekday)
+        let has_nth = self.nth != [0; 7];
+        if self.nearest.is_some_and(|day| nearest_weekday(date, day as i8) != date.day())
+            || (has_nth && !self.is_nth(date, weekday))
+        {
+            return false;
+        }
+        let is_last = date.day() == date.days_in_month();
+        let by_day = self.nearest.is_some()
+            || self.days.is_none_or(|days| days.set & 1 << date.day() != 0 || (days.last && is_last));
+        let by_weekday = has_nth || self.weekdays.is_none_or(|set| set & 1 << weekday != 0);
+        if self.either { by_day || by_weekday } else { by_day && by_weekday }
     }
 
-    fn matches_weekday(&self, date: Date, weekday: usize) -> bool {
-        if self.nth != [0; 7] {
-            let is_last = date.day() > date.days_in_month() - 7;
-            let occurrence = (date.day() as u8 - 1) / 7 + 1;
-            return self.nth[weekday] & 1 << occurrence != 0 || (is_last && self.nth[weekday] & 1 != 0);
-        }
-        self.weekdays.is_none_or(|set| set & 1 << weekday != 0)
+    fn is_nth(&self, date: Date, weekday: usize) -> bool {
+        let is_last = date.day() > date.days_in_month() - 7;
+        let occurrence = (date.day() - 1) / 7 + 1;
+        self.nth[weekday] & 1 << occurrence != 0 || (is_last && self.nth[weekday] & 1 != 0)
     }
 }
 
