@@ -8,7 +8,16 @@ pub mod change;
 pub mod command;
 pub mod event;
 pub mod gauge;
+pub mod machine;
+pub mod pools;
 pub mod port;
+pub mod progress;
+pub mod ready;
+pub mod retry;
+mod surroundings;
+pub mod timers;
+pub mod trigger_rule;
+pub mod weight;
 
 pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snapshot};
 pub use command::{Command, CommandError, Reply};

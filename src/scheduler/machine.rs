@@ -1,0 +1,192 @@
+//! The only place where a task instance or a run changes state: live, in simulation and in recovery.
+//!
+//! Total functions of (state, event). They know nothing of why an event happens, of dates or of counters. A transition that is
+//! not in SEMANTICS 1 is an [`IllegalTransition`]; whoever meets one has a bug, and can name it.
+
+use std::fmt;
+
+use crate::model::{RunState, TaskState};
+
+/// What happens to a task instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskEvent {
+    /// Its dependencies are met: it waits for a slot from now on.
+    Schedule,
+    /// Its dependencies are met, and there is nothing to run (operator `empty`).
+    SucceedEmpty,
+    /// A pass decided it by the states of others: `skipped`, `upstream_failed` or `removed`.
+    Mark(TaskState),
+    /// It was given its slots.
+    Enqueue,
+    /// Nothing could be started and nothing is wrong with it: it waits again, within the same try.
+    Requeue,
+    /// Its process began.
+    Start,
+    Succeed,
+    Skip,
+    /// Its try failed, or never began, and no try is left.
+    Fail,
+    /// Its try failed, or never began, and another one follows.
+    Retry,
+    /// Its run is over before it (`dagrun_timeout`, a DAG that is gone).
+    RunEnded,
+    /// Its task is no longer in the definition.
+    Vanish,
+    /// Its task is in the definition again.
+    Return,
+}
+
+/// What happens to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEvent {
+    /// It may run: fewer than `max_active_runs` do.
+    Promote,
+    Succeed,
+    /// By a pass, a timeout, or because its DAG is gone.
+    Fail,
+}
+
+/// An event that the state does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IllegalTransition {
+    Task(TaskState, TaskEvent),
+    Run(RunState, RunEvent),
+}
+
+impl fmt::Display for IllegalTransition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(state, event) => write!(f, "apply `{event:?}` to a task instance in state `{state}`"),
+            Self::Run(state, event) => write!(f, "apply `{event:?}` to a run in state `{state}`"),
+        }
+    }
+}
+
+impl std::error::Error for IllegalTransition {}
+
+/// The state of a task instance after `event` (SEMANTICS 1, Transitions).
+///
+/// # Errors
+/// The state does not allow the event.
+pub const fn next_task(state: TaskState, event: TaskEvent) -> Result<TaskState, IllegalTransition> {
+    use TaskEvent as E;
+    use TaskState as S;
+    match (state, event) {
+        (S::None | S::UpForRetry | S::UpForReschedule, E::Schedule) => Ok(S::Scheduled),
+        (S::None | S::UpForRetry | S::UpForReschedule, E::SucceedEmpty) => Ok(S::Success),
+        // A deadlock's scan marks instances in any unfinished state, running ones too (SEMANTICS 5).
+        (from, E::Mark(to @ (S::Skipped | S::UpstreamFailed | S::Removed))) if !from.is_finished() => Ok(to),
+        (S::Scheduled, E::Enqueue) => Ok(S::Queued),
+        (S::Queued, E::Requeue) => Ok(S::Scheduled),
+        (S::Queued, E::Start) => Ok(S::Running),
+        (S::Running, E::Succeed) => Ok(S::Success),
+        (S::Running, E::Skip) => Ok(S::Skipped),
+        // From `queued` too: a template's error, a missing interpreter, a start that nobody saw end.
+        (S::Queued | S::Running, E::Fail) => Ok(S::Failed),
+        (S::Queued | S::Running, E::Retry) => Ok(S::UpForRetry),
+        (from, E::RunEnded) if !from.is_finished() => Ok(S::Skipped),
+        (S::None | S::Scheduled | S::UpForRetry | S::UpForReschedule, E::Vanish) => Ok(S::Removed),
+        (S::Removed, E::Return) => Ok(S::None),
+        _ => Err(IllegalTransition::Task(state, event)),
+    }
+}
+
+/// The state of a run after `event` (SEMANTICS 1, DAG-run states).
+///
+/// # Errors
+/// The state does not allow the event.
+pub const fn next_run(state: RunState, event: RunEvent) -> Result<RunState, IllegalTransition> {
+    match (state, event) {
+        (RunState::Queued, RunEvent::Promote) => Ok(RunState::Running),
+        (RunState::Running, RunEvent::Succeed) => Ok(RunState::Success),
+        (RunState::Queued | RunState::Running, RunEvent::Fail) => Ok(RunState::Failed),
+        _ => Err(IllegalTransition::Run(state, event)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENTS: &[TaskEvent] = &[
+        TaskEvent::Schedule,
+        TaskEvent::SucceedEmpty,
+        TaskEvent::Mark(TaskState::Skipped),
+        TaskEvent::Mark(TaskState::UpstreamFailed),
+        TaskEvent::Mark(TaskState::Removed),
+        TaskEvent::Enqueue,
+        TaskEvent::Requeue,
+        TaskEvent::Start,
+        TaskEvent::Succeed,
+        TaskEvent::Skip,
+        TaskEvent::Fail,
+        TaskEvent::Retry,
+        TaskEvent::RunEnded,
+        TaskEvent::Vanish,
+        TaskEvent::Return,
+    ];
+
+    #[test]
+    fn the_way_of_a_task_that_fails_once_and_then_succeeds() {
+        let mut state = TaskState::None;
+        for event in [
+            TaskEvent::Schedule,
+            TaskEvent::Enqueue,
+            TaskEvent::Start,
+            TaskEvent::Retry,
+            TaskEvent::Schedule,
+            TaskEvent::Enqueue,
+            TaskEvent::Requeue,
+            TaskEvent::Enqueue,
+            TaskEvent::Start,
+            TaskEvent::Succeed,
+        ] {
+            state = next_task(state, event).unwrap();
+        }
+        assert_eq!(state, TaskState::Success);
+    }
+
+    #[test]
+    fn nothing_but_its_return_moves_a_finished_instance() {
+        for &state in TaskState::ALL.iter().filter(|state| state.is_finished()) {
+            for &event in EVENTS {
+                let returns = state == TaskState::Removed && event == TaskEvent::Return;
+                assert_eq!(next_task(state, event).is_ok(), returns, "{state} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_is_one_of_three_states() {
+        for &to in TaskState::ALL {
+            let is_mark = matches!(to, TaskState::Skipped | TaskState::UpstreamFailed | TaskState::Removed);
+            assert_eq!(next_task(TaskState::None, TaskEvent::Mark(to)).is_ok(), is_mark, "{to}");
+        }
+    }
+
+    #[test]
+    fn an_executing_instance_does_not_vanish() {
+        for state in [TaskState::Queued, TaskState::Running] {
+            assert_eq!(next_task(state, TaskEvent::Vanish), Err(IllegalTransition::Task(state, TaskEvent::Vanish)));
+        }
+    }
+
+    #[test]
+    fn only_a_queued_instance_starts_so_that_no_try_starts_twice() {
+        for &state in TaskState::ALL {
+            assert_eq!(next_task(state, TaskEvent::Start).is_ok(), state == TaskState::Queued, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_run_ends_once() {
+        assert_eq!(next_run(RunState::Queued, RunEvent::Promote), Ok(RunState::Running));
+        assert_eq!(next_run(RunState::Running, RunEvent::Succeed), Ok(RunState::Success));
+        assert_eq!(next_run(RunState::Queued, RunEvent::Fail), Ok(RunState::Failed));
+        for ended in [RunState::Success, RunState::Failed] {
+            for event in [RunEvent::Promote, RunEvent::Succeed, RunEvent::Fail] {
+                assert_eq!(next_run(ended, event), Err(IllegalTransition::Run(ended, event)));
+            }
+        }
+    }
+}
