@@ -12,4 +12,5 @@ pub mod diagnostic;
 pub mod health;
 pub mod model;
 pub mod scheduler;
+pub mod template;
 pub mod timetable;
