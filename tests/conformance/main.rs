@@ -1,0 +1,6 @@
+//! Golden vectors made with Airflow itself, run against the production functions. `tests/vectors/README.md` tells what they hold.
+//!
+//! One test per kind, named after it. `MINFLOW_VECTORS` names another folder of vectors.
+
+mod harness;
+mod templates;
