@@ -2,5 +2,7 @@
 //!
 //! One test per kind, named after it. `MINFLOW_VECTORS` names another folder of vectors.
 
+#![allow(clippy::unwrap_used)] // a broken vector is a failed test
+
 mod harness;
 mod templates;
