@@ -15,4 +15,5 @@ pub mod keytable;
 pub mod model;
 pub mod scheduler;
 pub mod template;
+pub mod timer;
 pub mod timetable;
