@@ -2,6 +2,9 @@
 //!
 //! HTTP reads only. Commands come over the unix socket, whose file mode and peer credentials are the permission.
 
+pub mod client;
 pub mod json;
+pub mod protocol;
+pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
