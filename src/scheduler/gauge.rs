@@ -1,9 +1,13 @@
 //! What the loop publishes of itself after each turn, for `/status`: a copy, so that readers never wait for the loop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+
+use crate::clock::BootInstant;
 
 /// Numbers as of the end of the last turn.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,5 +63,27 @@ impl GaugeBoard {
 
     pub fn read(&self) -> Arc<Gauges> {
         self.0.read().clone()
+    }
+}
+
+/// Tells, without asking the loop, for how long it has been in a commit.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat(Arc<AtomicU64>);
+
+impl Heartbeat {
+    pub fn begin_commit(&self, now: BootInstant) {
+        self.0.store(now.0.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    pub fn end_commit(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Zero when no commit is under way.
+    pub fn committing_for(&self, now: BootInstant) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => now.since(BootInstant(Duration::from_micros(since))),
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Airflow's scheduling model: what runs, when, and what an end means.
 //!
-//! Events come in, decisions are made by pure functions over the [`world`](self), and leave as [`Changes`] for the store and
-//! [`Action`]s for the executor. Knows no file, no thread, no database and no clock: those are given to it behind the traits of
+//! Events come in, decisions are made by pure functions over the [`world`], and leave as [`Changes`] for the store and
+//! [`Action`](world::Action)s for the executor. Knows no file, no thread, no database and no clock: those are given to it behind the traits of
 //! [`port`].
 
 pub mod change;
 pub mod command;
+mod decide;
 pub mod event;
 pub mod gauge;
 pub mod machine;
@@ -13,11 +14,16 @@ pub mod pools;
 pub mod port;
 pub mod progress;
 pub mod ready;
+mod reload;
 pub mod retry;
+mod steer;
 mod surroundings;
 pub mod timers;
+mod tries;
 pub mod trigger_rule;
+pub mod turn;
 pub mod weight;
+pub mod world;
 
 pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snapshot};
 pub use command::{Command, CommandError, Reply};

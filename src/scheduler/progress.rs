@@ -487,6 +487,3 @@ impl Slot {
         !self.state.is_schedulable() && self.state != TaskState::Scheduled
     }
 }
-
-#[cfg(test)]
-mod tests;

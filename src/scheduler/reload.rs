@@ -1,0 +1,505 @@
+//! Definitions come, change and go: from DAG files to live definitions, and what that means for runs that are under way.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::{Dag, DagId, Instance, InstanceKey, RunState, TaskIx, TaskState};
+use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
+use crate::scheduler::event::{DagFile, Found};
+use crate::scheduler::machine::{self, TaskEvent};
+use crate::scheduler::progress::Progress;
+use crate::scheduler::weight;
+use crate::scheduler::world::{
+    DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Slot, World,
+};
+use crate::timetable::Timetable;
+
+impl World {
+    /// Takes in what the watcher has found. `complete`: `files` are all there are.
+    pub(super) fn apply_files(&mut self, files: Vec<DagFile>, complete: bool, now: Now) {
+        let mut touched: BTreeSet<DagId> = BTreeSet::new();
+        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+        for file in files {
+            seen.insert(file.path.clone());
+            self.apply_file(file, &mut touched, now);
+        }
+        if complete {
+            let gone: Vec<PathBuf> = self.files.keys().filter(|path| !seen.contains(*path)).cloned().collect();
+            for path in gone {
+                self.forget_file(&path, &mut touched);
+            }
+        }
+        for dag_id in touched {
+            self.settle_owner(&dag_id, now);
+        }
+        if complete && !self.is_scanned {
+            self.is_scanned = true;
+            self.after_first_scan(now);
+        }
+    }
+
+    fn apply_file(&mut self, file: DagFile, touched: &mut BTreeSet<DagId>, now: Now) {
+        let path = file.path;
+        touched.extend(self.owned.get(&path).cloned());
+        self.withdraw_claim(&path, touched);
+        match file.found {
+            Found::Gone => self.forget_file(&path, touched),
+            Found::Broken(faults) => {
+                let entry = self.files.entry(path.clone()).or_default();
+                entry.modified_at = file.modified_at;
+                entry.state = FileState::Broken;
+                let errors = faults.iter().map(|fault| import_error(&path, fault, now)).collect();
+                self.set_errors(&path, errors);
+            }
+            Found::Parsed { dag, source, hash } => {
+                touched.insert(dag.dag_id.clone());
+                self.claims.entry(dag.dag_id.clone()).or_default().insert(path.clone());
+                let entry = self.files.entry(path.clone()).or_default();
+                entry.modified_at = file.modified_at;
+                entry.state = FileState::Parsed(ParsedFile { dag, source, hash });
+                self.set_errors(&path, Vec::new());
+            }
+        }
+    }
+
+    fn forget_file(&mut self, path: &Path, touched: &mut BTreeSet<DagId>) {
+        touched.extend(self.owned.get(path).cloned());
+        self.withdraw_claim(path, touched);
+        self.set_errors(path, Vec::new());
+        self.files.remove(path);
+    }
+
+    /// The text of `path` no longer defines what it defined.
+    fn withdraw_claim(&mut self, path: &Path, touched: &mut BTreeSet<DagId>) {
+        let Some(dag_id) = self.files.get(path).and_then(|file| file.state.dag_id()).cloned() else { return };
+        if let Some(paths) = self.claims.get_mut(&dag_id) {
+            paths.remove(path);
+        }
+        touched.insert(dag_id);
+    }
+
+    fn set_errors(&mut self, path: &Path, errors: Vec<ImportError>) {
+        let Some(entry) = self.files.get_mut(path) else { return };
+        if entry.errors != errors {
+            entry.errors.clone_from(&errors);
+            self.changes.import_errors.push((path.display().to_string(), errors));
+        }
+    }
+
+    /// Decides which file defines `dag_id` now, and makes its text the live definition.
+    fn settle_owner(&mut self, dag_id: &DagId, now: Now) {
+        let claims = self.claims.get(dag_id).cloned().unwrap_or_default();
+        let mut candidates: Vec<(Option<Timestamp>, PathBuf)> =
+            claims.into_iter().map(|path| (self.files.get(&path).and_then(|file| file.modified_at), path)).collect();
+        candidates.sort();
+        let current = self
+            .find_dag(dag_id)
+            .filter(|(_, entry)| entry.record.is_active)
+            .map(|(_, entry)| PathBuf::from(&entry.record.file));
+        let keeps = current.clone().filter(|path| match self.files.get(path).map(|file| &file.state) {
+            Some(FileState::Broken) => true,
+            Some(state) => state.dag_id() == Some(dag_id),
+            None => false,
+        });
+        let owner = keeps.or_else(|| candidates.first().map(|(_, path)| path.clone()));
+        if current != owner {
+            current.map(|path| self.owned.remove(&path));
+        }
+        self.name_duplicates(dag_id, &candidates, owner.as_deref(), now);
+        match owner {
+            Some(path) => {
+                self.owned.insert(path.clone(), dag_id.clone());
+                self.adopt_file(dag_id, &path, now);
+            }
+            None => self.retire(dag_id),
+        }
+    }
+
+    /// The same dag_id in several files: each says so, and which one is live.
+    fn name_duplicates(
+        &mut self,
+        dag_id: &DagId,
+        candidates: &[(Option<Timestamp>, PathBuf)],
+        owner: Option<&Path>,
+        now: Now,
+    ) {
+        let Some(owner) = owner else { return };
+        let is_alone = candidates.iter().all(|(_, path)| path == owner);
+        for (_, path) in candidates {
+            let mut errors = self.files.get(path).map(|file| file.errors.clone()).unwrap_or_default();
+            errors.retain(|error| error.code != "duplicate-dag-id");
+            if !is_alone {
+                let others: Vec<String> = candidates
+                    .iter()
+                    .filter(|(_, other)| other != path)
+                    .map(|(_, other)| format!("`{}`", other.display()))
+                    .collect();
+                let message = if path == owner {
+                    format!(
+                        "dag_id `{dag_id}` is also defined by {}; this file, the older, stays live",
+                        others.join(", ")
+                    )
+                } else {
+                    format!("dag_id `{dag_id}` is already defined by `{}`, which stays live", owner.display())
+                };
+                errors.push(ImportError {
+                    filename: path.display().to_string(),
+                    line: 0,
+                    column: 0,
+                    code: "duplicate-dag-id".to_owned(),
+                    message,
+                    help: "give one of them another `dag_id`, or remove it".to_owned(),
+                    timestamp: now.wall,
+                });
+            }
+            self.set_errors(path, errors);
+        }
+    }
+
+    /// `path` defines `dag_id`: its text becomes the live definition, or the last good one stays while it is broken.
+    fn adopt_file(&mut self, dag_id: &DagId, path: &Path, now: Now) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        let has_import_errors = !file.errors.is_empty();
+        if let FileState::Parsed(parsed) = &file.state {
+            let parsed = parsed.clone();
+            // The text itself is kept by the version; here it would be held for as long as the file lies there.
+            file.state = FileState::Live(dag_id.clone());
+            self.install(path, parsed, has_import_errors, now);
+            return;
+        }
+        let Some((ix, entry)) = self.find_dag(dag_id) else { return };
+        let (is_missing, differs) = (entry.definition.is_none(), entry.record.has_import_errors != has_import_errors);
+        if is_missing {
+            self.restore_stored(ix, now);
+        }
+        if differs {
+            self.dag_mut(ix).record.has_import_errors = has_import_errors;
+        }
+    }
+
+    /// Makes the stored text of a DAG its definition again: its file is gone or broken, but runs of it are alive.
+    pub(super) fn restore_stored(&mut self, ix: DagIx, now: Now) {
+        let entry = self.dag(ix);
+        let Some(stored) = &entry.stored else { return };
+        let (Some(dag), file) = ((self.restore)(&entry.record, stored), entry.record.file.clone()) else { return };
+        let version = stored.key;
+        if let Some(definition) = definition_of(dag, &file, version) {
+            self.dag_mut(ix).definition = Some(Arc::new(definition));
+            self.follow_definition(ix, now);
+            self.plan_next_run(ix, now);
+        }
+    }
+
+    /// No file defines the DAG any longer: what runs may end, nothing new starts.
+    fn retire(&mut self, dag_id: &DagId) {
+        let Some((ix, entry)) = self.find_dag(dag_id) else { return };
+        if !entry.record.is_active {
+            return;
+        }
+        let entry = self.dag_mut(ix);
+        entry.record.is_active = false;
+        entry.record.has_import_errors = false;
+        entry.record.next_run = None;
+        self.withdraw(ix);
+    }
+
+    fn install(&mut self, path: &Path, parsed: ParsedFile, has_import_errors: bool, now: Now) {
+        let ParsedFile { dag, source, hash } = parsed;
+        let file = path.display().to_string();
+        let ix = match self.find_dag(&dag.dag_id) {
+            Some((ix, _)) => ix,
+            None => self.add_dag(&dag, &file),
+        };
+        let entry = self.dag(ix);
+        let is_same = *entry.hash == *hash && entry.definition.is_some() && entry.record.file == file;
+        if is_same && entry.record.is_active && entry.record.has_import_errors == has_import_errors {
+            return;
+        }
+        let version = match entry.record.version {
+            Some(version) if *entry.hash == *hash => version,
+            _ => self.add_version(ix, source, hash, now),
+        };
+        let Some(definition) = definition_of(dag.clone(), &file, version) else { return };
+        let summary = definition.timetable.summary();
+        let entry = self.dag_mut(ix);
+        entry.definition = Some(Arc::new(definition));
+        entry.stored = None;
+        let record = &mut entry.record;
+        record.file = file;
+        record.is_active = true;
+        record.has_import_errors = has_import_errors;
+        record.version = Some(version);
+        record.schedule = summary;
+        record.timezone = dag.timezone.iana_name().unwrap_or("UTC").to_owned();
+        record.description.clone_from(&dag.description);
+        record.owner.clone_from(&dag.owner);
+        record.tags.clone_from(&dag.tags);
+        record.max_active_runs = dag.max_active_runs;
+        record.max_active_tasks = dag.max_active_tasks;
+        if !record.is_paused && record.first_seen_at.is_none() {
+            record.first_seen_at = Some(now.wall);
+        }
+        self.follow_definition(ix, now);
+        self.plan_next_run(ix, now);
+    }
+
+    fn add_dag(&mut self, dag: &Dag, file: &str) -> DagIx {
+        let ix = DagIx(self.dags.len() as u32);
+        self.dag_index.insert(dag.dag_id.clone(), ix);
+        let record = DagRecord {
+            dag_id: dag.dag_id.clone(),
+            file: file.to_owned(),
+            is_paused: dag.is_paused_upon_creation,
+            is_active: true,
+            has_import_errors: false,
+            schedule: None,
+            timezone: String::new(),
+            description: String::new(),
+            owner: String::new(),
+            tags: Vec::new(),
+            max_active_runs: dag.max_active_runs,
+            max_active_tasks: dag.max_active_tasks,
+            version: None,
+            first_seen_at: None,
+            next_run: None,
+            last_interval: None,
+        };
+        self.dags.push(DagEntry::new(record));
+        ix
+    }
+
+    fn add_version(&mut self, ix: DagIx, source: Arc<str>, hash: Arc<str>, now: Now) -> crate::model::VersionKey {
+        let key = crate::model::VersionKey(self.new_version_key());
+        let entry = self.dag_mut(ix);
+        entry.version_number += 1;
+        entry.hash = hash.clone();
+        let write = VersionWrite {
+            key,
+            dag_id: entry.record.dag_id.clone(),
+            number: entry.version_number,
+            hash,
+            source,
+            created_at: now.wall,
+        };
+        self.changes.versions.push(write);
+        key
+    }
+
+    /// The runs of a DAG keep what has started; the rest follows the live definition.
+    pub(super) fn follow_definition(&mut self, ix: DagIx, now: Now) {
+        let Some(definition) = self.dag(ix).definition.clone() else { return };
+        let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
+        for run in runs {
+            self.follow_in_run(run, &definition, now);
+        }
+        self.promotable.insert(ix);
+    }
+
+    fn follow_in_run(&mut self, run: RunIx, definition: &Arc<Definition>, now: Now) {
+        let dag = &definition.dag;
+        for slot in self.run(run).slots_in_order() {
+            let task_id = self.run(run).entry(slot).row.task_id.clone();
+            let task = dag.find(&task_id);
+            self.run_quiet(run).instances[slot.0 as usize].task = task;
+            match task {
+                Some(task) => self.follow_in_instance(run, slot, task, definition),
+                None => self.vanish(run, slot),
+            }
+        }
+        let known: BTreeSet<TaskIx> = self.run(run).instances.iter().filter_map(|entry| entry.task).collect();
+        for task in definition.graph.indexes().filter(|task| !known.contains(task)) {
+            self.add_instance(run, task, definition);
+        }
+        self.run_quiet(run).definition = Some(definition.clone());
+        self.rebuild_progress(run, definition);
+        self.arm_run_timeout(run, now);
+        for slot in self.run(run).slots_in_order() {
+            if self.run(run).entry(slot).row.state == TaskState::UpForRetry {
+                self.await_retry(run, slot, now);
+            }
+        }
+        self.refresh_ready_queue(run);
+        self.active.insert(run);
+    }
+
+    /// What an instance that has not started takes from the live definition.
+    fn follow_in_instance(&mut self, run: RunIx, slot: Slot, task: TaskIx, definition: &Definition) {
+        let state = self.run(run).entry(slot).row.state;
+        if state == TaskState::Removed {
+            self.set_row_state(run, slot, TaskEvent::Return);
+        }
+        let entry = self.run(run).entry(slot);
+        if entry.held.is_some() || entry.row.state.is_finished() {
+            return;
+        }
+        let (key, run_key, before) = (entry.row.key, entry.row.run, entry.row.clone());
+        let fresh = fresh_row(key, run_key, task, definition);
+        let mut after = before.clone();
+        after.pool = fresh.pool;
+        after.pool_slots = fresh.pool_slots;
+        after.priority_weight = fresh.priority_weight;
+        after.operator = fresh.operator;
+        after.max_tries = fresh.max_tries;
+        if after != before {
+            self.entry_mut(run, slot).row = after;
+        }
+        self.leave_ready_queue(run, slot);
+    }
+
+    /// The live definition has no such task: what has not started is removed, what has started keeps its record.
+    fn vanish(&mut self, run: RunIx, slot: Slot) {
+        self.leave_ready_queue(run, slot);
+        let entry = self.run(run).entry(slot);
+        if entry.held.is_none() && !entry.row.state.is_finished() {
+            self.set_row_state(run, slot, TaskEvent::Vanish);
+        }
+        self.run_quiet(run).instances[slot.0 as usize].ix = None;
+    }
+
+    /// Changes a state while the progress is about to be built anew.
+    fn set_row_state(&mut self, run: RunIx, slot: Slot, event: TaskEvent) {
+        let state = self.run(run).entry(slot).row.state;
+        if let Ok(next) = machine::next_task(state, event) {
+            self.run_quiet(run).instances[slot.0 as usize].ix = None;
+            self.set_task_state(run, slot, next);
+        }
+    }
+
+    fn add_instance(&mut self, run: RunIx, task: TaskIx, definition: &Definition) {
+        let key = InstanceKey(self.new_instance_key());
+        let run_key = self.run(run).row.key;
+        let entry = InstanceEntry {
+            row: fresh_row(key, run_key, task, definition),
+            prior: None,
+            ix: None,
+            task: Some(task),
+            held: None,
+            handle: None,
+        };
+        let instances = &mut self.run_quiet(run).instances;
+        instances.push(entry);
+        let slot = Slot(instances.len() as u32 - 1);
+        self.entry_mut(run, slot);
+    }
+
+    /// Builds the run's progress from the rows of the tasks that the definition has.
+    pub(super) fn rebuild_progress(&mut self, run: RunIx, definition: &Definition) {
+        let graph = definition.graph.clone();
+        let run = self.run_quiet(run);
+        let mut present = Vec::with_capacity(run.instances.len());
+        run.slots.clear();
+        for (at, entry) in run.instances.iter_mut().enumerate() {
+            entry.ix = None;
+            if let Some(task) = entry.task {
+                entry.ix = Some(crate::scheduler::progress::InstanceIx(present.len() as u32));
+                present.push((task, entry.row.map_index, entry.row.state));
+                run.slots.push(Slot(at as u32));
+            }
+        }
+        run.progress = Progress::new(graph, &present);
+    }
+
+    /// Everything has been seen once: DAGs without a file are retired, and what was under way goes on.
+    fn after_first_scan(&mut self, now: Now) {
+        for at in 0..self.dags.len() {
+            let ix = DagIx(at as u32);
+            let entry = self.dag(ix);
+            let has_file = self
+                .files
+                .get(Path::new(&entry.record.file))
+                .is_some_and(|file| !matches!(file.state, FileState::Stored));
+            if entry.record.is_active && !has_file {
+                let dag_id = entry.record.dag_id.clone();
+                self.retire(&dag_id);
+            }
+            if self.dag(ix).definition.is_none() && !self.dag(ix).runs.is_empty() {
+                self.restore_stored(ix, now);
+            }
+            self.dags[at].stored = None;
+        }
+        let unfinished: Vec<RunIx> =
+            (0..self.runs.len() as u32).map(RunIx).filter(|ix| self.runs[ix.0 as usize].is_some()).collect();
+        for run in unfinished {
+            if self.run(run).row.state == RunState::Running {
+                self.active.insert(run);
+            }
+        }
+    }
+}
+
+impl super::world::Run {
+    pub(super) fn slots_in_order(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.instances.len() as u32).map(Slot)
+    }
+}
+
+impl DagEntry {
+    pub(super) fn new(record: DagRecord) -> Self {
+        Self {
+            record,
+            definition: None,
+            hash: Arc::from(""),
+            version_number: 0,
+            stored: None,
+            runs: BTreeSet::new(),
+            running: 0,
+        }
+    }
+}
+
+/// The row of an instance that has not begun.
+pub(super) fn fresh_row(
+    key: InstanceKey,
+    run: crate::model::RunKey,
+    task: TaskIx,
+    definition: &Definition,
+) -> Instance {
+    let spec = definition.dag.task(task);
+    Instance {
+        key,
+        run,
+        task_id: spec.task_id.clone(),
+        map_index: -1,
+        state: TaskState::None,
+        try_number: 0,
+        max_tries: spec.retries,
+        scheduled_at: None,
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        pool: spec.pool.clone(),
+        pool_slots: spec.pool_slots,
+        priority_weight: definition.weights[task.index()],
+        operator: spec.operator.name().into(),
+        version: None,
+        process: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        usage: None,
+    }
+}
+
+/// None when the timetable does not hold, which the parser has already refused.
+fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -> Option<Definition> {
+    let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?;
+    let graph = Arc::new(dag.graph.clone());
+    let weights = weight::effective(&graph);
+    Some(Definition { dag, graph, file: file.into(), version, timetable, weights })
+}
+
+fn import_error(path: &Path, fault: &Diagnostic, now: Now) -> ImportError {
+    ImportError {
+        filename: path.display().to_string(),
+        line: fault.line,
+        column: fault.column,
+        code: fault.code.to_owned(),
+        message: fault.message.clone(),
+        help: fault.help.clone(),
+        timestamp: now.wall,
+    }
+}

@@ -1,0 +1,258 @@
+//! Commands: what users ask of a running scheduler.
+
+use crate::clock::to_micros;
+use crate::diagnostic::did_you_mean;
+use crate::model::{DagRun, DataInterval, RunId, RunKey, RunState, RunType};
+use crate::scheduler::change::RunLookup;
+use crate::scheduler::command::{Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
+use crate::scheduler::decide::iso;
+use crate::scheduler::port::{Force, ReplyTo, StoreError};
+use crate::scheduler::timers::Deadline;
+use crate::scheduler::world::{Action, DagIx, History, Now, TimerKey, World};
+
+/// The longest run_id in bytes: a file name must hold it.
+const MAX_RUN_ID_BYTES: usize = 200;
+
+impl World {
+    /// Carries out a command. Its reply leaves with the turn's actions, after the commit.
+    pub(super) fn apply_command(
+        &mut self,
+        command: Command,
+        reply: ReplyTo<Reply>,
+        now: Now,
+        history: &mut dyn History,
+    ) {
+        let done = match command {
+            Command::Trigger(trigger) => self.trigger(trigger, now, history),
+            Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
+            Command::Stop(stop) => Ok(self.stop(stop, now)),
+            Command::Await { dag_id, run_id } => match self.find_awaited(&dag_id, &run_id, history) {
+                Ok(Awaited::Live(run)) => {
+                    self.run_quiet(run).waiting.push(reply);
+                    return;
+                }
+                Ok(Awaited::Ended(state)) => Ok(Done::Ended { state: state.to_string() }),
+                Err(error) => Err(error),
+            },
+        };
+        self.actions.push(Action::Reply(reply, done));
+    }
+
+    fn known_dag(&self, dag_id: &str) -> Result<DagIx, CommandError> {
+        if let Some((ix, _)) = self.find_dag(dag_id) {
+            return Ok(ix);
+        }
+        let near = did_you_mean(dag_id, self.dag_index.keys().map(|id| id.as_str()));
+        let help = near.map_or("`minflow dags list` shows all".to_owned(), |near| format!("did you mean `{near}`?"));
+        Err(refusal("unknown-dag", format!("no DAG `{dag_id}`"), help))
+    }
+
+    /// A manual run (SEMANTICS 7.3). It is created at once, and stays queued while its DAG is paused.
+    fn trigger(&mut self, trigger: Trigger, now: Now, history: &mut dyn History) -> Reply {
+        if self.stopping.is_some() {
+            return Err(refusal("stopping", "minflow is stopping".to_owned(), "trigger again when it runs".to_owned()));
+        }
+        let ix = self.known_dag(&trigger.dag_id)?;
+        let Some(definition) = self.dag(ix).definition.clone().filter(|_| self.dag(ix).record.is_active) else {
+            let message = format!("`{}` has no DAG file any longer", trigger.dag_id);
+            return Err(refusal("unknown-dag", message, "put its file back, then trigger again".to_owned()));
+        };
+        let (run_id, run_after) = self.manual_run_id(ix, &trigger, now, history)?;
+        let logical_date = match trigger.logical_date {
+            LogicalDate::RunAfter => Some(run_after),
+            LogicalDate::None => None,
+            LogicalDate::At(date) => Some(to_micros(date)),
+        };
+        if let Some(date) = logical_date {
+            self.refuse_taken(ix, &RunLookup::ByLogicalDate(date), history)?;
+        }
+        let data_interval: Option<DataInterval> = logical_date.map(|_| definition.timetable.infer_manual(run_after));
+        let row = DagRun {
+            key: RunKey(self.new_run_key()),
+            dag_id: trigger.dag_id.clone(),
+            run_id: run_id.clone(),
+            run_type: RunType::Manual,
+            state: RunState::Queued,
+            run_after,
+            logical_date,
+            data_interval,
+            queued_at: Some(now.wall),
+            start_date: None,
+            end_date: None,
+            conf: trigger.conf,
+            reason: None,
+        };
+        self.create_run(ix, row, &definition);
+        self.audit(now, "trigger", Some(&trigger.dag_id), Some(&run_id));
+        if trigger.unpause && self.dag(ix).record.is_paused {
+            self.set_paused(&trigger.dag_id, false, now)?;
+        }
+        Ok(Done::Triggered { run_id, is_paused: self.dag(ix).record.is_paused })
+    }
+
+    /// The run_id asked for, or one made of the instant: the next free microsecond, should several come in one turn.
+    fn manual_run_id(
+        &mut self,
+        ix: DagIx,
+        trigger: &Trigger,
+        now: Now,
+        history: &mut dyn History,
+    ) -> Result<(RunId, jiff::Timestamp), CommandError> {
+        if let Some(run_id) = &trigger.run_id {
+            check_run_id(run_id)?;
+            self.refuse_taken(ix, &RunLookup::ById(run_id.clone()), history)?;
+            return Ok((run_id.clone(), self.free_instant(ix, now)));
+        }
+        let run_after = self.free_instant(ix, now);
+        let mut text = format!("{}__{}", RunType::Manual, iso(run_after));
+        if trigger.logical_date == LogicalDate::None {
+            // Airflow appends eight random characters; here they follow from the run's identity.
+            text.push_str(&format!("_{}", identity_suffix(&trigger.dag_id, &text)));
+        }
+        let run_id = RunId::from(text);
+        self.refuse_taken(ix, &RunLookup::ById(run_id.clone()), history)?;
+        Ok((run_id, run_after))
+    }
+
+    /// The first microsecond from now on that no live run of the DAG has taken as its logical date or run_after.
+    fn free_instant(&self, ix: DagIx, now: Now) -> jiff::Timestamp {
+        let mut at = now.wall;
+        let is_taken = |at| {
+            let is_at = |run| self.run(run).row.logical_date == Some(at) || self.run(run).row.run_after == at;
+            self.dag(ix).runs.iter().any(|&(_, run)| is_at(run))
+        };
+        while is_taken(at) {
+            at += std::time::Duration::from_micros(1);
+        }
+        at
+    }
+
+    fn refuse_taken(&self, ix: DagIx, lookup: &RunLookup, history: &mut dyn History) -> Result<(), CommandError> {
+        let entry = self.dag(ix);
+        let is_it = |row: &DagRun| match lookup {
+            RunLookup::ById(run_id) => row.run_id == *run_id,
+            RunLookup::ByLogicalDate(date) => row.logical_date == Some(*date),
+        };
+        let live = entry.runs.iter().map(|&(_, run)| &self.run(run).row).find(|row| is_it(row)).cloned();
+        let taken = match live {
+            Some(row) => Some(row),
+            None => history.find_run(&entry.record.dag_id, lookup).map_err(unreadable)?,
+        };
+        let Some(taken) = taken else { return Ok(()) };
+        let message = match lookup {
+            RunLookup::ById(run_id) => format!("`{}` already has a run `{run_id}`", entry.record.dag_id),
+            RunLookup::ByLogicalDate(date) => {
+                format!(
+                    "`{}` already has a run for the logical date {}: `{}`",
+                    entry.record.dag_id,
+                    iso(*date),
+                    taken.run_id
+                )
+            }
+        };
+        Err(refusal("run-exists", message, "choose another, or leave it out to have one made of the time".to_owned()))
+    }
+
+    fn set_paused(&mut self, dag_id: &str, is_paused: bool, now: Now) -> Reply {
+        let ix = self.known_dag(dag_id)?;
+        let was = self.dag(ix).record.is_paused;
+        if was == is_paused {
+            return Ok(Done::PausedSet { was });
+        }
+        let record = &mut self.dag_mut(ix).record;
+        record.is_paused = is_paused;
+        if !is_paused && record.first_seen_at.is_none() {
+            record.first_seen_at = Some(now.wall);
+        }
+        let id = record.dag_id.clone();
+        self.audit(now, if is_paused { "pause" } else { "unpause" }, Some(&id), None);
+        if is_paused {
+            self.withdraw(ix);
+        } else {
+            // Without catchup the schedule skips ahead here, as it does whenever a file is parsed.
+            self.plan_next_run(ix, now);
+            self.resume(ix);
+        }
+        Ok(Done::PausedSet { was })
+    }
+
+    fn stop(&mut self, stop: Stop, now: Now) -> Done {
+        let before = self.stopping.replace(stop.max(self.stopping.unwrap_or(stop)));
+        if before.is_none() {
+            self.audit(now, "stop", None, None);
+        }
+        match stop {
+            Stop::Now => self.end_held(Force::Immediate),
+            Stop::Drain if before.is_none() => {
+                let at = now.boot.after(self.settings.drain_timeout);
+                self.arm(TimerKey::Drain, Deadline::Boot(at));
+            }
+            Stop::Drain => {}
+        }
+        Done::Stopping
+    }
+
+    fn find_awaited(&self, dag_id: &str, run_id: &RunId, history: &mut dyn History) -> Result<Awaited, CommandError> {
+        let ix = self.known_dag(dag_id)?;
+        if let Some(run) = self.find_live_run(ix, run_id) {
+            return Ok(Awaited::Live(run));
+        }
+        let dag_id = &self.dag(ix).record.dag_id;
+        match history.find_run(dag_id, &RunLookup::ById(run_id.clone())).map_err(unreadable)? {
+            Some(row) => Ok(Awaited::Ended(row.state)),
+            None => {
+                let help = format!("`minflow dags list-runs {dag_id}` shows its runs");
+                Err(refusal("unknown-run", format!("`{dag_id}` has no run `{run_id}`"), help))
+            }
+        }
+    }
+}
+
+enum Awaited {
+    Live(crate::scheduler::world::RunIx),
+    Ended(RunState),
+}
+
+fn refusal(code: &str, message: String, help: String) -> CommandError {
+    CommandError { code: code.to_owned(), message, help }
+}
+
+fn unreadable(error: StoreError) -> CommandError {
+    refusal("database", format!("the database cannot be read: {}", error.message), error.help)
+}
+
+/// SEMANTICS 7.2: the pattern of custom run_ids, and no other type's prefix.
+fn check_run_id(run_id: &str) -> Result<(), CommandError> {
+    let invalid = |message: String, help: &str| Err(refusal("invalid-run-id", message, help.to_owned()));
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.~:+-".contains(c);
+    if run_id.is_empty() || !run_id.chars().all(is_allowed) || run_id.contains("..") {
+        return invalid(format!("`{run_id}` is no run_id"), "use letters, digits and `_ . ~ : + -`, without `..`");
+    }
+    if run_id.len() > MAX_RUN_ID_BYTES {
+        return invalid(format!("the run_id has {} bytes", run_id.len()), "a run_id has at most 200 bytes");
+    }
+    let foreign = RunType::ALL
+        .iter()
+        .filter(|kind| **kind != RunType::Manual)
+        .find(|kind| run_id.starts_with(&format!("{kind}__")));
+    match foreign {
+        Some(kind) => invalid(
+            format!("`{run_id}` has the prefix of {kind} runs"),
+            "a manual run may not look like one of another type; choose another prefix",
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Eight letters and digits that follow from a run's identity (FNV-1a).
+fn identity_suffix(dag_id: &str, text: &str) -> String {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = dag_id.as_bytes().iter().chain(text.as_bytes()).fold(0xcbf2_9ce4_8422_2325, fold);
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut suffix = String::new();
+    for _ in 0..8 {
+        suffix.push(char::from(ALPHABET[(hash % 36) as usize]));
+        hash /= 36;
+    }
+    suffix
+}

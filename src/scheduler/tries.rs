@@ -1,0 +1,221 @@
+//! What becomes of a try: it has started, it has ended, its retry delay is over, it could not be started.
+
+use std::time::Duration;
+
+use crate::model::{TaskState, TryKey};
+use crate::scheduler::change::XcomWrite;
+use crate::scheduler::event::{Attempt, Outcome, TryEnd};
+use crate::scheduler::machine::{self, TaskEvent};
+use crate::scheduler::pools::{Claim, Held};
+use crate::scheduler::port::{Force, Kill};
+use crate::scheduler::retry;
+use crate::scheduler::timers::Deadline;
+use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
+
+/// How long an instance waits that could not be started for want of processes, memory or descriptors.
+const REQUEUE_DELAY: Duration = Duration::from_secs(1);
+
+/// What an end means for its instance.
+struct Meaning {
+    event: TaskEvent,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<String>,
+}
+
+impl World {
+    /// The executor has it from now on; `claim` is held until its end has come.
+    pub(super) fn hold(&mut self, run: RunIx, slot: Slot, claim: Claim) {
+        let this = self.run_quiet(run);
+        this.held += 1;
+        let entry = &mut this.instances[slot.0 as usize];
+        entry.held = Some((claim, Held::Queued));
+        let key = entry.row.try_key();
+        self.held.insert(key, (run, slot));
+    }
+
+    /// Its process runs: what it holds counts as running.
+    pub(super) fn hold_as_running(&mut self, run: RunIx, slot: Slot) {
+        let entry = &mut self.run_quiet(run).instances[slot.0 as usize];
+        if let Some((claim, held @ Held::Queued)) = &mut entry.held {
+            *held = Held::Running;
+            let claim = *claim;
+            self.limits.start(claim);
+        }
+    }
+
+    /// The executor has no part in it any longer; what it held is free.
+    fn release(&mut self, run: RunIx, slot: Slot, key: TryKey) {
+        self.held.remove(&key);
+        let this = self.run_quiet(run);
+        let Some((claim, held)) = this.instances[slot.0 as usize].held.take() else { return };
+        this.held -= 1;
+        self.limits.release(claim, held);
+    }
+
+    /// The process of a try runs.
+    pub(super) fn apply_started(&mut self, attempt: Attempt) {
+        let Some(&(run, slot)) = self.held.get(&attempt.key) else { return };
+        let entry = self.run(run).entry(slot);
+        let Ok(state) = machine::next_task(entry.row.state, TaskEvent::Start) else {
+            // It was marked in between: its row keeps the mark, and its process is being ended.
+            return;
+        };
+        let entry = self.entry_mut(run, slot);
+        entry.row.start_date = Some(attempt.started_at);
+        entry.row.end_date = None;
+        entry.row.process = Some(attempt.process);
+        self.set_task_state(run, slot, state);
+        self.hold_as_running(run, slot);
+        self.note_first_start(run, attempt.started_at);
+    }
+
+    fn note_first_start(&mut self, run: RunIx, started_at: jiff::Timestamp) {
+        let this = self.run_quiet(run);
+        if !std::mem::replace(&mut this.has_started, true) {
+            let run_after = this.row.run_after;
+            self.record_lag(run_after, started_at);
+        }
+    }
+
+    /// A try is over, or never began.
+    pub(super) fn apply_ended(&mut self, end: TryEnd, now: Now) {
+        let Some(&(run, slot)) = self.held.get(&end.key) else {
+            // A repeated report of an end that is committed already.
+            self.actions.push(Action::Acknowledge(end.key));
+            return;
+        };
+        let was_running = self.run(run).entry(slot).row.state == TaskState::Running;
+        self.actions.push(Action::Acknowledge(end.key));
+        if let (false, Some(started_at)) = (was_running, end.started_at) {
+            self.note_first_start(run, started_at);
+        }
+        self.settle_end(run, slot, end, now);
+        self.forget_if_over(run);
+    }
+
+    fn settle_end(&mut self, run: RunIx, slot: Slot, end: TryEnd, now: Now) {
+        let meaning = self.meaning_of(run, slot, &end.outcome);
+        let run_is_over = self.run(run).row.state.is_finished();
+        let state = self.run(run).entry(slot).row.state;
+        self.release(run, slot, end.key);
+        let row = &mut self.entry_mut(run, slot).row;
+        row.exit_code = meaning.exit_code;
+        row.signal = meaning.signal;
+        row.usage = end.usage;
+        if !state.is_executing() {
+            // Marked while it ran: the mark stays, the facts of its end are added.
+            return;
+        }
+        row.reason = meaning.reason;
+        row.start_date = end.started_at.or(row.start_date).or(Some(end.ended_at));
+        row.end_date = Some(end.ended_at);
+        let can_retry = !run_is_over && retry::is_eligible(row.max_tries, row.try_number);
+        let event = match meaning.event {
+            TaskEvent::Fail if can_retry => TaskEvent::Retry,
+            TaskEvent::Requeue if run_is_over => TaskEvent::RunEnded,
+            other => other,
+        };
+        if event == TaskEvent::Requeue {
+            row.start_date = None;
+            row.end_date = None;
+            row.queued_at = None;
+        }
+        // An end may overtake the news of its start.
+        let from = match (state, event) {
+            (TaskState::Queued, TaskEvent::Requeue) | (TaskState::Running, _) => state,
+            _ => machine::next_task(state, TaskEvent::Start).unwrap_or(state),
+        };
+        let next =
+            machine::next_task(from, event).expect("an executing instance can succeed, skip, fail, retry or requeue");
+        let instance = row.key;
+        self.set_task_state(run, slot, next);
+        self.push_xcoms(end.xcoms.into_iter().map(|(key, value)| XcomWrite {
+            instance,
+            key,
+            value,
+            pushed_at: end.ended_at,
+        }));
+        match next {
+            TaskState::UpForRetry => self.await_retry(run, slot, now),
+            TaskState::Scheduled => {
+                self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(REQUEUE_DELAY)))
+            }
+            _ => {}
+        }
+    }
+
+    fn meaning_of(&self, run: RunIx, slot: Slot, outcome: &Outcome) -> Meaning {
+        let this = self.run(run);
+        let entry = this.entry(slot);
+        let spec = entry.task.zip(this.definition.as_ref()).map(|(task, definition)| definition.dag.task(task));
+        let failed = |reason: &str| Meaning {
+            event: TaskEvent::Fail,
+            exit_code: None,
+            signal: None,
+            reason: Some(reason.to_owned()),
+        };
+        match outcome {
+            Outcome::Exited(0) => Meaning { event: TaskEvent::Succeed, exit_code: Some(0), signal: None, reason: None },
+            Outcome::Exited(code) if spec.is_some_and(|spec| spec.skip_on_exit_code.contains(code)) => {
+                Meaning { event: TaskEvent::Skip, exit_code: Some(*code), signal: None, reason: None }
+            }
+            Outcome::Exited(code) => {
+                Meaning { event: TaskEvent::Fail, exit_code: Some(*code), signal: None, reason: None }
+            }
+            Outcome::Signaled(signal) => {
+                Meaning { event: TaskEvent::Fail, exit_code: None, signal: Some(*signal), reason: None }
+            }
+            Outcome::TimedOut => failed("timed_out"),
+            Outcome::Lost => failed("lost"),
+            Outcome::Killed { reason } | Outcome::Faulted { reason } => failed(reason),
+            Outcome::Unstarted { reason } => {
+                Meaning { event: TaskEvent::Requeue, exit_code: None, signal: None, reason: Some(reason.clone()) }
+            }
+        }
+    }
+
+    /// Wakes when the instance's retry delay, counted from its end, is over.
+    pub(super) fn await_retry(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let this = self.run(run);
+        let entry = this.entry(slot);
+        let delay =
+            entry.task.zip(this.definition.as_ref()).map(|(task, definition)| definition.dag.task(task).retry_delay);
+        let ended_at = entry.row.end_date.unwrap_or(now.wall);
+        self.arm(TimerKey::Retry(run, slot), Deadline::Boot(now.boot_after(ended_at, delay.unwrap_or_default())));
+    }
+
+    /// Deadlines that have come.
+    pub(super) fn apply_deadlines(&mut self, now: Now) {
+        for key in self.timers.due(now.wall, now.boot) {
+            match key {
+                TimerKey::Due(dag) => self.await_next_run(dag, now),
+                TimerKey::Wake(run) => {
+                    self.promotable.insert(self.run(run).dag);
+                    self.run_quiet(run).progress.mark_all_changed();
+                    self.active.insert(run);
+                }
+                TimerKey::RunTimeout(run) => self.time_out_run(run, now),
+                TimerKey::Retry(run, slot) => self.end_retry_wait(run, slot),
+                TimerKey::Requeue(run, slot) => self.enter_ready_queue(run, slot),
+                TimerKey::Drain => self.end_held(Force::Graceful),
+                TimerKey::Again => {}
+            }
+        }
+    }
+
+    fn end_retry_wait(&mut self, run: RunIx, slot: Slot) {
+        let this = self.run_quiet(run);
+        if let Some(ix) = this.instances[slot.0 as usize].ix {
+            this.progress.retry_is_over(ix);
+            self.active.insert(run);
+        }
+    }
+
+    /// Ends every process that still runs: minflow stops.
+    pub(super) fn end_held(&mut self, force: Force) {
+        for &key in self.held.keys() {
+            self.actions.push(Action::Kill(key, Kill { reason: "stopped".to_owned(), force }));
+        }
+    }
+}

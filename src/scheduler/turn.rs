@@ -1,0 +1,214 @@
+//! The loop: it drains its events, has the world decide, commits all changes in one transaction, and only then acts.
+//!
+//! It owns the world, and is the only caller of the store's `commit`. It must not stop at an error: a database that fails
+//! releases no action, but the loop stays alive, keeps the changes and the events, and goes on when the database does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::model::DagId;
+use crate::scheduler::change::{Changes, RunLookup, Snapshot};
+use crate::scheduler::command::{Command, CommandError, Stop};
+use crate::scheduler::event::Event;
+use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
+use crate::scheduler::port::{Executor, Store, StoreError, Timer};
+use crate::scheduler::world::{Action, History, Now, Restore, Settings, World};
+
+/// How many events one turn takes in at most.
+const TURN_EVENTS: usize = 10_000;
+/// How soon a failed commit is tried again; doubles up to [`MAX_RETRY_DELAY`].
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(20);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// What the loop is given.
+pub struct Parts {
+    pub store: Box<dyn Store>,
+    pub executor: Box<dyn Executor>,
+    pub timer: Box<dyn Timer>,
+    pub clock: Arc<dyn Clock>,
+    pub health: Health,
+    pub gauges: GaugeBoard,
+    pub heartbeat: Heartbeat,
+}
+
+/// The scheduler: world and loop.
+pub struct Scheduler {
+    world: World,
+    parts: Parts,
+    turns: u64,
+    /// Decided, but not yet committed.
+    unwritten: Option<(Changes, Vec<Action>)>,
+    /// Came while a commit was failing.
+    backlog: VecDeque<Event>,
+    /// The database could not be asked: nothing is decided again before the next event.
+    is_blocked: bool,
+}
+
+/// The store, as decisions may ask it.
+struct StoredHistory<'a>(&'a mut dyn Store);
+
+impl History for StoredHistory<'_> {
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<crate::model::DagRun>, StoreError> {
+        self.0.find_run(dag_id, lookup)
+    }
+}
+
+impl Scheduler {
+    /// Takes up what the database holds.
+    pub fn new(settings: Settings, snapshot: Snapshot, restore: Box<Restore>, parts: Parts) -> Self {
+        let now = Now { wall: parts.clock.now(), boot: parts.clock.boot() };
+        let world = World::new(settings, snapshot, restore, now);
+        Self { world, parts, turns: 0, unwritten: None, backlog: VecDeque::new(), is_blocked: false }
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Runs until a stop has been asked for and nothing runs any more, or until nobody is left to send events.
+    pub fn run(mut self, events: &Receiver<Event>) {
+        let mut retry_delay = FIRST_RETRY_DELAY;
+        self.turn(Vec::new());
+        loop {
+            if self.unwritten.is_some() {
+                if !self.outlast_failure(events, retry_delay) {
+                    return;
+                }
+                retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
+                self.write_and_act();
+                continue;
+            }
+            retry_delay = FIRST_RETRY_DELAY;
+            if self.world.is_stopped() {
+                return;
+            }
+            let Some(batch) = self.next_batch(events) else { return };
+            self.turn(batch);
+        }
+    }
+
+    /// Blocks until something has happened, unless something is left to do. None: nobody can send any more.
+    fn next_batch(&mut self, events: &Receiver<Event>) -> Option<Vec<Event>> {
+        let mut batch: Vec<Event> = self.backlog.drain(..).collect();
+        let may_block = batch.is_empty() && (self.is_blocked || !self.world.has_more());
+        if may_block {
+            batch.push(events.recv().ok()?);
+        }
+        while batch.len() < TURN_EVENTS {
+            match events.try_recv() {
+                Ok(event) => batch.push(event),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        Some(batch)
+    }
+
+    /// One turn. The changes of a failed commit are kept, and so is what they would have led to.
+    pub fn turn(&mut self, events: Vec<Event>) {
+        let now = Now { wall: self.parts.clock.now(), boot: self.parts.clock.boot() };
+        self.turns += 1;
+        let mut history = StoredHistory(&mut *self.parts.store);
+        for event in events {
+            self.world.apply(event, now, &mut history);
+        }
+        self.world.apply_deadlines(now);
+        match self.world.decide(now, &mut history) {
+            Ok(()) => self.is_blocked = false,
+            Err(error) => {
+                self.is_blocked = true;
+                self.parts.health.raise("database", format!("{}; {}", error.message, error.help));
+                self.world.try_again_later(now);
+            }
+        }
+        self.unwritten = Some(self.world.take_turn());
+        self.write_and_act();
+    }
+
+    fn write_and_act(&mut self) {
+        let Some((changes, actions)) = self.unwritten.take() else { return };
+        if !changes.is_empty() {
+            self.parts.heartbeat.begin_commit(self.parts.clock.boot());
+            let written = self.parts.store.commit(&changes);
+            self.parts.heartbeat.end_commit();
+            if let Err(error) = written {
+                self.parts.health.raise("database", format!("failed to {}; {}", error.message, error.help));
+                self.unwritten = Some((changes, actions));
+                self.publish();
+                return;
+            }
+        }
+        if !self.is_blocked {
+            self.parts.health.clear("database");
+        }
+        self.act(actions);
+        let (wall, boot) = self.world.next_deadline();
+        self.parts.timer.arm(wall, boot);
+        self.publish();
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
+        let mut ended = Vec::new();
+        for action in actions {
+            match action {
+                Action::Start(work) => self.parts.executor.start(work),
+                Action::Kill(key, kill) => self.parts.executor.kill(key, kill),
+                Action::Reclaim(stray) => self.parts.executor.reclaim(stray),
+                Action::Acknowledge(key) => ended.push(key),
+                Action::Reply(reply, done) => reply.send(done),
+            }
+        }
+        if !ended.is_empty() {
+            self.parts.executor.acknowledge(&ended);
+        }
+    }
+
+    /// Waits a while for the database; what comes meanwhile is kept. False: minflow is to end without it.
+    fn outlast_failure(&mut self, events: &Receiver<Event>, delay: Duration) -> bool {
+        let until = std::time::Instant::now() + delay;
+        loop {
+            match events.recv_deadline(until) {
+                Ok(Event::Command { command: Command::Stop(Stop::Now), reply }) => {
+                    // What is decided cannot be written, and the user insists: the next start finds the rest.
+                    reply.send(Ok(crate::scheduler::command::Done::Stopping));
+                    return false;
+                }
+                Ok(Event::Command { command: Command::Trigger(_) | Command::SetPaused { .. }, reply }) => {
+                    let help =
+                        "free the disk or end what holds the database, then ask again; `minflow status` says more"
+                            .to_owned();
+                    let message = "the database cannot be written now; nothing was changed".to_owned();
+                    reply.send(Err(CommandError { code: "database".to_owned(), message, help }));
+                }
+                Ok(event) => self.backlog.push_back(event),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let mut gauges = self.world.gauges();
+        gauges.turns = self.turns;
+        gauges.last_turn_at = Some(self.parts.clock.now());
+        self.parts.gauges.publish(gauges);
+    }
+}
+
+impl World {
+    /// Takes in one event.
+    pub fn apply(&mut self, event: Event, now: Now, history: &mut dyn History) {
+        match event {
+            Event::DagFiles { files, complete } => self.apply_files(files, complete, now),
+            Event::Command { command, reply } => self.apply_command(command, reply, now, history),
+            Event::Started(attempt) => self.apply_started(attempt),
+            Event::Ended(end) => self.apply_ended(*end, now),
+            Event::Tick => {}
+            Event::ClockJumped => self.replan(now),
+        }
+    }
+}

@@ -1,0 +1,679 @@
+//! Everything that the scheduler knows: DAGs, their unfinished runs, pools, deadlines.
+//!
+//! One thread owns it. It is changed by events and by decisions (its sibling modules), and gives up what it changed as [`Changes`]
+//! and [`Action`]s at the end of a turn. Knows no clock: every entry is given the instant.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::BootInstant;
+use crate::model::{
+    Dag, DagId, DagRun, Graph, Instance, Pool, RunId, RunKey, RunState, TaskIx, TaskState, TryKey, VersionKey,
+};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite};
+use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
+use crate::scheduler::command::{Reply, Stop};
+use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
+pub use crate::scheduler::pools::RunIx;
+use crate::scheduler::pools::{Claim, Held, Limits};
+use crate::scheduler::port::{Kill, ReplyTo, StoreError, Stray, Work};
+use crate::scheduler::progress::{InstanceIx, Progress};
+use crate::scheduler::ready::ReadyQueue;
+use crate::scheduler::timers::{Deadline, Timers};
+use crate::timetable::Timetable;
+
+/// A DAG's place in [`World::dags`]; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DagIx(pub u32);
+
+/// An instance's place among the instances of its run, in order of their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// The instant of a turn, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub boot: BootInstant,
+}
+
+impl Now {
+    /// When a deadline `delay` after the wall instant `from` falls due; at once if it has passed.
+    pub(super) fn boot_after(&self, from: Timestamp, delay: Duration) -> BootInstant {
+        let gone = Duration::try_from(self.wall.duration_since(from)).unwrap_or_default();
+        self.boot.after(delay.saturating_sub(gone))
+    }
+}
+
+/// What the configuration says to the scheduler.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub parallelism: u32,
+    pub drain_timeout: Duration,
+    /// Those of airflow.toml.
+    pub pools: Vec<Pool>,
+}
+
+/// What is asked of the database while deciding: runs that are over, and so not in memory.
+pub trait History {
+    /// # Errors
+    /// The database cannot be read; what needed the answer is put off.
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError>;
+}
+
+/// Makes a definition of a stored source text; None when it no longer holds.
+pub type Restore = dyn Fn(&DagRecord, &VersionWrite) -> Option<Arc<Dag>> + Send;
+
+/// What a turn does after its changes are committed.
+#[derive(Debug)]
+pub enum Action {
+    Start(Work),
+    Kill(TryKey, Kill),
+    Reclaim(Stray),
+    Acknowledge(TryKey),
+    Reply(ReplyTo<Reply>, Reply),
+}
+
+/// A live definition of a DAG.
+#[derive(Debug)]
+pub struct Definition {
+    pub dag: Arc<Dag>,
+    pub graph: Arc<Graph>,
+    /// Relative to the dags folder.
+    pub file: Arc<str>,
+    pub version: VersionKey,
+    pub timetable: Timetable,
+    /// Effective priority by task.
+    pub weights: Vec<i64>,
+}
+
+/// A DAG, live or not.
+#[derive(Debug)]
+pub struct DagEntry {
+    pub record: DagRecord,
+    /// None until its file has been read since the start, and when it never could be.
+    pub definition: Option<Arc<Definition>>,
+    /// Of the live definition.
+    pub(super) hash: Arc<str>,
+    /// How many definitions it has had.
+    pub(super) version_number: u32,
+    /// The stored text, until the first scan has shown whether it is needed.
+    pub(super) stored: Option<VersionWrite>,
+    /// Unfinished runs by run_after, then by age.
+    pub runs: BTreeSet<(Timestamp, RunIx)>,
+    pub running: u32,
+}
+
+impl DagEntry {
+    /// Its runs get new task instances: it is not paused and has a file.
+    pub fn may_schedule(&self) -> bool {
+        self.record.is_active && !self.record.is_paused && self.definition.is_some()
+    }
+}
+
+/// A run that is not over, or whose last process still lives.
+#[derive(Debug)]
+pub struct Run {
+    pub row: DagRun,
+    /// As committed; None: not yet in the database.
+    pub(super) prior: Option<RunState>,
+    pub dag: DagIx,
+    /// None when the definition is gone and could not be restored.
+    pub definition: Option<Arc<Definition>>,
+    pub instances: Vec<InstanceEntry>,
+    pub progress: Progress,
+    /// For each [`InstanceIx`] of `progress` its slot.
+    pub(super) slots: Vec<Slot>,
+    /// Tries that the executor holds.
+    pub held: u32,
+    /// Whether its lag has been recorded.
+    pub(super) has_started: bool,
+    pub(super) waiting: Vec<ReplyTo<Reply>>,
+    /// The row as workers see it; made anew when the row has changed.
+    pub(super) shared: Option<Arc<DagRun>>,
+}
+
+impl Run {
+    pub fn slot_of(&self, ix: InstanceIx) -> Slot {
+        self.slots[ix.0 as usize]
+    }
+
+    pub fn entry(&self, slot: Slot) -> &InstanceEntry {
+        &self.instances[slot.0 as usize]
+    }
+}
+
+/// One task instance of an unfinished run.
+#[derive(Debug)]
+pub struct InstanceEntry {
+    pub row: Instance,
+    pub(super) prior: Option<TaskState>,
+    /// Its place in the run's progress; None when the live definition has no such task.
+    pub(super) ix: Option<InstanceIx>,
+    pub(super) task: Option<TaskIx>,
+    /// The executor has a try of it: it holds a slot of the executor and of its pool, whatever its row says.
+    pub(super) held: Option<(Claim, Held)>,
+    /// Its handle in the ready queue.
+    pub(super) handle: Option<u32>,
+}
+
+/// A file under the dags folder.
+#[derive(Debug, Default)]
+pub(super) struct FileEntry {
+    pub modified_at: Option<Timestamp>,
+    pub state: FileState,
+    pub errors: Vec<ImportError>,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum FileState {
+    /// Only known from the database.
+    #[default]
+    Stored,
+    /// Its text is to become a definition, or waits because another file has the dag_id.
+    Parsed(ParsedFile),
+    /// Its text is the live definition of its dag_id.
+    Live(DagId),
+    Broken,
+}
+
+impl FileState {
+    /// The dag_id that its text gives.
+    pub fn dag_id(&self) -> Option<&DagId> {
+        match self {
+            Self::Parsed(parsed) => Some(&parsed.dag.dag_id),
+            Self::Live(dag_id) => Some(dag_id),
+            Self::Stored | Self::Broken => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ParsedFile {
+    pub dag: Arc<Dag>,
+    pub source: Arc<str>,
+    pub hash: Arc<str>,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerKey {
+    /// The DAG's next run is due.
+    Due(DagIx),
+    /// The run's logical date or run_after lies ahead.
+    Wake(RunIx),
+    /// The run's dagrun_timeout.
+    RunTimeout(RunIx),
+    /// The instance's retry delay.
+    Retry(RunIx, Slot),
+    /// The instance could not be started for want of processes or memory.
+    Requeue(RunIx, Slot),
+    /// What still runs is ended.
+    Drain,
+    /// The database could not be asked.
+    Again,
+}
+
+/// How many recent runs the schedule lag is taken from.
+const LAG_WINDOW: usize = 1_000;
+
+/// See the module's description.
+pub struct World {
+    pub(super) settings: Settings,
+    pub(super) restore: Box<Restore>,
+    pub(super) dags: Vec<DagEntry>,
+    pub(super) dag_index: BTreeMap<DagId, DagIx>,
+    pub(super) files: BTreeMap<PathBuf, FileEntry>,
+    /// The files whose text defines a dag_id.
+    pub(super) claims: BTreeMap<DagId, BTreeSet<PathBuf>>,
+    /// The active DAG whose definition a file is.
+    pub(super) owned: BTreeMap<PathBuf, DagId>,
+    /// All files have been seen once: until then nothing is decided, since a file may have changed or gone.
+    pub(super) is_scanned: bool,
+    pub(super) runs: Vec<Option<Run>>,
+    pub(super) free_runs: Vec<RunIx>,
+    /// Tries that the executor holds.
+    pub(super) held: BTreeMap<TryKey, (RunIx, Slot)>,
+    pub(super) limits: Limits,
+    pub(super) ready: ReadyQueue,
+    /// What each handle of the ready queue stands for.
+    pub(super) handles: Vec<(RunIx, Slot)>,
+    pub(super) free_handles: Vec<u32>,
+    pub(super) timers: Timers<TimerKey>,
+    /// DAGs whose next run is due and may be created, and runs whose next pass has something to look at.
+    pub(super) due: BTreeSet<DagIx>,
+    pub(super) promotable: BTreeSet<DagIx>,
+    pub(super) active: BTreeSet<RunIx>,
+    pub(super) stopping: Option<Stop>,
+    pub(super) counts: TaskCounts,
+    lags: VecDeque<f64>,
+    is_lag_stale: bool,
+    lag: Lag,
+    /// The last turn stopped at its bound.
+    pub(super) is_full: bool,
+    next_run_key: i64,
+    next_instance_key: i64,
+    next_version_key: i64,
+    pub(super) changes: Changes,
+    pub(super) actions: Vec<Action>,
+    dirty_dags: BTreeSet<DagIx>,
+    dirty_runs: BTreeSet<RunIx>,
+    dirty_instances: BTreeSet<(RunIx, Slot)>,
+}
+
+impl World {
+    /// What the database holds, before the files have been seen. Tries that were under way are reclaimed.
+    pub fn new(settings: Settings, snapshot: Snapshot, restore: Box<Restore>, now: Now) -> Self {
+        let mut world = Self {
+            restore,
+            dags: Vec::new(),
+            dag_index: BTreeMap::new(),
+            files: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            is_scanned: false,
+            runs: Vec::new(),
+            free_runs: Vec::new(),
+            held: BTreeMap::new(),
+            limits: Limits::new(settings.parallelism),
+            ready: ReadyQueue::default(),
+            handles: Vec::new(),
+            free_handles: Vec::new(),
+            timers: Timers::default(),
+            due: BTreeSet::new(),
+            promotable: BTreeSet::new(),
+            active: BTreeSet::new(),
+            stopping: None,
+            counts: TaskCounts::default(),
+            lags: VecDeque::new(),
+            is_lag_stale: false,
+            is_full: false,
+            lag: Lag::default(),
+            next_run_key: snapshot.next_run_key,
+            next_instance_key: snapshot.next_instance_key,
+            next_version_key: snapshot.next_version_key,
+            changes: Changes::default(),
+            actions: Vec::new(),
+            dirty_dags: BTreeSet::new(),
+            dirty_runs: BTreeSet::new(),
+            dirty_instances: BTreeSet::new(),
+            settings,
+        };
+        world.load(snapshot, now);
+        world
+    }
+
+    fn load(&mut self, snapshot: Snapshot, now: Now) {
+        self.load_pools(&snapshot.pools);
+        let mut errors: BTreeMap<String, Vec<ImportError>> = BTreeMap::new();
+        for error in snapshot.import_errors {
+            errors.entry(error.filename.clone()).or_default().push(error);
+        }
+        for (file, errors) in errors {
+            let entry = FileEntry { errors, ..FileEntry::default() };
+            self.files.insert(PathBuf::from(file), entry);
+        }
+        for record in snapshot.dags {
+            let ix = DagIx(self.dags.len() as u32);
+            self.dag_index.insert(record.dag_id.clone(), ix);
+            if record.is_active {
+                let path = PathBuf::from(&record.file);
+                self.files.entry(path.clone()).or_default();
+                self.owned.insert(path, record.dag_id.clone());
+            }
+            self.dags.push(DagEntry::new(record));
+        }
+        for version in snapshot.versions {
+            let Some(&ix) = self.dag_index.get(&version.dag_id) else { continue };
+            let entry = self.dag_quiet(ix);
+            entry.hash = version.hash.clone();
+            entry.version_number = version.number;
+            entry.stored = Some(version);
+        }
+        self.load_runs(snapshot.runs, snapshot.instances, now);
+    }
+
+    /// The pools of airflow.toml are the pools; a row that is no longer there is dropped.
+    fn load_pools(&mut self, stored: &[Pool]) {
+        for pool in self.settings.pools.clone() {
+            self.limits.set_pool(&pool.name, pool.slots);
+            if !stored.contains(&pool) {
+                self.changes.pools.push(pool);
+            }
+        }
+        let is_gone = |pool: &&Pool| !self.settings.pools.iter().any(|kept| kept.name == pool.name);
+        let gone = stored.iter().filter(is_gone).map(|pool| pool.name.clone()).collect();
+        self.changes.dropped_pools = gone;
+    }
+
+    fn load_runs(&mut self, runs: Vec<DagRun>, instances: Vec<Instance>, now: Now) {
+        let mut by_run: BTreeMap<RunKey, Vec<Instance>> = BTreeMap::new();
+        for instance in instances {
+            by_run.entry(instance.run).or_default().push(instance);
+        }
+        let mut dags = BTreeSet::new();
+        for row in runs {
+            let Some(&dag) = self.dag_index.get(&row.dag_id) else { continue };
+            dags.insert(dag);
+            let rows = by_run.remove(&row.key).unwrap_or_default();
+            self.load_run(dag, row, rows);
+        }
+        for dag in dags {
+            self.restore_stored(dag, now);
+        }
+        self.reclaim_strays();
+    }
+
+    fn load_run(&mut self, dag: DagIx, row: DagRun, rows: Vec<Instance>) {
+        let mut instances = Vec::with_capacity(rows.len());
+        for row in rows {
+            count(&mut self.counts, row.state, |n| *n += 1);
+            let prior = Some(row.state);
+            instances.push(InstanceEntry { row, prior, ix: None, task: None, held: None, handle: None });
+        }
+        self.insert_run(Run {
+            prior: Some(row.state),
+            has_started: instances.iter().any(|entry| entry.row.start_date.is_some()),
+            row,
+            dag,
+            definition: None,
+            instances,
+            progress: Progress::new(Arc::new(Graph::default()), &[]),
+            slots: Vec::new(),
+            held: 0,
+            waiting: Vec::new(),
+            shared: None,
+        });
+    }
+
+    /// Tries that an earlier minflow left under way: what lives of them is ended before they are settled.
+    fn reclaim_strays(&mut self) {
+        let mut strays = Vec::new();
+        for run in self.runs.iter().enumerate().filter_map(|(at, run)| run.as_ref().map(|_| RunIx(at as u32))) {
+            for slot in self.run(run).slots_in_order() {
+                if self.run(run).entry(slot).row.state.is_executing() {
+                    strays.push((run, slot));
+                }
+            }
+        }
+        for (run, slot) in strays {
+            let entry = self.run(run).entry(slot);
+            let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
+            let (is_running, process) = (entry.row.state == TaskState::Running, entry.row.process.clone());
+            let claim = Claim { run, pool: self.limits.pools.intern(&name), pool_slots };
+            self.limits.occupy(claim);
+            self.hold(run, slot, claim);
+            if is_running {
+                self.hold_as_running(run, slot);
+            }
+            let shared = self.shared_run(run);
+            let this = self.run(run);
+            let entry = this.entry(slot);
+            let Some((definition, task)) = this.definition.as_ref().zip(entry.task) else { continue };
+            let work = Work {
+                key: entry.row.try_key(),
+                dag: definition.dag.clone(),
+                file: definition.file.clone(),
+                task,
+                map_index: entry.row.map_index,
+                run: shared,
+                max_tries: entry.row.max_tries,
+            };
+            self.actions.push(Action::Reclaim(Stray { work, process }));
+        }
+    }
+
+    /// The wall clock was set: what is due is looked at anew.
+    pub(super) fn replan(&mut self, now: Now) {
+        for at in 0..self.dags.len() {
+            self.await_next_run(DagIx(at as u32), now);
+        }
+    }
+
+    /// The database could not be asked: wakes the loop in a while.
+    pub(super) fn try_again_later(&mut self, now: Now) {
+        self.arm(TimerKey::Again, Deadline::Boot(now.boot.after(Duration::from_secs(1))));
+    }
+
+    pub(super) fn dag(&self, ix: DagIx) -> &DagEntry {
+        &self.dags[ix.0 as usize]
+    }
+
+    /// The entry, to be changed; it is written at the end of the turn.
+    pub(super) fn dag_mut(&mut self, ix: DagIx) -> &mut DagEntry {
+        self.dirty_dags.insert(ix);
+        &mut self.dags[ix.0 as usize]
+    }
+
+    pub fn find_dag(&self, dag_id: &str) -> Option<(DagIx, &DagEntry)> {
+        let ix = *self.dag_index.get(dag_id)?;
+        Some((ix, self.dag(ix)))
+    }
+
+    pub(super) fn run(&self, ix: RunIx) -> &Run {
+        self.runs[ix.0 as usize].as_ref().expect("a RunIx is dropped everywhere when its run leaves memory")
+    }
+
+    /// The entry, for changes that its row does not show.
+    pub(super) fn dag_quiet(&mut self, ix: DagIx) -> &mut DagEntry {
+        &mut self.dags[ix.0 as usize]
+    }
+
+    /// The run, for changes that its row does not show.
+    pub(super) fn run_quiet(&mut self, ix: RunIx) -> &mut Run {
+        self.runs[ix.0 as usize].as_mut().expect("a RunIx is dropped everywhere when its run leaves memory")
+    }
+
+    /// The run, to be changed; its row is written at the end of the turn.
+    pub(super) fn run_mut(&mut self, ix: RunIx) -> &mut Run {
+        self.dirty_runs.insert(ix);
+        let run = self.run_quiet(ix);
+        run.shared = None;
+        run
+    }
+
+    /// The instance, to be changed; its row is written at the end of the turn.
+    pub(super) fn entry_mut(&mut self, run: RunIx, slot: Slot) -> &mut InstanceEntry {
+        self.dirty_instances.insert((run, slot));
+        &mut self.run_quiet(run).instances[slot.0 as usize]
+    }
+
+    pub(super) fn find_live_run(&self, dag: DagIx, run_id: &RunId) -> Option<RunIx> {
+        self.dag(dag).runs.iter().map(|&(_, ix)| ix).find(|&ix| self.run(ix).row.run_id == *run_id)
+    }
+
+    pub(super) fn new_run_key(&mut self) -> i64 {
+        next(&mut self.next_run_key)
+    }
+
+    pub(super) fn new_instance_key(&mut self) -> i64 {
+        next(&mut self.next_instance_key)
+    }
+
+    pub(super) fn new_version_key(&mut self) -> i64 {
+        next(&mut self.next_version_key)
+    }
+
+    /// Puts a run into memory.
+    pub(super) fn insert_run(&mut self, run: Run) -> RunIx {
+        let (dag, run_after) = (run.dag, run.row.run_after);
+        let is_running = run.row.state == RunState::Running;
+        let ix = self.free_runs.pop().unwrap_or_else(|| {
+            self.runs.push(None);
+            RunIx(self.runs.len() as u32 - 1)
+        });
+        self.runs[ix.0 as usize] = Some(run);
+        let entry = &mut self.dags[dag.0 as usize];
+        entry.runs.insert((run_after, ix));
+        entry.running += u32::from(is_running);
+        ix
+    }
+
+    /// Writes an instance's state into row, progress and counts. The state is what the state machine gave.
+    pub(super) fn set_task_state(&mut self, run: RunIx, slot: Slot, state: TaskState) {
+        let entry = self.entry_mut(run, slot);
+        let before = entry.row.state;
+        entry.row.state = state;
+        if let Some(ix) = entry.ix {
+            self.run_quiet(run).progress.set_state(ix, state);
+            self.active.insert(run);
+        }
+        count(&mut self.counts, before, |n| *n = n.saturating_sub(1));
+        count(&mut self.counts, state, |n| *n += 1);
+    }
+
+    pub(super) fn record_lag(&mut self, due_at: Timestamp, started_at: Timestamp) {
+        let lag = started_at.duration_since(due_at).as_secs_f64() * 1_000.0;
+        if self.lags.len() == LAG_WINDOW {
+            self.lags.pop_front();
+        }
+        self.lags.push_back(lag.max(0.0));
+        self.is_lag_stale = true;
+    }
+
+    fn lag(&self) -> Lag {
+        let mut sorted: Vec<f64> = self.lags.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().saturating_sub(1) as f64;
+        let at = |quantile: f64| sorted.get((last * quantile).round() as usize).copied();
+        Lag { p50_ms: at(0.5), p99_ms: at(0.99) }
+    }
+
+    pub(super) fn audit(&mut self, now: Now, event: &'static str, dag_id: Option<&DagId>, run_id: Option<&RunId>) {
+        self.changes.audit.push(AuditEntry {
+            at: now.wall,
+            event,
+            dag_id: dag_id.cloned(),
+            run_id: run_id.map(|id| id.to_string()),
+            task_id: None,
+            owner: "cli".to_owned(),
+            extra: serde_json::Value::Null,
+        });
+    }
+
+    pub(super) fn push_xcoms(&mut self, xcoms: impl IntoIterator<Item = XcomWrite>) {
+        self.changes.xcoms.extend(xcoms);
+    }
+
+    /// How many rows the turn would write so far.
+    pub(super) fn pending_rows(&self) -> usize {
+        self.changes.rows() + self.dirty_dags.len() + self.dirty_runs.len() + self.dirty_instances.len()
+    }
+
+    /// Gives up what the turn has changed, and drops the runs that are over from memory.
+    pub fn take_turn(&mut self) -> (Changes, Vec<Action>) {
+        let mut changes = std::mem::take(&mut self.changes);
+        for ix in std::mem::take(&mut self.dirty_dags) {
+            changes.dags.push(self.dag(ix).record.clone());
+        }
+        let dirty_runs = std::mem::take(&mut self.dirty_runs);
+        for &ix in &dirty_runs {
+            let run = self.run_quiet(ix);
+            changes.runs.push(RunWrite { run: run.row.clone(), prior: run.prior });
+            run.prior = Some(run.row.state);
+        }
+        let mut touched = dirty_runs;
+        for (ix, slot) in std::mem::take(&mut self.dirty_instances) {
+            touched.insert(ix);
+            let dag_id = self.run(ix).row.dag_id.clone();
+            let entry = &mut self.run_quiet(ix).instances[slot.0 as usize];
+            changes.instances.push(InstanceWrite { instance: entry.row.clone(), dag_id, prior: entry.prior });
+            entry.prior = Some(entry.row.state);
+        }
+        for ix in touched {
+            self.forget_if_over(ix);
+        }
+        (changes, std::mem::take(&mut self.actions))
+    }
+
+    /// Drops a run that is over, once no process of it is left.
+    pub(super) fn forget_if_over(&mut self, ix: RunIx) {
+        let Some(run) = self.runs[ix.0 as usize].as_ref() else { return };
+        let has_unwritten = self.dirty_runs.contains(&ix)
+            || self.dirty_instances.range((ix, Slot(0))..=(ix, Slot(u32::MAX))).next().is_some();
+        if !run.row.state.is_finished() || run.held > 0 || has_unwritten {
+            return;
+        }
+        let Some(run) = self.runs[ix.0 as usize].take() else { return };
+        // What a deadlocked run leaves unfinished waits for nothing any longer.
+        for entry in &run.instances {
+            count(&mut self.counts, entry.row.state, |n| *n = n.saturating_sub(1));
+        }
+        self.active.remove(&ix);
+        self.limits.close_run(ix);
+        self.free_runs.push(ix);
+    }
+
+    /// Something is left to do without waiting for an event: the last turn stopped at its bound.
+    pub fn has_more(&self) -> bool {
+        self.is_full
+    }
+
+    /// When the loop must wake at the latest.
+    pub fn next_deadline(&self) -> (Option<Timestamp>, Option<BootInstant>) {
+        self.timers.next()
+    }
+
+    /// A stop was asked for and nothing runs any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping.is_some() && self.held.is_empty()
+    }
+
+    /// Who still runs, for the log of a stop: at most `most` names.
+    pub fn held_names(&self, most: usize) -> Vec<String> {
+        let name = |&(run, slot): &(RunIx, Slot)| {
+            let run = self.run(run);
+            format!("{}.{} ({})", run.row.dag_id, run.entry(slot).row.task_id, run.row.run_id)
+        };
+        self.held.values().take(most).map(name).collect()
+    }
+
+    pub fn gauges(&mut self) -> Gauges {
+        if std::mem::take(&mut self.is_lag_stale) {
+            self.lag = self.lag();
+        }
+        let pools = &self.limits.pools;
+        let gauge = |pool| PoolGauge {
+            name: pools.name(pool).to_string(),
+            slots: pools.total(pool).unwrap_or(0),
+            running: pools.running(pool),
+            queued: pools.queued(pool),
+            open: pools.open(pool),
+        };
+        Gauges {
+            turns: 0,
+            last_turn_at: None,
+            queue_depth: self.counts.scheduled,
+            schedule_lag: self.lag,
+            parallelism: self.settings.parallelism,
+            tasks: self.counts,
+            pools: pools.iter().map(gauge).collect(),
+            is_stopping: self.stopping.is_some(),
+        }
+    }
+
+    pub(super) fn arm(&mut self, key: TimerKey, deadline: Deadline) {
+        self.timers.set(key, deadline);
+    }
+}
+
+fn next(counter: &mut i64) -> i64 {
+    let key = *counter;
+    *counter += 1;
+    key
+}
+
+fn count(counts: &mut TaskCounts, state: TaskState, change: impl FnOnce(&mut u64)) {
+    match state {
+        TaskState::Running => change(&mut counts.running),
+        TaskState::Queued => change(&mut counts.queued),
+        TaskState::Scheduled => change(&mut counts.scheduled),
+        TaskState::Deferred => change(&mut counts.deferred),
+        TaskState::UpForRetry => change(&mut counts.up_for_retry),
+        _ => {}
+    }
+}
