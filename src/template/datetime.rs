@@ -336,6 +336,19 @@ impl Object for DateTime {
 #[derive(Clone, Copy)]
 pub(super) struct Date(pub(super) civil::Date);
 
+impl Date {
+    /// Whole days, as Python moves a date.
+    pub(super) fn add(self, delta: TimeDelta) -> Result<Self, Error> {
+        let days = Span::new().try_days(delta.micros.div_euclid(DAY)).map_err(invalid)?;
+        self.0.checked_add(days).map(Self).map_err(invalid)
+    }
+
+    pub(super) fn since(self, other: Self) -> TimeDelta {
+        let midnight = |date: Self| DateTime::Naive(date.0.at(0, 0, 0, 0)).timestamp().as_microsecond();
+        TimeDelta { micros: midnight(self) - midnight(other) }
+    }
+}
+
 impl fmt::Debug for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

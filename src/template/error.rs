@@ -23,14 +23,22 @@ pub struct TemplateError {
 }
 
 impl TemplateError {
-    pub(super) fn new(error: &minijinja::Error, text: &str, at: Position, context: &Context) -> Self {
+    /// `text` is as the user wrote it up to `first_edit` (in bytes); behind that only its lines are.
+    pub(super) fn new(
+        error: &minijinja::Error,
+        text: &str,
+        first_edit: usize,
+        at: Position,
+        context: &Context,
+    ) -> Self {
         let comment = unclosed_comment(text);
         // A comment that swallows the rest of the text is the cause of whatever was said about its end.
         let offset = match comment {
             Some(offset) if error.kind() == ErrorKind::SyntaxError => offset,
             _ => offset_of(error, text),
         };
-        let place = place_of(text, offset, at);
+        let is_shifted = offset > first_edit && !text[first_edit..offset].contains('\n');
+        let place = place_of(text, if is_shifted { first_edit } else { offset }, at);
         let spanned = error.range().and_then(|range| text.get(range)).unwrap_or_default();
         let (message, help) = match comment {
             Some(_) if error.kind() == ErrorKind::SyntaxError => COMMENT.map_owned(),
@@ -178,6 +186,8 @@ fn explain_undefined(detail: &str, spanned: &str) -> (String, String) {
             .to_owned()
     } else if let Some((_, instead)) = REMOVED.iter().find(|(old, _)| *old == root) {
         format!("Airflow 3 removed `{root}`; write `{instead}`")
+    } else if matches!(root, "var" | "conn") {
+        "hand values to a task with `params`, or with the environment and `env.NAME`".to_owned()
     } else if let Some(near) = crate::diagnostic::did_you_mean(root, super::variables::NAMES.iter().copied()) {
         if near == root {
             format!("write `{name} | default('…')` if it may be missing")
@@ -185,7 +195,7 @@ fn explain_undefined(detail: &str, spanned: &str) -> (String, String) {
             format!("did you mean `{near}`?")
         }
     } else {
-        "see `docs/templates.md` for the variables; `| default('…')` gives a value where there is none".to_owned()
+        "`| default('…')` gives a value where there is none".to_owned()
     };
     (message, help)
 }

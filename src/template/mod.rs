@@ -4,6 +4,7 @@
 //! know disks, threads, clocks or databases: XComs and earlier runs come through [`Lookup`], the environment through a function.
 //! Called by whoever starts a try, and by `tasks render`.
 
+mod arithmetic;
 mod datetime;
 mod error;
 mod filters;
@@ -125,16 +126,28 @@ fn render_text<'t>(text: &'t str, at: Position, context: &Context) -> Result<Cow
             stripped.strip_suffix('\r').filter(|_| stripped.len() < text.len()).unwrap_or(stripped),
         ));
     }
-    let mut out = Bounded { bytes: Vec::new(), is_full: false };
     let root = minijinja::Value::from_object(variables::Root::new(context));
-    let result = ENVIRONMENT
-        .template_from_named_str(&context.file, text)
-        .and_then(|template| template.render_captured_to(root, &mut out).map(|_| ()));
-    match result {
-        Ok(()) => Ok(Cow::Owned(String::from_utf8(out.bytes).expect("minijinja writes UTF-8"))),
-        Err(_) if out.is_full => Err(TemplateError::too_long(text, at, context, MAX_OUTPUT_BYTES)),
-        Err(error) => Err(TemplateError::new(&error, text, at, context)),
+    let mut source = Cow::Borrowed(text);
+    let mut first_edit = usize::MAX;
+    for attempt in 0.. {
+        let mut out = Bounded { bytes: Vec::new(), is_full: false };
+        let result = ENVIRONMENT
+            .template_from_named_str(&context.file, &source)
+            .and_then(|template| template.render_captured_to(root.clone(), &mut out).map(|_| ()));
+        let error = match result {
+            Ok(()) => return Ok(Cow::Owned(String::from_utf8(out.bytes).expect("minijinja writes UTF-8"))),
+            Err(_) if out.is_full => return Err(TemplateError::too_long(text, at, context, MAX_OUTPUT_BYTES)),
+            Err(error) => error,
+        };
+        match arithmetic::mend(&error, &source).filter(|_| attempt < arithmetic::MOST) {
+            Some((mended, edit)) => {
+                first_edit = first_edit.min(edit);
+                source = Cow::Owned(mended);
+            }
+            None => return Err(TemplateError::new(&error, &source, first_edit, at, context)),
+        }
     }
+    unreachable!("every attempt returns or is followed by another, {} at most", arithmetic::MOST)
 }
 
 /// The output, refused beyond [`MAX_OUTPUT_BYTES`].

@@ -13,8 +13,7 @@ use crate::template::python::{Json, from_json};
 use crate::template::{Context, strftime};
 
 /// Every variable, for did-you-mean.
-pub(super) const NAMES: [&str; 35] = [
-    "conn",
+pub(super) const NAMES: [&str; 33] = [
     "dag",
     "dag_run",
     "data_interval_end",
@@ -47,7 +46,6 @@ pub(super) const NAMES: [&str; 35] = [
     "ts",
     "ts_nodash",
     "ts_nodash_with_tz",
-    "var",
     "xcom",
 ];
 
