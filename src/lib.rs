@@ -14,3 +14,4 @@ pub mod model;
 pub mod scheduler;
 pub mod template;
 pub mod timetable;
+pub mod supervisor;

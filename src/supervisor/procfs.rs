@@ -1,0 +1,80 @@
+//! What `/proc` tells about a process. Everything here may be gone by the time it is read: that is None, no error.
+
+use std::fs;
+
+/// Fields of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` or `X`: it has ended.
+    pub state: u8,
+    pub group: i32,
+    /// Clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name (field 2) may hold blanks and parentheses: fields are counted from its last parenthesis.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let after = text.iter().rposition(|&byte| byte == b')')? + 1;
+    let fields: Vec<&str> = std::str::from_utf8(&text[after..]).ok()?.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: *fields.first()?.as_bytes().first()?,
+        group: fields.get(2)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Bytes that really came from and went to block devices (`rchar` also counts pipes and the page cache).
+pub fn block_io(pid: i32) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
+    Some((field("read_bytes:")?, field("write_bytes:")?))
+}
+
+/// A variable of the environment with which the process was started.
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    bytes.split(|&byte| byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+/// Names this boot of the host; empty where the kernel does not say.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// The numbers of all processes.
+pub fn pids() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_shifts_no_field() {
+        let text = b"7 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10";
+        assert_eq!(parse_stat(text), Some(Stat { state: b'S', group: 42, start_ticks: 98_765 }));
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_variables() {
+        let pid = std::process::id() as i32;
+        assert!(pids().contains(&pid));
+        assert!(stat(pid).unwrap().start_ticks > 0);
+        assert_eq!(variable(pid, "PATH"), std::env::var("PATH").ok());
+    }
+}
