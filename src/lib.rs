@@ -8,10 +8,13 @@ compile_error!("minflow runs on Linux only (5.10 or newer; WSL2 counts): it need
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod dagfile;
 pub mod diagnostic;
 pub mod health;
+pub mod keytable;
 pub mod model;
 pub mod scheduler;
 pub mod template;
+pub mod timer;
 pub mod timetable;
 pub mod supervisor;

@@ -487,3 +487,6 @@ impl Slot {
         !self.state.is_schedulable() && self.state != TaskState::Scheduled
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -349,3 +349,6 @@ fn is_waiting(places: &[Place], group: u32, entry: &Entry) -> bool {
     let place = places[entry.handle.0 as usize];
     place.group == group && place.generation == entry.generation
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,113 @@ fn is_met(inputs: &Inputs) -> bool {
         TriggerRule::Always => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `s`uccess, `f`ailed, s`k`ipped, `u`pstream_failed, `r`emoved, `.` unfinished.
+    fn counts(letters: &str) -> Counts {
+        let mut counts = Counts { total: letters.len() as u32, ..Counts::default() };
+        for letter in letters.chars() {
+            let state = match letter {
+                's' => TaskState::Success,
+                'f' => TaskState::Failed,
+                'k' => TaskState::Skipped,
+                'u' => TaskState::UpstreamFailed,
+                'r' => TaskState::Removed,
+                _ => TaskState::Running,
+            };
+            if let Some(count) = counts.of(state) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    fn inputs(rule: TriggerRule, upstream: &str) -> Inputs {
+        Inputs {
+            rule,
+            map_index: -1,
+            upstream: counts(upstream),
+            upstream_setups: Counts::default(),
+            indirect_setups: Counts::default(),
+            unfinished_in_scope: 0,
+        }
+    }
+
+    #[test]
+    fn each_rule_decides_as_airflow_does() {
+        use TaskState::{Skipped, UpstreamFailed};
+        use TriggerRule as R;
+        const RUN: Decision = Decision::Run;
+        const WAIT: Decision = Decision::Wait(Unmet::Upstream);
+        const SKIP: Decision = Decision::Mark(Skipped);
+        const FAIL: Decision = Decision::Mark(UpstreamFailed);
+        for (rule, upstream, expected) in [
+            (R::AllSuccess, "", RUN),
+            (R::AllSuccess, "s.", WAIT),
+            (R::AllSuccess, "kf.", FAIL),
+            (R::AllSuccess, "k.", SKIP),
+            (R::AllSuccess, "rr", RUN),
+            (R::AllFailed, "fur", RUN),
+            (R::AllFailed, "k.", SKIP),
+            (R::AllDone, "sfkur", RUN),
+            (R::AllDone, "sf.", WAIT),
+            (R::OneSuccess, "s.", RUN),
+            (R::OneSuccess, "kk", SKIP),
+            (R::OneSuccess, "kf", FAIL),
+            (R::OneFailed, "u.", RUN),
+            (R::OneFailed, "ss", SKIP),
+            (R::OneDone, "u.", WAIT),
+            (R::OneDone, "uk", SKIP),
+            (R::OneDone, "f.", RUN),
+            (R::NoneFailed, "skr", RUN),
+            (R::NoneFailed, "f.", FAIL),
+            (R::NoneFailedMinOneSuccess, "kr", FAIL),
+            (R::NoneFailedMinOneSuccess, "kk", SKIP),
+            (R::NoneFailedMinOneSuccess, "sk", RUN),
+            (R::NoneSkipped, "k.", SKIP),
+            (R::NoneSkipped, "sf", RUN),
+            (R::AllSkipped, "kr", WAIT),
+            (R::AllSkipped, "s.", SKIP),
+            (R::AllSkipped, "kk", RUN),
+            (R::AllDoneMinOneSuccess, "sfr", RUN),
+            (R::AllDoneMinOneSuccess, "fr", FAIL),
+            (R::AllDoneSetupSuccess, "fs", RUN),
+            (R::AllDoneSetupSuccess, "f.", WAIT),
+            (R::Always, "..", RUN),
+        ] {
+            assert_eq!(evaluate(&inputs(rule, upstream)), expected, "{rule} over `{upstream}`");
+        }
+    }
+
+    #[test]
+    fn a_mapped_instance_beyond_what_is_left_upstream_is_removed() {
+        let at = |map_index| Inputs { map_index, ..inputs(TriggerRule::AllSuccess, "sr") };
+        assert_eq!(evaluate(&at(0)), Decision::Run);
+        assert_eq!(evaluate(&at(1)), Decision::Mark(TaskState::Removed));
+    }
+
+    #[test]
+    fn an_indirect_setup_holds_every_rule_but_always() {
+        let held = |rule, setup| Inputs { indirect_setups: counts(setup), ..inputs(rule, "s") };
+        assert_eq!(evaluate(&held(TriggerRule::AllDone, ".")), Decision::Wait(Unmet::Setups));
+        assert_eq!(evaluate(&held(TriggerRule::AllDone, "f")), Decision::Mark(TaskState::UpstreamFailed));
+        assert_eq!(evaluate(&held(TriggerRule::AllDone, "k")), Decision::Mark(TaskState::Skipped));
+        assert_eq!(evaluate(&held(TriggerRule::Always, "f")), Decision::Run);
+    }
+
+    #[test]
+    fn a_teardown_follows_its_setups_and_waits_for_its_scope() {
+        let teardown = |setups, unfinished_in_scope| Inputs {
+            upstream_setups: counts(setups),
+            unfinished_in_scope,
+            ..inputs(TriggerRule::AllDoneSetupSuccess, "ff")
+        };
+        assert_eq!(evaluate(&teardown("s", 0)), Decision::Run);
+        assert_eq!(evaluate(&teardown("s", 1)), Decision::Wait(Unmet::Scope));
+        assert_eq!(evaluate(&teardown("k", 0)), Decision::Mark(TaskState::Skipped));
+        assert_eq!(evaluate(&teardown("f", 0)), Decision::Mark(TaskState::UpstreamFailed));
+    }
+}

@@ -1,0 +1,261 @@
+//! The table of keys of a DAG file. The parser, its messages, `schemas/dag.schema.json` and `docs/dag-format.md` follow from it.
+
+use crate::keytable::{COUNT, Fallback, Key, Kind, POSITIVE, Table};
+
+const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'static str) -> Key {
+    Key { name, kind, default, description }
+}
+
+/// The names of the operators, each the key of a task.
+pub const OPERATORS: [&str; 3] = ["bash", "python", "empty"];
+
+/// Airflow's names, but for the rule of setup tasks.
+pub const TRIGGER_RULES: &[&str] = &[
+    "all_success",
+    "all_failed",
+    "all_done",
+    "all_done_min_one_success",
+    "all_skipped",
+    "always",
+    "none_failed",
+    "none_failed_min_one_success",
+    "none_skipped",
+    "one_done",
+    "one_failed",
+    "one_success",
+];
+
+const OUTPUTS: &[&str] = &["text", "json", "none"];
+const WEIGHT_RULES: &[&str] = &["downstream", "upstream", "absolute"];
+const LIST_OF_TEXT: Kind = Kind::List(&Kind::Text);
+const EXIT_CODE: Kind = Kind::Integer { min: 0, max: 255 };
+
+/// A whole DAG file.
+pub static DAG: Table = Table {
+    name: "a DAG file",
+    keys: &[&[
+        key(
+            "dag_id",
+            Kind::Text,
+            Fallback::Words("the file's name without `.toml`"),
+            "The DAG's name: letters, digits, `_`, `.` and `-`, at most 200 bytes",
+        ),
+        key("description", Kind::Text, Fallback::Toml("\"\""), "One line that tells people what the DAG is for"),
+        key(
+            "owner",
+            Kind::Text,
+            Fallback::Toml("\"airflow\""),
+            "Who answers for the DAG, and for its tasks unless they say otherwise",
+        ),
+        key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Longer documentation, in Markdown"),
+        key("tags", LIST_OF_TEXT, Fallback::Toml("[]"), "Labels to find the DAG by"),
+        key(
+            "schedule",
+            Kind::Either(&[Kind::Text, Kind::Table(&SCHEDULE)]),
+            Fallback::Words("none: runs only when triggered"),
+            "When runs are due: five cron fields, a preset such as `@daily`, or `@once`",
+        ),
+        key(
+            "timezone",
+            Kind::Zone,
+            Fallback::Words("`core.default_timezone`"),
+            "The zone of the schedule and of local times in the file",
+        ),
+        key("start_date", Kind::Time, Fallback::Nothing, "No run is due before it"),
+        key("end_date", Kind::Time, Fallback::Nothing, "No run is due after it"),
+        key(
+            "catchup",
+            Kind::Bool,
+            Fallback::Words("`scheduler.catchup_by_default`"),
+            "Whether the runs that were missed since `start_date` are made up for",
+        ),
+        key(
+            "max_active_runs",
+            POSITIVE,
+            Fallback::Words("`core.max_active_runs_per_dag`"),
+            "How many runs may be running at once",
+        ),
+        key(
+            "max_active_tasks",
+            POSITIVE,
+            Fallback::Words("`core.max_active_tasks_per_dag`"),
+            "How many tasks of one run may be running at once",
+        ),
+        key("dagrun_timeout", Kind::Duration { min: 1 }, Fallback::Nothing, "A run that takes longer fails"),
+        key(
+            "is_paused_upon_creation",
+            Kind::Bool,
+            Fallback::Words("`core.dags_are_paused_at_creation`"),
+            "Whether the DAG is paused when it is first seen",
+        ),
+        key(
+            "params",
+            Kind::Map("param", &Kind::Plain),
+            Fallback::Toml("{}"),
+            "Values for templates, `{{ params.NAME }}`, which a trigger may override",
+        ),
+        key(
+            "default_args",
+            Kind::Table(&DEFAULT_ARGS),
+            Fallback::Toml("{}"),
+            "Keys for every task that does not give them itself",
+        ),
+        key(
+            "chain",
+            LIST_OF_TEXT,
+            Fallback::Toml("[]"),
+            "Dependencies as arrows: `\"a >> [b, c] >> d\"`, `\"d << b\"`; lists on both sides connect each with each",
+        ),
+        key("tasks", Kind::Map("task_id", &Kind::Table(&TASK)), Fallback::Nothing, "The tasks, at least one"),
+    ]],
+};
+
+pub static SCHEDULE: Table = Table {
+    name: "schedule",
+    keys: &[&[
+        key("cron", Kind::Text, Fallback::Nothing, "Five cron fields or a preset"),
+        key("every", Kind::Duration { min: 1 }, Fallback::Nothing, "A fixed period"),
+    ]],
+};
+
+pub static DEFAULT_ARGS: Table = Table { name: "default_args", keys: &[&SHARED] };
+
+pub static TASK: Table = Table { name: "a task", keys: &[&OPERATOR_KEYS, OWN, &SHARED] };
+
+static OPERATOR_KEYS: [Key; 3] = [
+    key(
+        "bash",
+        Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
+        Fallback::Nothing,
+        "Operator: a script for `bash -c` (`sh` where there is no bash)",
+    ),
+    key(
+        "python",
+        Kind::Either(&[Kind::Template, Kind::Table(&PYTHON)]),
+        Fallback::Nothing,
+        "Operator: a Python script, whose variable `result` is the XCom, or a function of a file",
+    ),
+    key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
+];
+
+/// Keys that make no sense as a default for all tasks.
+const OWN: &[Key] =
+    &[key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks that come directly before this one")];
+
+static SHARED: [Key; 16] = [
+    key(
+        "trigger_rule",
+        Kind::OneOf(TRIGGER_RULES),
+        Fallback::Toml("\"all_success\""),
+        "What the tasks before must have come to",
+    ),
+    key(
+        "retries",
+        COUNT,
+        Fallback::Words("`core.default_task_retries`"),
+        "How often a failed try is followed by another",
+    ),
+    key(
+        "retry_delay",
+        Kind::Duration { min: 0 },
+        Fallback::Words("`core.default_task_retry_delay`"),
+        "How long after a failed try the next one starts",
+    ),
+    key(
+        "execution_timeout",
+        Kind::Duration { min: 1 },
+        Fallback::Nothing,
+        "A try that takes longer is ended and fails",
+    ),
+    key(
+        "grace",
+        Kind::Duration { min: 0 },
+        Fallback::Words("`core.killed_task_cleanup_time`"),
+        "How long after `kill_signal` the task is killed",
+    ),
+    key("kill_signal", Kind::Signal, Fallback::Toml("\"TERM\""), "The signal that asks the task's processes to end"),
+    key("pool", Kind::Text, Fallback::Toml("\"default_pool\""), "The pool whose slots the task takes while it runs"),
+    key("pool_slots", POSITIVE, Fallback::Toml("1"), "How many slots it takes"),
+    key(
+        "priority_weight",
+        Kind::Integer { min: -(1 << 31), max: 1 << 31 },
+        Fallback::Toml("1"),
+        "Of the tasks that wait for a slot, those with more weight start first",
+    ),
+    key(
+        "weight_rule",
+        Kind::OneOf(WEIGHT_RULES),
+        Fallback::Toml("\"downstream\""),
+        "Whose weights add up to the task's own: all tasks after it, all before it, or none",
+    ),
+    key(
+        "env",
+        Kind::Map("variable", &Kind::Template),
+        Fallback::Toml("{}"),
+        "Environment variables, added to those that minflow was started with",
+    ),
+    key(
+        "cwd",
+        Kind::Template,
+        Fallback::Words("the run's own folder"),
+        "The folder in which the task runs; a relative one starts at the DAG file's folder",
+    ),
+    key(
+        "output",
+        Kind::OneOf(OUTPUTS),
+        Fallback::Toml("\"text\""),
+        "What becomes the XCom: the last non-empty line of output (at most 64 KiB), that line parsed as JSON, or nothing",
+    ),
+    key(
+        "skip_on_exit_code",
+        Kind::Either(&[EXIT_CODE, Kind::List(&EXIT_CODE), Kind::Literal(false)]),
+        Fallback::Toml("99"),
+        "Exit codes that mean: skipped",
+    ),
+    key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Documentation, in Markdown"),
+    key("owner", Kind::Text, Fallback::Words("the DAG's `owner`"), "Who answers for the task"),
+];
+
+pub static BASH: Table = Table {
+    name: "bash",
+    keys: &[&[
+        key("command", Kind::Template, Fallback::Nothing, "The script"),
+        key(
+            "file",
+            Kind::Text,
+            Fallback::Nothing,
+            "A script's file, relative to the DAG file's folder; it is not rendered",
+        ),
+    ]],
+};
+
+pub static PYTHON: Table = Table {
+    name: "python",
+    keys: &[&[
+        key(
+            "file",
+            Kind::Text,
+            Fallback::Nothing,
+            "A Python file, relative to the DAG file's folder; it is not rendered",
+        ),
+        key(
+            "function",
+            Kind::Text,
+            Fallback::Words("none: the file runs as a script"),
+            "The function of the file to call; what it returns is the XCom",
+        ),
+        key(
+            "args",
+            Kind::List(&Kind::Any),
+            Fallback::Toml("[]"),
+            "The function's arguments; texts in them are templates",
+        ),
+        key(
+            "kwargs",
+            Kind::Map("name", &Kind::Any),
+            Fallback::Toml("{}"),
+            "The function's arguments by name; texts in them are templates",
+        ),
+        key("interpreter", Kind::Template, Fallback::Toml("\"python3\""), "The Python to use"),
+    ]],
+};

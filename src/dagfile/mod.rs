@@ -1,0 +1,309 @@
+//! A DAG file's text becomes a [`Dag`], or the list of all its faults with their places.
+//!
+//! Knows no disk and no clock: scripts that a file names are looked for when a task starts. The watcher, `validate` and
+//! `dags test` call it with the bytes that they have read.
+
+mod edges;
+pub mod keys;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Map;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::Config;
+use crate::diagnostic::Diagnostic;
+use crate::keytable::{self, Faults, Fields, Limits, Source};
+use crate::model::dag::{Dag, Schedule, Task};
+use crate::model::graph::{Graph, Node};
+use crate::model::ids::{DagId, MAX_ID_BYTES};
+
+/// The most bytes of one DAG file.
+pub const MAX_BYTES: usize = 4 << 20;
+/// The most tasks of one DAG.
+pub const MAX_TASKS: usize = 20_000;
+/// How deep lists and tables may be nested.
+pub const MAX_DEPTH: usize = 64;
+
+/// What holds where a DAG file says nothing, and what it may refer to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    pub max_active_tasks: u32,
+    pub max_active_runs: u32,
+    pub timezone: TimeZone,
+    pub retries: u32,
+    pub retry_delay: Duration,
+    pub is_paused_upon_creation: bool,
+    pub grace: Duration,
+    pub catchup: bool,
+    /// The names of all pools, of airflow.toml and of the database. `default_pool` is known in any case.
+    pub pools: BTreeSet<String>,
+}
+
+impl Default for Defaults {
+    /// What an empty airflow.toml gives.
+    fn default() -> Self {
+        Self {
+            max_active_tasks: 16,
+            max_active_runs: 16,
+            timezone: TimeZone::UTC,
+            retries: 0,
+            retry_delay: Duration::from_secs(300),
+            is_paused_upon_creation: false,
+            grace: Duration::from_secs(5),
+            catchup: false,
+            pools: BTreeSet::new(),
+        }
+    }
+}
+
+impl Defaults {
+    /// `pools` are those of the database; those of the configuration are added.
+    pub fn from_config(config: &Config, mut pools: BTreeSet<String>) -> Self {
+        pools.extend(config.pools.keys().cloned());
+        Self {
+            max_active_tasks: config.core.max_active_tasks_per_dag,
+            max_active_runs: config.core.max_active_runs_per_dag,
+            timezone: TimeZone::get(&config.core.default_timezone)
+                .expect("the configuration has been loaded, so its time zone exists"),
+            retries: config.core.default_task_retries,
+            retry_delay: config.core.default_task_retry_delay,
+            is_paused_upon_creation: config.core.dags_are_paused_at_creation,
+            grace: config.core.killed_task_cleanup_time,
+            catchup: config.scheduler.catchup_by_default,
+            pools,
+        }
+    }
+}
+
+/// Reads one DAG file. `path` is shown in faults, and its name is the default of `dag_id`.
+///
+/// # Errors
+/// Every fault of the file, in the order of its text; at most a hundred.
+pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<Diagnostic>> {
+    let limits = Limits { bytes: MAX_BYTES, depth: MAX_DEPTH };
+    let text =
+        limits.read(bytes).map_err(|(code, message, help)| vec![Diagnostic::of_file(path, code, message, help)])?;
+    let source = Source::new(path, text);
+    let mut faults = Faults::new(&source);
+    let dag = keytable::parse_document(&limits, &mut faults)
+        .and_then(|document| Reader { defaults, faults: &mut faults }.dag(&document));
+    match dag {
+        Some(dag) if faults.is_empty() => Ok(dag),
+        _ => Err(faults.into_list()),
+    }
+}
+
+/// Reads a document into a DAG and notes the faults that no table of keys can express.
+struct Reader<'r, 'a> {
+    defaults: &'r Defaults,
+    faults: &'r mut Faults<'a>,
+}
+
+impl Reader<'_, '_> {
+    /// None if no DAG can be made of it; then a fault has been noted.
+    fn dag(mut self, document: &DeTable<'_>) -> Option<Dag> {
+        let task_tables = document.get("tasks").and_then(|tasks| tasks.get_ref().as_table());
+        let count = task_tables.map_or(0, |tasks| tasks.len());
+        if count > MAX_TASKS {
+            let message = format!("the DAG has {count} tasks, more than the limit of {MAX_TASKS}");
+            self.faults.add_to_file("too-many-tasks", message, "split it into several DAGs");
+            return None;
+        }
+        keytable::check_table(&keys::DAG, document, self.faults);
+        if count == 0 && !self.faults.has_broken_lines() {
+            let help = "add one, for example `[tasks.hello]` and below it `bash = \"echo hello\"`";
+            self.faults.add_to_file("no-tasks", "the DAG has no tasks", help);
+        }
+        let fields = Fields::new(&keys::DAG, document);
+        let timezone = match fields.text("timezone") {
+            Some(name) => TimeZone::get(name).unwrap_or(TimeZone::UTC),
+            None => self.defaults.timezone.clone(),
+        };
+        let owner = fields.text("owner").unwrap_or("airflow").to_owned();
+        let (tasks, nodes) = self.tasks(&fields, &owner);
+        let edges = self.edges(&fields, &tasks);
+        let graph = self.graph(nodes, edges, &tasks);
+        let schedule = self.schedule(&fields, &timezone);
+        let start_date = self.moment(&fields, "start_date", &timezone);
+        Some(Dag {
+            dag_id: self.dag_id(&fields),
+            description: fields.text("description").unwrap_or_default().to_owned(),
+            owner,
+            doc_md: fields.text("doc_md").unwrap_or_default().to_owned(),
+            tags: texts(&fields, "tags"),
+            catchup: self.catchup(&fields, &schedule),
+            schedule,
+            end_date: self.moment(&fields, "end_date", &timezone),
+            start_date,
+            timezone,
+            max_active_runs: fields.integer("max_active_runs").unwrap_or(self.defaults.max_active_runs),
+            max_active_tasks: fields.integer("max_active_tasks").unwrap_or(self.defaults.max_active_tasks),
+            dagrun_timeout: fields.duration("dagrun_timeout"),
+            is_paused_upon_creation: fields
+                .bool("is_paused_upon_creation")
+                .unwrap_or(self.defaults.is_paused_upon_creation),
+            params: params(&fields),
+            tasks,
+            graph,
+        })
+    }
+
+    fn dag_id(&mut self, fields: &Fields<'_>) -> DagId {
+        if let Some(value) = fields.get("dag_id") {
+            let id = value.get_ref().as_str().unwrap_or_default();
+            if value.get_ref().is_str() {
+                self.check_id("dag_id", id, value.span());
+            }
+            return DagId::from(id);
+        }
+        let name = self.faults.source.path.file_name().unwrap_or_default().to_string_lossy();
+        let id = name.strip_suffix(".toml").unwrap_or(&name);
+        if let Some(why) = fault_of_id(id) {
+            let help = "rename the file, or give the DAG a name of its own with `dag_id = \"…\"`";
+            self.faults.add_to_file("bad-id", format!("the file's name cannot be the dag_id: {why}"), help);
+        }
+        DagId::from(id)
+    }
+
+    fn check_id(&mut self, what: &str, id: &str, span: Range<usize>) {
+        if let Some(why) = fault_of_id(id) {
+            let shown: String = id.chars().take(60).collect();
+            let help = "use letters, digits, `_`, `.` and `-`";
+            self.faults.add(span, "bad-id", format!("`{shown}` cannot be a {what}: {why}"), help);
+        }
+    }
+
+    fn schedule(&mut self, fields: &Fields<'_>, timezone: &TimeZone) -> Schedule {
+        let Some((key, value)) = fields.entry("schedule") else { return Schedule::Never };
+        let Some(document) = value.get_ref().as_table() else {
+            let text = value.get_ref().as_str().unwrap_or_default();
+            return if value.get_ref().is_str() { self.cron(text, &value.span(), timezone) } else { Schedule::Never };
+        };
+        let table = Fields::new(&keys::SCHEDULE, document);
+        match (table.get("cron"), table.get("every")) {
+            (Some(cron), None) => match cron.get_ref().as_str() {
+                Some(text) => self.cron(text, &cron.span(), timezone),
+                None => Schedule::Never,
+            },
+            (None, Some(_)) => table.duration("every").map_or(Schedule::Never, Schedule::Every),
+            (Some(_), Some(every)) => {
+                let message = "`cron` and `every` cannot stand together";
+                self.faults.add(every.span(), "bad-schedule", message, "keep one of the two");
+                Schedule::Never
+            }
+            (None, None) => {
+                if document.is_empty() {
+                    let help = "write for example `schedule = { every = \"5m\" }`, or leave `schedule` out";
+                    self.faults.add(key, "bad-schedule", "`schedule` says nothing", help);
+                }
+                Schedule::Never
+            }
+        }
+    }
+
+    fn cron(&mut self, text: &str, span: &Range<usize>, timezone: &TimeZone) -> Schedule {
+        let schedule = match text {
+            "@once" => Schedule::Once,
+            _ => Schedule::Cron(text.to_owned()),
+        };
+        if let Err((message, help, part)) = check_schedule(&schedule, timezone) {
+            let span = self.faults.source.inner_span(span, text, part);
+            self.faults.add(span, "bad-schedule", message, help);
+        }
+        schedule
+    }
+
+    /// Airflow refuses to catch up from no date.
+    fn catchup(&mut self, fields: &Fields<'_>, schedule: &Schedule) -> bool {
+        let catchup = fields.bool("catchup").unwrap_or(self.defaults.catchup);
+        let has_start = fields.get("start_date").is_some();
+        if catchup && *schedule != Schedule::Never && !has_start && !self.faults.has_broken_lines() {
+            let place = fields.entry("catchup").or_else(|| fields.entry("schedule"));
+            let (span, _) = place.expect("a DAG with a schedule has the key `schedule`");
+            let message = "catching up needs a `start_date` to start from";
+            self.faults.add(
+                span,
+                "missing-start-date",
+                message,
+                "add `start_date = 2026-01-01`, or write `catchup = false`",
+            );
+        }
+        catchup
+    }
+
+    fn moment(&mut self, fields: &Fields<'_>, name: &str, timezone: &TimeZone) -> Option<Timestamp> {
+        let moment = fields.moment(name)?;
+        let instant = moment.in_zone(timezone);
+        if let (None, Some(value)) = (instant, fields.get(name)) {
+            let message = format!("`{name}` is beyond the calendar");
+            self.faults.add(value.span(), "bad-time", message, "use a year from 1 to 9998");
+        }
+        instant
+    }
+
+    fn graph(&mut self, nodes: Vec<Node>, mut edges: Vec<edges::Edge>, tasks: &[Task]) -> Graph {
+        /// Each cycle costs a walk through the graph.
+        const MAX_CYCLES: usize = 10;
+        for _ in 0..MAX_CYCLES {
+            let pairs: Vec<_> = edges.iter().map(|edge| (edge.from, edge.to)).collect();
+            let cycle = match Graph::new(nodes.clone(), &pairs) {
+                Ok(graph) => return graph,
+                Err(cycle) => cycle.0,
+            };
+            let (first, last) = (cycle[0], cycle[cycle.len() - 1]);
+            let closing = edges.iter().find(|edge| (edge.from, edge.to) == (last, first));
+            let span = closing.expect("a cycle is made of edges").span.clone();
+            edges.retain(|edge| (edge.from, edge.to) != (last, first));
+            let names: Vec<&str> = cycle.iter().chain([&first]).map(|task| &*tasks[task.index()].task_id).collect();
+            let message = format!("the tasks wait for each other: {}", names.join(" >> "));
+            self.faults.add(span, "cycle", message, "remove one of these arrows");
+        }
+        Graph::default()
+    }
+}
+
+/// What is wrong with the text of a schedule: the message, the help, and the part of the text.
+fn check_schedule(_schedule: &Schedule, _zone: &TimeZone) -> Result<(), (String, String, Range<usize>)> {
+    Ok(())
+}
+
+/// Airflow: `^[\w.-]+$`. `.` and `..` would name folders, and a name must fit into a file's.
+fn fault_of_id(id: &str) -> Option<String> {
+    if id.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if id.len() > MAX_ID_BYTES {
+        return Some(format!("it has {} bytes, more than the limit of {MAX_ID_BYTES}", id.len()));
+    }
+    if id == "." || id == ".." {
+        return Some("it names a folder".to_owned());
+    }
+    let wrong = id.chars().find(|&c| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-')))?;
+    Some(format!("it holds {wrong:?}"))
+}
+
+fn texts(fields: &Fields<'_>, name: &str) -> Vec<String> {
+    fields.list(name).iter().filter_map(|item| item.get_ref().as_str()).map(str::to_owned).collect()
+}
+
+fn params(fields: &Fields<'_>) -> Map<String, serde_json::Value> {
+    json_object(fields, "params")
+}
+
+fn json_object(fields: &Fields<'_>, name: &str) -> Map<String, serde_json::Value> {
+    let value = fields.get(name).map(|value| value.get_ref()).filter(|value: &&DeValue<'_>| value.is_table());
+    match value.and_then(keytable::json) {
+        Some(serde_json::Value::Object(object)) => object,
+        _ => Map::new(),
+    }
+}

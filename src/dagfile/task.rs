@@ -1,0 +1,271 @@
+//! One task table becomes one task and its node in the graph.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, OPERATORS};
+use super::{Reader, json_object};
+use crate::keytable::{self, Fields};
+use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Task, Template};
+use crate::model::graph::{Node, Role};
+use crate::model::ids::{PoolName, TaskId};
+use crate::model::pool::DEFAULT_POOL;
+use crate::model::state::{TriggerRule, WeightRule};
+
+/// The keys of a task, and those of `default_args` behind them.
+#[derive(Clone, Copy)]
+struct Layers<'d> {
+    own: Fields<'d>,
+    shared: Option<Fields<'d>>,
+}
+
+impl<'d> Layers<'d> {
+    /// Reads a key from the task, else from `default_args`.
+    fn read<T>(&self, name: &str, read: impl Fn(Fields<'d>, &str) -> Option<T>) -> Option<T> {
+        match self.own.get(name) {
+            Some(_) => read(self.own, name),
+            None => self.shared.and_then(|shared| read(shared, name)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        self.read(name, |fields, name| fields.get(name))
+    }
+
+    fn text(&self, name: &str) -> Option<&'d str> {
+        self.read(name, |fields, name| fields.text(name))
+    }
+
+    fn named<T: FromStr>(&self, name: &str, default: T) -> T {
+        self.text(name).and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+}
+
+impl Reader<'_, '_> {
+    /// All tasks and their nodes, in the order of the file.
+    pub(super) fn tasks(&mut self, fields: &Fields<'_>, dag_owner: &str) -> (Vec<Task>, Vec<Node>) {
+        let shared = fields.table("default_args").map(|document| Fields::new(&keys::DEFAULT_ARGS, document));
+        if let Some(shared) = &shared {
+            self.check_shared(shared);
+        }
+        let empty = DeTable::new();
+        let documents = fields.table("tasks").into_iter().flatten();
+        documents
+            .map(|(name, value)| {
+                let task_id: &str = name.get_ref();
+                self.check_id("task_id", task_id, name.span());
+                let document = value.get_ref().as_table();
+                let own = Fields::new(&keys::TASK, document.unwrap_or(&empty));
+                let operator = match document {
+                    Some(document) => self.operator(task_id, name, document, &own),
+                    None => Operator::Empty,
+                };
+                self.check_shared(&own);
+                let layers = Layers { own, shared };
+                (self.task(task_id, operator, &layers, dag_owner), node(&layers))
+            })
+            .unzip()
+    }
+
+    /// What can be wrong in the values of a task and of `default_args` alike.
+    fn check_shared(&mut self, fields: &Fields<'_>) {
+        if let Some(value) = fields.get("pool")
+            && let Some(pool) = value.get_ref().as_str()
+            && pool != DEFAULT_POOL
+            && !self.defaults.pools.contains(pool)
+        {
+            let known = self.defaults.pools.iter().map(String::as_str).chain([DEFAULT_POOL]);
+            let help = match keytable::suggest(pool, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add it to airflow.toml: `[pools]` and below it `{pool} = 4`"),
+            };
+            self.faults.add(value.span(), "unknown-pool", format!("there is no pool `{pool}`"), help);
+        }
+        for (name, _) in fields.table("env").into_iter().flatten() {
+            let variable: &str = name.get_ref();
+            if variable.is_empty() || variable.contains(['=', '\0']) {
+                let message = format!("`{}` cannot be the name of a variable", variable.escape_debug());
+                self.faults.add(name.span(), "bad-value", message, "use a name without `=`");
+            }
+        }
+    }
+
+    fn operator(
+        &mut self,
+        task_id: &str,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        document: &DeTable<'_>,
+        own: &Fields<'_>,
+    ) -> Operator {
+        let mut given = document.iter().filter(|(key, _)| OPERATORS.contains(&&**key.get_ref()));
+        let Some((first, value)) = given.next() else {
+            // A misspelt operator has been reported as an unknown key.
+            let is_misspelt = document.keys().any(|key| {
+                keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
+            });
+            if !is_misspelt && !self.faults.has_broken_lines() {
+                let help =
+                    "say what it does with one of `bash`, `python`, `empty`, for example `bash = \"echo hello\"`";
+                self.faults.add(name.span(), "no-operator", format!("task `{task_id}` has no operator"), help);
+            }
+            return Operator::Empty;
+        };
+        if let Some((second, _)) = given.next() {
+            let (first, second_name): (&str, &str) = (first.get_ref(), second.get_ref());
+            let message = format!("task `{task_id}` has two operators, `{first}` and `{second_name}`");
+            self.faults.add(second.span(), "two-operators", message, "keep one, and make a second task of the other");
+        }
+        let first: &str = first.get_ref();
+        match (first, value.get_ref()) {
+            ("bash", DeValue::String(_)) => Operator::Bash(Bash { script: Script::Text(self.template(value)) }),
+            ("bash", DeValue::Table(table)) => {
+                self.bash(own.entry("bash").map_or(value.span(), |(key, _)| key), &Fields::new(&keys::BASH, table))
+            }
+            ("python", DeValue::String(_)) => Operator::Python(Python {
+                script: Script::Text(self.template(value)),
+                function: None,
+                args: Vec::new(),
+                kwargs: serde_json::Map::new(),
+                arguments_at: self.position(value),
+                interpreter: self.default_interpreter(value),
+            }),
+            ("python", DeValue::Table(table)) => {
+                let key = own.entry("python").map_or(value.span(), |(key, _)| key);
+                self.python(key, value, &Fields::new(&keys::PYTHON, table))
+            }
+            _ => Operator::Empty,
+        }
+    }
+
+    fn bash(&mut self, key: std::ops::Range<usize>, fields: &Fields<'_>) -> Operator {
+        let script = match (fields.get("command"), fields.get("file")) {
+            (Some(command), None) => Script::Text(self.template(command)),
+            (None, Some(file)) => Script::File(self.file(file)),
+            (command, _) => {
+                let message = match command {
+                    Some(_) => "`command` and `file` cannot stand together",
+                    None => "`bash` needs a script",
+                };
+                self.faults.add(key, "bad-operator", message, "give it either `command` or `file`");
+                Script::File(String::new())
+            }
+        };
+        Operator::Bash(Bash { script })
+    }
+
+    fn python(&mut self, key: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, fields: &Fields<'_>) -> Operator {
+        let file = match fields.get("file") {
+            Some(file) => self.file(file),
+            None => {
+                let help = "write `python = { file = \"scripts/NAME.py\", function = \"main\" }`, or the script itself as text";
+                self.faults.add(key, "bad-operator", "`python` needs a `file`", help);
+                String::new()
+            }
+        };
+        let arguments = fields.entry("args").or_else(|| fields.entry("kwargs"));
+        if let (Some((span, _)), None) = (&arguments, fields.get("function")) {
+            let message = "arguments need a `function` that takes them";
+            self.faults.add(span.clone(), "bad-operator", message, "add `function = \"main\"`, or pass them by `env`");
+        }
+        if let Some(function) = fields.get("function")
+            && function.get_ref().as_str().is_some_and(|name| !is_python_name(name))
+        {
+            let message = "`function` must be the name of a Python function";
+            self.faults.add(function.span(), "bad-value", message, "write for example `function = \"main\"`");
+        }
+        Operator::Python(Python {
+            script: Script::File(file),
+            function: fields.text("function").map(str::to_owned),
+            args: match fields.get("args").and_then(|args| keytable::json(args.get_ref())) {
+                Some(Value::Array(args)) => args,
+                _ => Vec::new(),
+            },
+            kwargs: json_object(fields, "kwargs"),
+            arguments_at: self.position(arguments.map_or(value, |(_, value)| value)),
+            interpreter: match fields.get("interpreter") {
+                Some(interpreter) => self.template(interpreter),
+                None => self.default_interpreter(value),
+            },
+        })
+    }
+
+    fn file(&mut self, value: &Spanned<DeValue<'_>>) -> String {
+        let file = value.get_ref().as_str().unwrap_or_default();
+        if value.get_ref().is_str() && file.is_empty() {
+            let help = "name a file, relative to the DAG file's folder";
+            self.faults.add(value.span(), "bad-value", "`file` is empty", help);
+        }
+        file.to_owned()
+    }
+
+    fn default_interpreter(&self, value: &Spanned<DeValue<'_>>) -> Template {
+        Template { text: "python3".to_owned(), at: self.position(value) }
+    }
+
+    fn position(&self, value: &Spanned<DeValue<'_>>) -> Position {
+        self.faults.source.position(value.span().start)
+    }
+
+    fn template(&self, value: &Spanned<DeValue<'_>>) -> Template {
+        let source = self.faults.source;
+        Template {
+            text: value.get_ref().as_str().unwrap_or_default().to_owned(),
+            at: source.position(source.content_start(&value.span())),
+        }
+    }
+
+    fn task(&mut self, task_id: &str, operator: Operator, layers: &Layers<'_>, dag_owner: &str) -> Task {
+        let defaults = self.defaults;
+        let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
+        Task {
+            task_id: TaskId::from(task_id),
+            operator,
+            owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
+            doc_md: layers.text("doc_md").unwrap_or_default().to_owned(),
+            retries: layers.read("retries", |fields, name| fields.integer(name)).unwrap_or(defaults.retries),
+            retry_delay: layers.read("retry_delay", |f, name| f.duration(name)).unwrap_or(defaults.retry_delay),
+            execution_timeout: layers.read("execution_timeout", |f, name| f.duration(name)),
+            grace: layers.read("grace", |f, name| f.duration(name)).unwrap_or(defaults.grace),
+            kill_signal: layers.text("kill_signal").and_then(keytable::signal_number).unwrap_or(libc::SIGTERM),
+            pool: PoolName::from(layers.text("pool").unwrap_or(DEFAULT_POOL)),
+            pool_slots: layers.read("pool_slots", |fields, name| fields.integer(name)).unwrap_or(1),
+            env: env.map(|(name, value)| (name.get_ref().to_string(), self.template(value))).collect(),
+            cwd: layers.get("cwd").map(|value| self.template(value)),
+            output: match layers.text("output") {
+                Some("json") => Output::Json,
+                Some("none") => Output::None,
+                _ => Output::Text,
+            },
+            skip_on_exit_code: skip_codes(layers),
+        }
+    }
+}
+
+fn node(layers: &Layers<'_>) -> Node {
+    Node {
+        trigger_rule: layers.named("trigger_rule", TriggerRule::AllSuccess),
+        role: Role::Work,
+        priority_weight: layers.read("priority_weight", |fields, name| fields.integer(name)).unwrap_or(1),
+        weight_rule: layers.named("weight_rule", WeightRule::Downstream),
+    }
+}
+
+fn skip_codes(layers: &Layers<'_>) -> Vec<i32> {
+    let Some(value) = layers.get("skip_on_exit_code") else { return vec![99] };
+    let code = |value: &DeValue<'_>| keytable::json(value).and_then(|json| json.as_i64()).map(|code| code as i32);
+    match value.get_ref() {
+        DeValue::Array(list) => list.iter().filter_map(|item| code(item.get_ref())).collect(),
+        single => code(single).into_iter().collect(),
+    }
+}
+
+/// A name, or names with dots between them as for a method of a class.
+fn is_python_name(name: &str) -> bool {
+    name.split('.').all(|part| {
+        part.starts_with(|c: char| c == '_' || c.is_alphabetic())
+            && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+    })
+}

@@ -1,0 +1,144 @@
+//! A text with its lines, and the faults found in it.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::model::dag::Position;
+
+/// A document's text and where its lines start.
+#[derive(Debug)]
+pub struct Source<'a> {
+    pub path: &'a Path,
+    pub text: &'a str,
+    line_starts: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(path: &'a Path, text: &'a str) -> Self {
+        let after_breaks = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
+        Self { path, text, line_starts: std::iter::once(0).chain(after_breaks).collect() }
+    }
+
+    /// The line and column of a byte.
+    pub fn position(&self, at: usize) -> Position {
+        let at = at.min(self.text.len());
+        let line = self.line_starts.partition_point(|&start| start <= at);
+        let column = self.text[self.line_starts[line - 1]..at].chars().count() + 1;
+        Position { line: line as u32, column: column as u32 }
+    }
+
+    /// Where the first character of a string stands, given the span of the value with its quotes.
+    pub fn content_start(&self, span: &Range<usize>) -> usize {
+        let raw = &self.text[span.clone()];
+        let multiline = raw.starts_with("\"\"\"") || raw.starts_with("'''");
+        if !multiline {
+            return span.start + usize::from(raw.starts_with(['"', '\'']));
+        }
+        let body = &raw[3..];
+        let first = if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
+        // A backslash at the end of a line swallows the white space up to the next character.
+        let rest = &body[first..];
+        let swallowed = match rest.strip_prefix('\\') {
+            Some(after) if raw.starts_with('"') && after.trim_start_matches([' ', '\t', '\r']).starts_with('\n') => {
+                rest.len() - after.trim_start().len()
+            }
+            _ => 0,
+        };
+        span.start + 3 + first + swallowed
+    }
+
+    /// The place of a part of a string's text; the whole value where escapes make the two differ.
+    pub fn inner_span(&self, span: &Range<usize>, text: &str, part: Range<usize>) -> Range<usize> {
+        let start = self.content_start(span);
+        if self.text[start..].starts_with(text) { start + part.start..start + part.end } else { span.clone() }
+    }
+}
+
+/// More faults than this help nobody.
+const MAX_FAULTS: usize = 100;
+/// What the source lines of all faults may take: a file of one endless line must not be copied for each of them.
+const MAX_SOURCE_LINES: usize = 8 << 20;
+
+/// Collects the faults of one document.
+#[derive(Debug)]
+pub struct Faults<'a> {
+    pub source: &'a Source<'a>,
+    list: Vec<Diagnostic>,
+    source_lines: usize,
+    omitted: usize,
+    /// Lines that could not be read as TOML: what is missing may be on them.
+    broken_lines: Vec<u32>,
+}
+
+impl<'a> Faults<'a> {
+    pub fn new(source: &'a Source<'a>) -> Self {
+        Self { source, list: Vec::new(), source_lines: 0, omitted: 0, broken_lines: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether further faults are only counted, so that costly helps need not be made.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= MAX_FAULTS || self.source_lines >= MAX_SOURCE_LINES
+    }
+
+    /// Whether some line is no TOML: what seems to be missing may stand there.
+    pub fn has_broken_lines(&self) -> bool {
+        !self.broken_lines.is_empty()
+    }
+
+    pub fn add(&mut self, span: Range<usize>, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        if self.is_full() {
+            self.omitted += 1;
+            return;
+        }
+        let fault = Diagnostic::at(self.source.path, self.source.text, span, code, message, help);
+        if self.broken_lines.contains(&fault.line) {
+            return;
+        }
+        self.source_lines += fault.source_line.len();
+        self.list.push(fault);
+    }
+
+    /// A line that is no TOML. Other faults on it are not reported: what was read there is a guess.
+    pub fn add_syntax(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        let before = self.list.len();
+        self.add(span, "syntax", message, help);
+        if let Some(fault) = self.list.get(before) {
+            self.broken_lines.push(fault.line);
+        }
+    }
+
+    pub fn add_to_file(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.list.push(Diagnostic::of_file(self.source.path, code, message, help));
+    }
+
+    /// All faults in the order of the text.
+    pub fn into_list(mut self) -> Vec<Diagnostic> {
+        self.list.sort_by_key(|fault| (fault.line, fault.column));
+        if self.omitted > 0 {
+            let message = format!("{} more faults are not shown", self.omitted);
+            self.list.push(Diagnostic::of_file(
+                self.source.path,
+                "more-faults",
+                message,
+                "mend the ones above and check again",
+            ));
+        }
+        self.list
+    }
+}
+
+/// The candidate that was most likely meant. Looks at a bounded number of bytes: a file may have thousands of ids.
+pub fn suggest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const MAX_TYPED: usize = 64;
+    const MAX_CANDIDATES: usize = 2_000;
+    if typed.len() > MAX_TYPED {
+        return None;
+    }
+    let near = candidates.into_iter().filter(|candidate| candidate.len().abs_diff(typed.len()) <= 4);
+    did_you_mean(typed, near.take(MAX_CANDIDATES))
+}

@@ -1,0 +1,286 @@
+//! Values as users write them: durations, sizes, times, signals.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+use serde_json::{Map, Number, Value};
+use toml::de::DeValue;
+use toml::value::Datetime;
+
+/// A hundred years: longer ones are slips of the pen, and sums with an instant must not overflow.
+const MAX_SECONDS: u64 = 100 * 366 * 86_400;
+
+const UNITS: [(&str, u64); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+
+/// `90s`, `1h30m`, `2d`: whole numbers with the units w, d, h, m, s, each at most once, larger ones first.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut seconds = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let unit_length = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (_, factor) = units.find(|(unit, _)| *unit == &after[..unit_length])?;
+        seconds = seconds.checked_add(number.checked_mul(*factor)?)?;
+        rest = &after[unit_length..];
+    }
+    let given = !text.is_empty() && seconds <= MAX_SECONDS;
+    given.then(|| Duration::from_secs(seconds))
+}
+
+/// Whole seconds as [`parse_duration`] reads them, in as few units as need be.
+pub fn print_duration(duration: Duration) -> String {
+    let mut rest = duration.as_secs();
+    let mut text = String::new();
+    for (unit, factor) in &UNITS[1..] {
+        if rest >= *factor {
+            text += &format!("{}{unit}", rest / factor);
+            rest %= factor;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// The duration that a TOML value gives: text, or whole seconds.
+pub(super) fn duration_of(value: &DeValue<'_>) -> Option<Duration> {
+    match value {
+        DeValue::String(text) => parse_duration(text),
+        DeValue::Integer(_) => {
+            let seconds = u64::try_from(integer_of(value)?).ok()?;
+            (seconds <= MAX_SECONDS).then(|| Duration::from_secs(seconds))
+        }
+        _ => None,
+    }
+}
+
+const SIZES: [(&str, u64); 9] = [
+    ("B", 1),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+/// `100MB`, `2GiB`: a whole number of bytes with a unit, decimal or binary, in any case.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim_start();
+    let (_, factor) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    number.checked_mul(*factor).filter(|&bytes| i64::try_from(bytes).is_ok())
+}
+
+/// Bytes as [`parse_size`] reads them, in the largest unit that needs no fraction.
+pub fn print_size(bytes: u64) -> String {
+    let fitting = SIZES.iter().filter(|(_, factor)| bytes.is_multiple_of(*factor) && bytes >= *factor);
+    match fitting.max_by_key(|(_, factor)| *factor) {
+        Some((unit, factor)) => format!("{}{unit}", bytes / factor),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// The bytes that a TOML value gives: text, or a whole number.
+pub(super) fn size_of(value: &DeValue<'_>) -> Option<u64> {
+    match value {
+        DeValue::String(text) => parse_size(text),
+        DeValue::Integer(_) => u64::try_from(integer_of(value)?).ok(),
+        _ => None,
+    }
+}
+
+/// An instant, or a local time that a zone makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Instant(Timestamp),
+    Local(DateTime),
+}
+
+impl Moment {
+    /// A local time that the clocks skip or show twice is taken as most calendars do: the later, the first.
+    /// None where the instant is beyond what can be counted.
+    pub fn in_zone(self, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Instant(instant) => Some(instant),
+            Self::Local(local) => zone.to_timestamp(local).ok(),
+        }
+    }
+}
+
+/// A date, a local or an offset date-time in TOML's notation. None for a time of day.
+pub fn parse_moment(text: &str) -> Option<Moment> {
+    moment_of_datetime(&text.parse::<Datetime>().ok()?)
+}
+
+fn moment_of_datetime(datetime: &Datetime) -> Option<Moment> {
+    let date = datetime.date?;
+    let (hour, minute, second, nanosecond) = match datetime.time {
+        Some(time) => (time.hour, time.minute, time.second.unwrap_or(0), time.nanosecond.unwrap_or(0)),
+        None => (0, 0, 0, 0),
+    };
+    // Instants have microseconds everywhere; a leap second is the one before it.
+    let micros = (nanosecond / 1_000 * 1_000) as i32;
+    let local = DateTime::new(
+        i16::try_from(date.year).ok()?,
+        date.month as i8,
+        date.day as i8,
+        hour as i8,
+        minute as i8,
+        second.min(59) as i8,
+        micros,
+    )
+    .ok()?;
+    let Some(offset) = datetime.offset else {
+        return Some(Moment::Local(local));
+    };
+    let minutes = match offset {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i32::from(minutes),
+    };
+    let offset = Offset::from_seconds(minutes * 60).ok()?;
+    offset.to_timestamp(local).ok().map(Moment::Instant)
+}
+
+/// The time that a TOML value gives.
+pub(super) fn moment_of(value: &DeValue<'_>) -> Option<Moment> {
+    match value {
+        DeValue::String(text) => parse_moment(text),
+        DeValue::Datetime(datetime) => moment_of_datetime(datetime),
+        _ => None,
+    }
+}
+
+pub(super) fn integer_of(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A TOML value as JSON. None for a number that JSON cannot hold. A time becomes its text.
+pub fn json(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Boolean(is) => Value::Bool(*is),
+        DeValue::Integer(_) => Value::from(integer_of(value)?),
+        DeValue::Float(float) => Value::Number(Number::from_f64(float.as_str().parse().ok()?)?),
+        DeValue::Datetime(datetime) => Value::String(datetime.to_string()),
+        DeValue::Array(list) => Value::Array(list.iter().map(|item| json(item.get_ref())).collect::<Option<_>>()?),
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+                let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                Some((key.to_string(), json(value.get_ref())?))
+            };
+            Value::Object(table.iter().map(entry).collect::<Option<Map<_, _>>>()?)
+        }
+    })
+}
+
+/// The signals that end a process, and those that programs take as a request to end.
+pub(super) const SIGNALS: [(&str, i32); 8] = [
+    ("TERM", libc::SIGTERM),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("HUP", libc::SIGHUP),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("ABRT", libc::SIGABRT),
+];
+
+/// `TERM` or `SIGTERM`, in any case.
+pub fn signal_number(name: &str) -> Option<i32> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+    SIGNALS.iter().find(|(signal, _)| *signal == bare).map(|&(_, number)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_printed() {
+        let cases = [
+            ("90s", Some(90), "1m30s"),
+            ("1h30m", Some(5_400), "1h30m"),
+            ("2d", Some(172_800), "2d"),
+            ("1w", Some(604_800), "7d"),
+            ("0s", Some(0), "0s"),
+            ("", None, ""),
+            ("90", None, ""),
+            ("s", None, ""),
+            ("1.5h", None, ""),
+            ("-1s", None, ""),
+            ("30m1h", None, ""),
+            ("1h1h", None, ""),
+            ("5min", None, ""),
+            ("5 m", None, ""),
+            ("1mo", None, ""),
+            ("99999999999999999999s", None, ""),
+            ("4000000000s", None, ""),
+            ("1١s", None, ""),
+        ];
+        for (text, seconds, printed) in cases {
+            let read = parse_duration(text);
+            assert_eq!(read, seconds.map(Duration::from_secs), "{text}");
+            assert_eq!(read.map_or(String::new(), print_duration), printed, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_printed() {
+        let cases = [
+            ("100MB", Some(100_000_000), "100MB"),
+            ("2GiB", Some(2 << 30), "2GiB"),
+            ("1 kb", Some(1_000), "1kB"),
+            ("7B", Some(7), "7B"),
+            ("0B", Some(0), "0B"),
+            ("7", None, ""),
+            ("1.5GB", None, ""),
+            ("99999999TB", None, ""),
+            ("-1MB", None, ""),
+        ];
+        for (text, bytes, printed) in cases {
+            assert_eq!(parse_size(text), bytes, "{text}");
+            assert_eq!(parse_size(text).map_or(String::new(), print_size), printed, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_local_unless_they_have_an_offset() {
+        let london = TimeZone::get("Europe/London").unwrap();
+        let cases = [
+            ("2026-07-01", Some("2026-06-30T23:00:00Z")),
+            ("2026-07-01T06:00:00", Some("2026-07-01T05:00:00Z")),
+            ("2026-07-01 06:00:00.1234567", Some("2026-07-01T05:00:00.123456Z")),
+            ("2026-07-01T06:00:00Z", Some("2026-07-01T06:00:00Z")),
+            ("2026-07-01T06:00:00+02:00", Some("2026-07-01T04:00:00Z")),
+            // Skipped by the clocks, and shown twice by them.
+            ("2026-03-29T01:30:00", Some("2026-03-29T01:30:00Z")),
+            ("2026-10-25T01:30:00", Some("2026-10-25T00:30:00Z")),
+            ("06:00:00", None),
+            ("2026-02-30", None),
+            ("tomorrow", None),
+            ("", None),
+        ];
+        for (text, instant) in cases {
+            let read = parse_moment(text).and_then(|moment| moment.in_zone(&london));
+            assert_eq!(read.map(|at| at.to_string()).as_deref(), instant, "{text}");
+        }
+    }
+
+    #[test]
+    fn signals_are_named_with_and_without_their_prefix() {
+        assert_eq!(signal_number("TERM"), Some(15));
+        assert_eq!(signal_number("SIGINT"), Some(2));
+        assert_eq!(signal_number("sigkill"), Some(9));
+        assert_eq!(signal_number("STOP"), None);
+        assert_eq!(signal_number("15"), None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The walk: checks a document against its table of keys, and reads what has been checked.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::faults::{Faults, suggest};
+use super::value::{self, Moment};
+use super::{Fallback, Key, Kind, Table};
+
+type Value<'a> = Spanned<DeValue<'a>>;
+
+/// Checks all keys of a table and their values. Every fault is added to `faults`.
+pub fn check_table(table: &Table, document: &DeTable<'_>, faults: &mut Faults<'_>) {
+    for (name, value) in document {
+        match table.find(name.get_ref()) {
+            Some(key) => check(key, value, faults),
+            None => add_unknown(table, name, faults),
+        }
+    }
+}
+
+fn add_unknown(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, faults: &mut Faults<'_>) {
+    let typed: &str = name.get_ref();
+    let help = match suggest(typed, table.iter().map(|key| key.name)) {
+        _ if faults.is_full() => String::new(),
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let names: Vec<String> = table.iter().map(|key| format!("`{}`", key.name)).collect();
+            format!("the keys of {} are {}", table.name, names.join(", "))
+        }
+    };
+    faults.add(name.span(), "unknown-key", format!("unknown key `{typed}`"), help);
+}
+
+/// Checks the value of one key.
+pub fn check(key: &Key, value: &Value<'_>, faults: &mut Faults<'_>) {
+    Check { key: key.name, default: key.default, faults }.value(&key.kind, value);
+}
+
+struct Check<'c, 'a> {
+    key: &'c str,
+    default: Fallback,
+    faults: &'c mut Faults<'a>,
+}
+
+impl Check<'_, '_> {
+    fn value(&mut self, kind: &Kind, value: &Value<'_>) {
+        if !accepts(kind, value.get_ref()) {
+            return self.wrong_type(kind, value);
+        }
+        match kind {
+            Kind::Either(kinds) => {
+                let fitting = kinds.iter().find(|kind| accepts(kind, value.get_ref()));
+                self.value(fitting.expect("one alternative accepts the value, since the whole does"), value);
+            }
+            Kind::Table(table) => {
+                if let DeValue::Table(document) = value.get_ref() {
+                    check_table(table, document, self.faults);
+                }
+            }
+            Kind::List(kind) => {
+                for item in value.get_ref().as_array().into_iter().flat_map(|list| list.iter()) {
+                    self.value(kind, item);
+                }
+            }
+            Kind::Map(_, kind) => {
+                for (name, item) in value.get_ref().as_table().into_iter().flatten() {
+                    Check { key: name.get_ref(), default: Fallback::Nothing, faults: self.faults }.value(kind, item);
+                }
+            }
+            _ => self.scalar(kind, value),
+        }
+    }
+
+    fn scalar(&mut self, kind: &Kind, value: &Value<'_>) {
+        let inner = value.get_ref();
+        let text = inner.as_str().unwrap_or_default();
+        match kind {
+            Kind::Integer { min, max } => self.integer(*min, *max, value),
+            Kind::Duration { min } => match value::duration_of(inner) {
+                None => {
+                    let help = "write whole seconds, or text like \"90s\", \"1h30m\", \"2d\" (units w, d, h, m, s; at most 100 years)";
+                    self.bad(value, "bad-duration", "is not a duration", help);
+                }
+                Some(duration) if duration.as_secs() < *min => {
+                    let message = format!("`{}` must be at least {min}s", self.key);
+                    self.faults.add(value.span(), "out-of-range", message, "give a longer duration");
+                }
+                Some(_) => {}
+            },
+            Kind::Size { min } => match value::size_of(inner) {
+                None => {
+                    let help = "write whole bytes, or text like \"100MB\", \"2GiB\" (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)";
+                    self.bad(value, "bad-size", "is not a size", help);
+                }
+                Some(bytes) if bytes < *min => {
+                    let message = format!("`{}` must be at least {}", self.key, value::print_size(*min));
+                    self.faults.add(value.span(), "out-of-range", message, "give a larger size");
+                }
+                Some(_) => {}
+            },
+            Kind::Time if value::moment_of(inner).is_none() => {
+                let help =
+                    "write a date or date-time like 2026-11-21, 2026-11-21T06:00:00 or 2026-11-21T06:00:00+01:00";
+                self.bad(value, "bad-time", "is not a date or date-time", help);
+            }
+            Kind::Zone if TimeZone::get(text).is_err() => {
+                let help = zone_help(text);
+                self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
+            }
+            Kind::Signal if value::signal_number(text).is_none() => {
+                let names: Vec<&str> = value::SIGNALS.iter().map(|(name, _)| *name).collect();
+                let help = choice_help(text, &names);
+                self.bad(value, "bad-value", "is not the name of a signal that can be used here", &help);
+            }
+            Kind::OneOf(names) if !names.contains(&text) => {
+                let message = format!("is not a value of `{}`", self.key);
+                self.bad(value, "bad-value", &message, &choice_help(text, names));
+            }
+            Kind::Literal(only) if inner.as_bool() != Some(*only) => {
+                let message = format!("`{}` cannot be {}", self.key, !only);
+                self.faults.add(
+                    value.span(),
+                    "bad-value",
+                    message,
+                    format!("write `{only}`, or leave `{}` out", self.key),
+                );
+            }
+            Kind::Template | Kind::Text if text.contains('\0') => {
+                let message = format!("`{}` holds a zero byte, which no process can be given", self.key);
+                self.faults.add(value.span(), "bad-value", message, "remove the `\\u0000`");
+            }
+            Kind::Plain | Kind::Any if value::json(inner).is_none() => {
+                let message = format!("`{}` holds a number that JSON has none for", self.key);
+                self.faults.add(value.span(), "bad-value", message, "use a finite number of at most 64 bits, or text");
+            }
+            _ => {}
+        }
+    }
+
+    fn integer(&mut self, min: i64, max: i64, value: &Value<'_>) {
+        if value::integer_of(value.get_ref()).is_some_and(|integer| (min..=max).contains(&integer)) {
+            return;
+        }
+        let given = value.get_ref().as_integer().map(|integer| integer.to_string()).unwrap_or_default();
+        let message = format!("`{}` cannot be {given}", self.key);
+        let help = match (min, max) {
+            (_, i64::MAX) => format!("use an integer of {min} or more"),
+            _ => format!("use an integer from {min} to {max}"),
+        };
+        self.faults.add(value.span(), "out-of-range", message, help);
+    }
+
+    fn bad(&mut self, value: &Value<'_>, code: &'static str, message: &str, help: &str) {
+        let given = self.faults.source.text.get(value.span()).unwrap_or_default();
+        let given: String = given.trim_matches(['"', '\'']).chars().take(60).collect();
+        self.faults.add(value.span(), code, format!("`{given}` {message}"), help);
+    }
+
+    fn wrong_type(&mut self, kind: &Kind, value: &Value<'_>) {
+        let message = format!("`{}` must be {}, not {}", self.key, describe(kind), type_name(value.get_ref()));
+        let example = match self.default {
+            Fallback::Toml(text) if !text.is_empty() && text != "[]" && text != "{}" => text.to_owned(),
+            _ => example(kind),
+        };
+        self.faults.add(value.span(), "wrong-type", message, format!("write for example `{} = {example}`", self.key));
+    }
+}
+
+/// The span of a value that has one line at least; a table's is its header.
+fn choice_help(typed: &str, names: &[&str]) -> String {
+    match suggest(typed, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("use one of {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn zone_help(typed: &str) -> String {
+    let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    // Who writes `Berlin` or `europe-london` means a zone by its last part.
+    let city = typed.rsplit(['/', '-', ' ']).next().unwrap_or(typed);
+    let by_city = || {
+        names.iter().find(|name| {
+            name.rsplit('/').next().is_some_and(|last| !city.is_empty() && last.eq_ignore_ascii_case(city))
+        })
+    };
+    match suggest(typed, names.iter().map(String::as_str)).or_else(|| by_city().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "use a name of the IANA time zone database, such as `UTC` or `Europe/London`".to_owned(),
+    }
+}
+
+fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
+    match kind {
+        Kind::Text | Kind::Template | Kind::Zone | Kind::Signal | Kind::OneOf(_) => value.is_str(),
+        Kind::Bool | Kind::Literal(_) => value.is_bool(),
+        Kind::Integer { .. } => value.is_integer(),
+        Kind::Duration { .. } | Kind::Size { .. } => value.is_integer() || value.is_str(),
+        Kind::Time => value.is_datetime() || value.is_str(),
+        Kind::Plain => !value.is_table(),
+        Kind::Any => true,
+        Kind::List(_) => value.is_array(),
+        Kind::Map(..) | Kind::Table(_) => value.is_table(),
+        Kind::Either(kinds) => kinds.iter().any(|kind| accepts(kind, value)),
+    }
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A kind of value in words, as it stands after "must be".
+pub(super) fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Text | Kind::Template | Kind::OneOf(_) => "text".to_owned(),
+        Kind::Zone => "the name of a time zone".to_owned(),
+        Kind::Signal => "the name of a signal".to_owned(),
+        Kind::Bool => "true or false".to_owned(),
+        Kind::Literal(only) => only.to_string(),
+        Kind::Integer { .. } => "an integer".to_owned(),
+        Kind::Duration { .. } => "a duration".to_owned(),
+        Kind::Size { .. } => "a size".to_owned(),
+        Kind::Time => "a date or date-time".to_owned(),
+        Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
+        Kind::Any => "any value".to_owned(),
+        Kind::List(kind) => match describe(kind).as_str() {
+            "text" => "a list of text".to_owned(),
+            "an integer" => "a list of integers".to_owned(),
+            "any value" => "a list".to_owned(),
+            other => format!("a list of {other}"),
+        },
+        Kind::Map(..) | Kind::Table(_) => "a table".to_owned(),
+        Kind::Either(kinds) => kinds.iter().map(describe).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+fn example(kind: &Kind) -> String {
+    match kind {
+        Kind::Text | Kind::Template | Kind::Plain | Kind::Any => "\"text\"".to_owned(),
+        Kind::Zone => "\"Europe/London\"".to_owned(),
+        Kind::Signal => "\"TERM\"".to_owned(),
+        Kind::OneOf(names) => format!("\"{}\"", names[0]),
+        Kind::Bool => "true".to_owned(),
+        Kind::Literal(only) => only.to_string(),
+        Kind::Integer { min, .. } => (*min).max(1).to_string(),
+        Kind::Duration { .. } => "\"90s\"".to_owned(),
+        Kind::Size { .. } => "\"100MB\"".to_owned(),
+        Kind::Time => "2026-11-21".to_owned(),
+        Kind::List(kind) => format!("[{}]", example(kind)),
+        Kind::Map("param", _) => "{ region = \"eu\" }".to_owned(),
+        Kind::Map(_, kind) => format!("{{ name = {} }}", example(kind)),
+        Kind::Table(table) => {
+            let key = table.iter().next().expect("a table has at least one key");
+            format!("{{ {} = {} }}", key.name, example(&key.kind))
+        }
+        Kind::Either(kinds) => example(&kinds[0]),
+    }
+}
+
+/// The values of a table that has been checked. A value that has a fault reads as absent: it has been reported.
+#[derive(Clone, Copy)]
+pub struct Fields<'d> {
+    table: &'static Table,
+    document: &'d DeTable<'d>,
+}
+
+impl<'d> Fields<'d> {
+    pub fn new(table: &'static Table, document: &'d DeTable<'d>) -> Self {
+        Self { table, document }
+    }
+
+    /// The key's place and its value.
+    pub fn entry(&self, name: &str) -> Option<(Range<usize>, &'d Value<'d>)> {
+        debug_assert!(self.table.find(name).is_some(), "`{name}` is no key of {}", self.table.name);
+        // A search along the few keys that a table has is faster than hashing.
+        let found = self.document.iter().find(|(key, _)| key.get_ref() == name);
+        found.map(|(key, value)| (key.span(), value))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&'d Value<'d>> {
+        self.entry(name).map(|(_, value)| value)
+    }
+
+    pub fn text(&self, name: &str) -> Option<&'d str> {
+        self.get(name)?.get_ref().as_str()
+    }
+
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        self.get(name)?.get_ref().as_bool()
+    }
+
+    /// An integer of a kind whose bounds lie within `T`.
+    pub fn integer<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        T::try_from(value::integer_of(self.get(name)?.get_ref())?).ok()
+    }
+
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        value::duration_of(self.get(name)?.get_ref())
+    }
+
+    /// In bytes.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        value::size_of(self.get(name)?.get_ref())
+    }
+
+    pub fn moment(&self, name: &str) -> Option<Moment> {
+        value::moment_of(self.get(name)?.get_ref())
+    }
+
+    pub fn list(&self, name: &str) -> &'d [Value<'d>] {
+        self.get(name).and_then(|value| value.get_ref().as_array()).map_or(&[], |list| list)
+    }
+
+    pub fn table(&self, name: &str) -> Option<&'d DeTable<'d>> {
+        self.get(name)?.get_ref().as_table()
+    }
+}

@@ -1,0 +1,241 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::scheduler::pools::Held;
+
+const RUN: RunIx = RunIx(0);
+
+fn limits(parallelism: u32, pools: &[i64], runs: &[u32]) -> Limits {
+    let mut limits = Limits::new(parallelism);
+    for (at, &slots) in pools.iter().enumerate() {
+        limits.set_pool(&format!("p{at}").into(), slots);
+    }
+    for (at, &max_active_tasks) in runs.iter().enumerate() {
+        limits.set_run(RunIx(at as u32), max_active_tasks);
+    }
+    limits
+}
+
+fn candidate(handle: u32, priority_weight: i64, pool_slots: u32) -> Candidate {
+    Candidate {
+        handle,
+        claim: Claim { run: RUN, pool: PoolIx(0), pool_slots },
+        priority_weight,
+        logical_date: None,
+        map_index: -1,
+        order: handle,
+    }
+}
+
+fn drain(queue: &mut ReadyQueue, limits: &mut Limits) -> Vec<u32> {
+    std::iter::from_fn(|| queue.take(limits)).collect()
+}
+
+#[test]
+fn the_order_is_weight_then_logical_date_then_map_index_then_task() {
+    let mut limits = limits(32, &[-1], &[16, 16, 16]);
+    let mut queue = ReadyQueue::default();
+    let dated = |handle, run, second, map_index| Candidate {
+        claim: Claim { run: RunIx(run), pool: PoolIx(0), pool_slots: 1 },
+        logical_date: Some(Timestamp::from_second(second).unwrap()),
+        map_index,
+        ..candidate(handle, 5, 1)
+    };
+    queue.insert(dated(0, 1, 200, -1));
+    queue.insert(dated(1, 2, 100, 1));
+    queue.insert(dated(2, 2, 100, 0));
+    queue.insert(dated(3, 2, 100, 0));
+    queue.insert(candidate(4, 5, 1));
+    queue.insert(Candidate { priority_weight: 6, ..dated(5, 1, 200, -1) });
+    assert_eq!(drain(&mut queue, &mut limits), [5, 4, 2, 3, 1, 0]);
+}
+
+#[test]
+fn a_smaller_task_passes_one_that_does_not_fit_and_the_blocked_one_starts_when_slots_are_free() {
+    let mut limits = limits(32, &[3], &[16]);
+    let mut queue = ReadyQueue::default();
+    queue.insert(candidate(0, 9, 2));
+    queue.insert(candidate(1, 8, 2));
+    queue.insert(candidate(2, 1, 1));
+    assert_eq!(drain(&mut queue, &mut limits), [0, 2]);
+    assert_eq!(queue.why_not(1, &limits), Some(NotStarted::PoolFull { pool: PoolIx(0), open: 0, needed: 2 }));
+    limits.release(candidate(2, 1, 1).claim, Held::Queued);
+    assert_eq!(queue.take(&mut limits), None);
+    limits.release(candidate(0, 9, 2).claim, Held::Queued);
+    assert_eq!(queue.take(&mut limits), Some(1));
+    assert_eq!(queue.why_not(1, &limits), None);
+}
+
+#[test]
+fn each_limit_that_holds_an_instance_back_is_named() {
+    let mut limits = limits(1, &[2], &[1, 16]);
+    let mut queue = ReadyQueue::default();
+    queue.insert(candidate(0, 9, 1));
+    queue.insert(candidate(1, 8, 1));
+    queue.insert(candidate(2, 7, 3));
+    let unknown = limits.pools.intern(&"unknown".into());
+    queue.insert(Candidate { claim: Claim { run: RUN, pool: unknown, pool_slots: 1 }, ..candidate(3, 9, 1) });
+    assert_eq!(queue.why_not(1, &limits), Some(NotStarted::NotItsTurn));
+    assert_eq!(drain(&mut queue, &mut limits), [0]);
+    assert_eq!(queue.why_not(1, &limits), Some(NotStarted::ParallelismFull { parallelism: 1 }));
+    assert_eq!(queue.why_not(2, &limits), Some(NotStarted::PoolTooSmall { pool: PoolIx(0), slots: 2, needed: 3 }));
+    assert_eq!(queue.why_not(3, &limits), Some(NotStarted::PoolUnknown { pool: unknown }));
+    let mut roomy = self::limits(2, &[2], &[1]);
+    roomy.occupy(candidate(0, 9, 1).claim);
+    assert_eq!(queue.why_not(1, &roomy), Some(NotStarted::MaxActiveTasks { limit: 1 }));
+}
+
+#[test]
+fn a_pool_that_is_defined_later_lets_its_instances_start() {
+    let mut limits = limits(4, &[], &[16]);
+    let pool = limits.pools.intern(&"late".into());
+    let mut queue = ReadyQueue::default();
+    queue.insert(Candidate { claim: Claim { run: RUN, pool, pool_slots: 1 }, ..candidate(0, 1, 1) });
+    assert_eq!(queue.take(&mut limits), None);
+    limits.set_pool(&"late".into(), 1);
+    assert_eq!(queue.take(&mut limits), Some(0));
+}
+
+#[test]
+fn a_run_that_is_dropped_leaves_nothing_and_may_come_back() {
+    let mut limits = limits(4, &[8], &[16, 16]);
+    let mut queue = ReadyQueue::default();
+    let other = Candidate { claim: Claim { run: RunIx(1), pool: PoolIx(0), pool_slots: 1 }, ..candidate(2, 1, 1) };
+    for candidate in [candidate(0, 9, 1), candidate(1, 9, 2), other] {
+        queue.insert(candidate);
+    }
+    assert_eq!(queue.remove_run(RUN), 2);
+    assert_eq!((queue.len(), queue.contains(0), queue.contains(2)), (1, false, true));
+    queue.insert(candidate(1, 9, 2));
+    assert_eq!(drain(&mut queue, &mut limits), [1, 2]);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn an_instance_that_waits_again_counts_once_with_its_new_weight() {
+    let mut limits = limits(4, &[8], &[16]);
+    let mut queue = ReadyQueue::default();
+    queue.insert(candidate(0, 9, 1));
+    queue.insert(candidate(1, 5, 1));
+    queue.insert(candidate(0, 1, 1));
+    assert_eq!(queue.len(), 2);
+    assert_eq!(drain(&mut queue, &mut limits), [1, 0]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert {
+        handle: u32,
+        run: u32,
+        pool: u32,
+        pool_slots: u32,
+        weight: i64,
+    },
+    Remove(u32),
+    RemoveRun(u32),
+    Take,
+    /// Of the one that has held its slots longest, or the one before.
+    Release(prop::sample::Index, bool),
+    SetPool(u32, i64),
+    SetRun(u32, u32),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..24_u32, 0..3_u32, 0..3_u32, 1..4_u32, -2..3_i64)
+            .prop_map(|(handle, run, pool, pool_slots, weight)| Step::Insert { handle, run, pool, pool_slots, weight }),
+        1 => (0..24_u32).prop_map(Step::Remove),
+        1 => (0..3_u32).prop_map(Step::RemoveRun),
+        6 => Just(Step::Take),
+        4 => any::<(prop::sample::Index, bool)>().prop_map(|(at, starts)| Step::Release(at, starts)),
+        1 => (0..3_u32, -1..6_i64).prop_map(|(pool, slots)| Step::SetPool(pool, slots)),
+        1 => (0..3_u32, 1..4_u32).prop_map(|(run, limit)| Step::SetRun(run, limit)),
+    ]
+}
+
+/// The best that may start, by looking at all of them.
+fn best(waiting: &BTreeMap<u32, Candidate>, limits: &Limits) -> Option<(i64, Option<Timestamp>, i32, u32)> {
+    waiting
+        .values()
+        .filter(|it| limits.has_free_slot() && limits.has_room_in_run(it.claim.run))
+        .filter(|it| limits.pools.has_room(it.claim.pool, it.claim.pool_slots))
+        .map(|it| (Reverse(it.priority_weight), it.logical_date, it.map_index, it.order))
+        .min()
+        .map(|(weight, date, map_index, order)| (weight.0, date, map_index, order))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn it_takes_what_a_search_of_all_would_take_exceeds_no_limit_and_leaks_none(
+        steps in prop::collection::vec(any_step(), 1..120),
+    ) {
+        let mut limits = limits(5, &[3, 4, -1], &[2, 3, 16]);
+        let mut queue = ReadyQueue::default();
+        let mut waiting: BTreeMap<u32, Candidate> = BTreeMap::new();
+        let mut held: Vec<(Claim, Held)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Insert { handle, run, pool, pool_slots, weight } => {
+                    let it = Candidate {
+                        claim: Claim { run: RunIx(run), pool: PoolIx(pool), pool_slots },
+                        logical_date: (run > 0).then(|| Timestamp::from_second(i64::from(run)).unwrap()),
+                        ..candidate(handle, weight, pool_slots)
+                    };
+                    queue.insert(it);
+                    waiting.insert(handle, it);
+                }
+                Step::Remove(handle) => {
+                    prop_assert_eq!(queue.remove(handle), waiting.remove(&handle).is_some());
+                }
+                Step::RemoveRun(run) => {
+                    let before = waiting.len();
+                    waiting.retain(|_, it| it.claim.run != RunIx(run));
+                    prop_assert_eq!(queue.remove_run(RunIx(run)), before - waiting.len());
+                }
+                Step::Take => {
+                    let expected = best(&waiting, &limits);
+                    let taken = queue.take(&mut limits).map(|handle| waiting.remove(&handle).unwrap());
+                    prop_assert_eq!(taken.map(|it| (it.priority_weight, it.logical_date, it.map_index, it.order)), expected);
+                    if let Some(it) = taken {
+                        let total = limits.pools.total(it.claim.pool).unwrap();
+                        let used = limits.pools.queued(it.claim.pool) + limits.pools.running(it.claim.pool);
+                        prop_assert!(total < 0 || used as i64 <= total);
+                        prop_assert!(limits.executing() <= 5);
+                        prop_assert!(limits.active(it.claim.run) <= limits.max_active_tasks(it.claim.run));
+                        held.push((it.claim, Held::Queued));
+                    }
+                }
+                Step::Release(at, starts) if !held.is_empty() => {
+                    let at = at.index(held.len());
+                    if starts && held[at].1 == Held::Queued {
+                        limits.start(held[at].0);
+                        held[at].1 = Held::Running;
+                    } else {
+                        let (claim, how) = held.swap_remove(at);
+                        limits.release(claim, how);
+                    }
+                }
+                Step::Release(..) => {}
+                Step::SetPool(pool, slots) => {
+                    limits.set_pool(&format!("p{pool}").into(), slots);
+                }
+                Step::SetRun(run, limit) => limits.set_run(RunIx(run), limit),
+            }
+            prop_assert_eq!(queue.len(), waiting.len());
+        }
+        for (claim, how) in held {
+            limits.release(claim, how);
+        }
+        prop_assert_eq!(limits.executing(), 0);
+        for pool in (0..3).map(PoolIx) {
+            prop_assert_eq!((limits.pools.queued(pool), limits.pools.running(pool)), (0, 0));
+        }
+        for run in (0..3).map(RunIx) {
+            prop_assert_eq!(limits.active(run), 0);
+        }
+    }
+}

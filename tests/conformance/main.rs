@@ -1,0 +1,8 @@
+//! Golden vectors made with Airflow itself, run against the production functions. `tests/vectors/README.md` tells what they hold.
+//!
+//! One test per kind, named after it. `MINFLOW_VECTORS` names another folder of vectors.
+
+#![allow(clippy::unwrap_used)] // a broken vector is a failed test
+
+mod harness;
+mod templates;
