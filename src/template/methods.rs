@@ -1,6 +1,6 @@
 //! Python's methods of texts, dicts and lists.
 
-use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
 use crate::template::strftime::quoted;
@@ -174,8 +174,8 @@ fn of_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Er
         }
         "ljust" | "rjust" | "center" => justified(text, method, args)?,
         "format" => {
-            let (Rest(values),): (Rest<Value>,) = from_args(args)?;
-            Value::from(minijinja::formatting::format(minijinja::formatting::FormatStyle::StrFormat, text, &values)?)
+            use minijinja::formatting::{FormatStyle, format};
+            Value::from(format(FormatStyle::StrFormat, text, args)?)
         }
         "isdigit" | "isdecimal" | "isnumeric" => Value::from(!text.is_empty() && text.chars().all(char::is_numeric)),
         "isalpha" => Value::from(!text.is_empty() && text.chars().all(char::is_alphabetic)),

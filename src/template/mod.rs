@@ -86,7 +86,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Renders one template.
+/// Renders one template. [`Template::at`] is the place of its first character.
 ///
 /// # Errors
 /// The first fault in it: an undefined name, a syntax error, an operation that fails, a limit of work or size.
@@ -97,10 +97,18 @@ pub fn render(template: &Template, context: &Context) -> Result<String, Template
 /// Renders every text inside `value`; keys stay as they are. `at` is where the value stands in the DAG file.
 ///
 /// # Errors
-/// As [`render`], of the first faulty text.
+/// As [`render`], of the first faulty text; its place is `at`.
 pub fn render_value(value: &Value, at: Position, context: &Context) -> Result<Value, TemplateError> {
     Ok(match value {
-        Value::String(text) => Value::String(render_text(text, at, context)?.into_owned()),
+        Value::String(text) => {
+            // Where a text stands inside the value is not known, so the value's place is the best that can be told.
+            let rendered = render_text(text, at, context).map_err(|error| TemplateError {
+                line: at.line,
+                column: at.column,
+                ..error
+            })?;
+            Value::String(rendered.into_owned())
+        }
         Value::Array(items) => {
             Value::Array(items.iter().map(|item| render_value(item, at, context)).collect::<Result<_, _>>()?)
         }
@@ -180,7 +188,11 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_recursion_limit(RECURSION);
     // Spans and the names of undefined variables are kept only so.
     environment.set_debug(true);
+    environment.set_formatter(python::print);
     environment.set_unknown_method_callback(methods::call);
     filters::add(&mut environment);
     environment
 });
+
+#[cfg(test)]
+mod tests;

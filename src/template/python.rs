@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, Output, State, escape_formatter};
 
 /// A JSON value as a template sees it: dicts keep their order.
 pub(super) fn from_json(value: serde_json::Value) -> Value {
@@ -110,15 +110,12 @@ fn write_json(out: &mut String, value: &Value, layout: Layout) -> Result<(), Err
             layout.close(out, is_empty);
             out.push(']');
         }
-        ValueKind::Plain => match value.downcast_object_ref::<Json>() {
-            Some(Json(inner)) => write_json(out, inner, layout)?,
-            None => {
-                return Err(Error::new(
-                    ErrorKind::BadSerialization,
-                    format!("`{value}` cannot be written as JSON; make a text of it first, e.g. with `| string`"),
-                ));
-            }
-        },
+        ValueKind::Plain => {
+            return Err(Error::new(
+                ErrorKind::BadSerialization,
+                format!("`{value}` cannot be written as JSON; make a text of it first, e.g. with `| string`"),
+            ));
+        }
         kind => return Err(Error::new(ErrorKind::BadSerialization, format!("{kind} cannot be written as JSON"))),
     }
     Ok(())
@@ -147,18 +144,48 @@ fn write_json_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// A value that prints as JSON and is otherwise itself (CONTRACTS 7, `xcom`).
+/// A list or dict that prints as JSON and is otherwise itself (CONTRACTS 7, `xcom`).
 pub(super) struct Json(Value);
 
 impl Json {
-    /// Texts and numbers print as they are anyway, and stay what they are.
+    /// Only lists and dicts need it. A bool or null stays what it is, so that `== true` and `is none` hold; see [`mark_json`].
     pub(super) fn value(value: serde_json::Value) -> Value {
         let inner = from_json(value);
         match inner.kind() {
-            ValueKind::String | ValueKind::Number => inner,
-            _ => Value::from_object(Self(inner)),
+            ValueKind::Map | ValueKind::Seq => Value::from_object(Self(inner)),
+            _ => inner,
         }
     }
+}
+
+/// Under this name a render remembers how much fuel was used when `xcom` last gave a bool or null.
+const JSON_MARK: &str = "xcom";
+
+fn used_fuel(state: &State<'_, '_>) -> i64 {
+    state.fuel_levels().map_or(0, |(used, _)| used as i64)
+}
+
+/// Has the value print as JSON if the very next instruction prints it, as in `{{ xcom('a') }}`.
+pub(super) fn mark_json(state: &mut State<'_, '_>, value: &Value) {
+    if matches!(value.kind(), ValueKind::Bool | ValueKind::None) {
+        let used = used_fuel(state);
+        state.set_temp(JSON_MARK, Value::from(used));
+    }
+}
+
+/// Writes what `{{ … }}` gives.
+pub(super) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let text = match value.kind() {
+        ValueKind::Bool if value.is_true() => "true",
+        ValueKind::Bool => "false",
+        ValueKind::None => "null",
+        _ => return escape_formatter(out, state, value),
+    };
+    let is_marked = state.get_temp(JSON_MARK).and_then(|mark| mark.as_i64()) == Some(used_fuel(state) - 1);
+    if !is_marked {
+        return escape_formatter(out, state, value);
+    }
+    out.write_str(text).map_err(|error| Error::new(ErrorKind::WriteFailure, "cannot print").with_source(error))
 }
 
 impl fmt::Debug for Json {
@@ -169,11 +196,7 @@ impl fmt::Debug for Json {
 
 impl Object for Json {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        match self.0.kind() {
-            ValueKind::Map => ObjectRepr::Map,
-            ValueKind::Seq => ObjectRepr::Seq,
-            _ => ObjectRepr::Plain,
-        }
+        if self.0.kind() == ValueKind::Map { ObjectRepr::Map } else { ObjectRepr::Seq }
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -181,14 +204,7 @@ impl Object for Json {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match self.0.as_object() {
-            Some(object) => object.enumerate(),
-            None => Enumerator::NonEnumerable,
-        }
-    }
-
-    fn is_true(self: &Arc<Self>) -> bool {
-        self.0.is_true()
+        self.0.as_object().map_or(Enumerator::Empty, |object| object.enumerate())
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind, State};
 use crate::model::{DagRun, Task};
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
-use crate::template::python::{Json, from_json};
+use crate::template::python::{self, Json, from_json};
 use crate::template::{Context, strftime};
 
 /// Every variable, for did-you-mean.
@@ -394,9 +394,13 @@ impl Object for Part {
         }
     }
 
-    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         match self.kind {
-            Kind::Xcom => self.xcom(args),
+            Kind::Xcom => {
+                let value = self.xcom(args)?;
+                python::mark_json(state, &value);
+                Ok(value)
+            }
             _ => Err(Error::new(ErrorKind::InvalidOperation, format!("{self:?} is not a function"))),
         }
     }

@@ -1,0 +1,296 @@
+//! What a template's author sees: values, errors and their places.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::model::{
+    DataInterval, Graph, Node, Operator, Output, Role, RunState, RunType, Schedule, Task, TriggerRule, WeightRule,
+};
+
+struct Stub {
+    xcoms: Vec<(&'static str, Option<i32>, &'static str, Value)>,
+    previous: Option<DagRun>,
+}
+
+impl Lookup for Stub {
+    fn xcom(&self, _: RunKey, task_id: &str, index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
+        if task_id == "locked" {
+            return Err("the database is locked".to_owned());
+        }
+        let found = self.xcoms.iter().find(|(task, at, name, _)| (*task, *at, *name) == (task_id, index, key));
+        Ok(found.map(|(.., value)| value.clone()))
+    }
+
+    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(self.previous.clone())
+    }
+}
+
+fn task(task_id: &str) -> Task {
+    Task {
+        task_id: task_id.into(),
+        operator: Operator::Empty,
+        owner: "airflow".to_owned(),
+        doc_md: String::new(),
+        retries: 0,
+        retry_delay: Duration::from_secs(300),
+        execution_timeout: None,
+        grace: Duration::from_secs(5),
+        kill_signal: 15,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        env: Vec::new(),
+        cwd: None,
+        output: Output::Text,
+        skip_on_exit_code: vec![99],
+    }
+}
+
+fn dag() -> Dag {
+    let node = Node {
+        trigger_rule: TriggerRule::AllSuccess,
+        role: Role::Work,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+    };
+    Dag {
+        dag_id: "d".into(),
+        description: String::new(),
+        owner: "airflow".to_owned(),
+        doc_md: String::new(),
+        tags: vec!["x".to_owned()],
+        schedule: Schedule::Never,
+        timezone: TimeZone::UTC,
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        max_active_runs: 1,
+        max_active_tasks: 1,
+        dagrun_timeout: None,
+        is_paused_upon_creation: false,
+        params: json!({"region": "eu", "n": 1}).as_object().unwrap().clone(),
+        tasks: vec![task("a"), task("b")],
+        graph: Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap(),
+    }
+}
+
+fn run(logical: Option<&str>) -> DagRun {
+    let at: Option<Timestamp> = logical.map(|text| text.parse().unwrap());
+    DagRun {
+        key: RunKey(1),
+        dag_id: "d".into(),
+        run_id: "manual__1".into(),
+        run_type: RunType::Manual,
+        state: RunState::Running,
+        run_after: "2024-03-11T00:00:00Z".parse().unwrap(),
+        logical_date: at,
+        data_interval: at.map(|at| DataInterval { start: at, end: at }),
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        conf: Map::new(),
+        reason: None,
+    }
+}
+
+fn context() -> Context {
+    let stub = Stub {
+        xcoms: vec![
+            ("a", None, "return_value", json!("it's")),
+            ("a", None, "flag", json!(true)),
+            ("a", None, "rows", json!([1, {"k": null}])),
+            ("a", Some(2), "return_value", json!(22)),
+        ],
+        previous: Some(run(Some("2024-03-09T00:00:00Z"))),
+    };
+    Context {
+        dag: Arc::new(dag()),
+        file: "dags/d.toml".into(),
+        task: TaskIx(1),
+        run: Arc::new(run(Some("2024-03-10T00:00:00Z"))),
+        try_number: 1,
+        max_tries: 1,
+        map_index: -1,
+        run_dir: PathBuf::from("/h/runs/d/manual__1"),
+        overrides_params: true,
+        environment: Arc::new(|name| (name == "HOME").then(|| "/root".to_owned())),
+        lookup: Arc::new(stub),
+    }
+}
+
+fn template(text: &str) -> Template {
+    Template { text: text.to_owned(), at: Position { line: 10, column: 9 } }
+}
+
+fn rendered(text: &str) -> String {
+    match render(&template(text), &context()) {
+        Ok(text) => text,
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
+fn refused(text: &str) -> TemplateError {
+    match render(&template(text), &context()) {
+        Ok(text) => panic!("{text:?} instead of an error"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_text_without_tags_is_handed_on_less_one_newline() {
+    assert_eq!(rendered("echo ${a} { } 5%\n\n"), "echo ${a} { } 5%\n");
+    assert_eq!(rendered("{{ 'x' }}\n\n"), "x\n");
+}
+
+#[test]
+fn values_print_as_python_prints_them() {
+    let table = [
+        ("{{ true }} {{ none }} {{ 1.0 }} {{ 10 / 4 }}", "True None 1.0 2.5"),
+        ("{{ ['a', 1, none, 2.5] }} {{ {'k': \"it's\"} }}", "['a', 1, None, 2.5] {'k': \"it's\"}"),
+        ("{{ 'a' ~ true }} {{ [true]|join('-') }} {{ false|string }}", "aTrue True False"),
+        ("{{ dag.tags }} {{ task.upstream_task_ids }} {{ task }}", "['x'] ['a'] <Task(empty): b>"),
+        ("{{ params }}", "{'region': 'eu', 'n': 1}"),
+        ("{{ env.HOME }} {{ env.get('NO', 'x') }} {{ run_dir }}", "/root x /h/runs/d/manual__1"),
+        ("{{ prev_data_interval_start_success | ds }} {{ prev_start_date_success }}", "2024-03-09 None"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(rendered(text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn methods_of_texts_dicts_and_lists_are_pythons() {
+    let table = [
+        ("{{ 'a,b,c'.split(',', 1) }} {{ ' a  b '.split() }}", "['a', 'b,c'] ['a', 'b']"),
+        ("{{ 'a b c'.rsplit(' ', 1) }} {{ 'a b c'.rsplit(maxsplit=1) }}", "['a b', 'c'] ['a b', 'c']"),
+        ("{{ 'xay'.strip('xy') }} {{ 'x.sql'.endswith(('.sql', '.py')) }}", "a True"),
+        ("{{ '7'.zfill(3) }} {{ '-7'.zfill(3) }} {{ 'a'.center(4, '*') }}", "007 -07 *a**"),
+        ("{{ '-'.join(['a', 'b']) }} {{ 'a=b=c'.partition('=') }}", "a-b ('a', '=', 'b=c')"),
+        ("{{ \"they're x1y\".title() }} {{ 'éa'.find('a') }}", "They'Re X1Y 1"),
+        ("{{ '{}-{x}'.format(1, x=2) }} {{ {'a': 1}.get('b') }} {{ {'a': 1}.get('b', 3) }}", "1-2 None 3"),
+        ("{{ {'a': 1}.items() }} {{ {'a': 1}.keys() }} {{ {'a': 1}.values() }}", "[('a', 1)] ['a'] [1]"),
+        ("{{ [1, 2, 1].count(1) }} {{ ['x', 'y'].index('y') }}", "2 1"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(rendered(text), wanted, "{text}");
+    }
+}
+
+#[test]
+fn xcom_inserts_texts_as_they_are_and_all_else_as_json() {
+    assert_eq!(rendered("{{ xcom('a') }} {{ xcom('a', map_index=2) + 1 }}"), "it's 23");
+    assert_eq!(rendered("{{ xcom('a', key='rows') }} {{ xcom('a', 'flag') }}"), "[1, {\"k\": null}] true");
+    assert_eq!(rendered("{{ xcom('a', 'rows')[0] }} {{ xcom('a', 'rows')|length }}"), "1 2");
+    assert_eq!(rendered("{% if xcom('a', 'flag') == true %}y{% endif %}"), "y");
+    assert_eq!(rendered("{{ not xcom('a', 'flag') }} {{ xcom('a', 'flag') or 1 }} {{ true }}"), "False True True");
+    assert_eq!(rendered("{{ xcom('b', default='none yet') }}"), "none yet");
+    assert_eq!(rendered("{{ ti.xcom_pull('a', key='flag') }} {{ ti.xcom_pull('b') }}"), "True None");
+    assert_eq!(rendered("{{ ti.xcom_pull(['a', 'b']) }}"), "[\"it's\", None]");
+    assert_eq!(rendered("{{ ti.xcom_pull('a', map_indexes=[2, 3], default=0) }}"), "[22, 0]");
+    assert!(refused("{{ xcom('a', 'absent') }}").message.contains("no XCom `absent`"));
+    assert!(refused("{{ xcom('nobody') }}").message.contains("no task `nobody`"));
+    assert!(refused("{{ xcom('locked') }}").message.contains("the database is locked"));
+}
+
+#[test]
+fn a_shell_sees_one_word_whatever_the_text_holds() {
+    assert_eq!(rendered("{{ xcom('a') | sh }}"), "'it'\"'\"'s'");
+    assert_eq!(rendered("{{ 'plain-1.txt' | sh }} {{ '' | sh }} {{ '$(x) `y`' | sh }}"), "plain-1.txt '' '$(x) `y`'");
+    assert_eq!(rendered("{{ ['a b', 'c'] | sh }}"), "'a b' c");
+}
+
+#[test]
+fn conf_overrides_params_unless_that_is_switched_off() {
+    let mut context = context();
+    let mut run = run(None);
+    run.conf = json!({"n": 2, "new": "x"}).as_object().unwrap().clone();
+    context.run = Arc::new(run);
+    let text = template("{{ params.n }}{{ params.new | default('-') }}{{ params.region }}");
+    assert_eq!(render(&text, &context).unwrap(), "2xeu");
+    context.overrides_params = false;
+    assert_eq!(render(&text, &context).unwrap(), "1-eu");
+}
+
+#[test]
+fn a_run_without_logical_date_has_no_dates_and_says_what_to_use() {
+    let mut context = context();
+    context.run = Arc::new(run(None));
+    let error = render(&template("x {{ ds }}"), &context).unwrap_err();
+    assert_eq!(error.message, "`ds` is undefined");
+    assert!(error.help.contains("dag_run.run_after"), "{}", error.help);
+    assert_eq!(render(&template("{{ task_instance_key_str }}"), &context).unwrap(), "d__b__manual__1");
+}
+
+#[test]
+fn an_error_names_its_place_in_the_dag_file() {
+    let place = |text: &str| {
+        let error = refused(text);
+        (error.line, error.column)
+    };
+    assert_eq!(place("é {{ nope }}"), (10, 14));
+    assert_eq!(place("one\n  two {{ params.nope }}"), (11, 10));
+    assert_eq!(place("one\n\n{% if %}"), (12, 7));
+    assert_eq!(place("{{ (logical_date - macros.timedelta(1)) | ds }}{{ nope }}"), (10, 13));
+    assert_eq!(refused("{{ nope }}").to_string().lines().next(), Some("dags/d.toml:10:12: `nope` is undefined"));
+}
+
+#[test]
+fn a_name_that_is_nearly_right_or_was_removed_is_mended() {
+    assert_eq!(refused("{{ logical_dat }}").help, "did you mean `logical_date`?");
+    assert!(refused("{{ execution_date }}").help.contains("write `logical_date`"));
+    assert!(refused("{% if nope %}x{% endif %}").message.contains("`nope`"));
+}
+
+#[test]
+fn the_length_of_a_bash_array_is_told_from_a_comment() {
+    let error = refused("a=(1 2)\necho ${#a[@]}\n");
+    assert_eq!((error.line, error.column), (11, 7));
+    assert!(error.message.contains("`{#` opens a template comment"), "{}", error.message);
+    assert_eq!(rendered("echo ${{ '{#' }}a[@]}"), "echo ${#a[@]}");
+    assert_eq!(rendered("{% raw %}echo ${#a[@]}{% endraw %}"), "echo ${#a[@]}");
+}
+
+#[test]
+fn times_add_and_subtract_and_compare() {
+    let table = [
+        ("{{ logical_date + macros.timedelta(days=1) }}", "2024-03-11 00:00:00+00:00"),
+        ("{{ macros.timedelta(hours=1) + logical_date }}", "2024-03-10 01:00:00+00:00"),
+        ("{{ logical_date - macros.timedelta(1) - macros.timedelta(1) }}", "2024-03-08 00:00:00+00:00"),
+        ("{{ (dag_run.run_after - logical_date).total_seconds() }}", "86400.0"),
+        ("{{ (dag_run.run_after - logical_date).days }} {{ 'a - b' }}", "1 a - b"),
+        ("{{ logical_date.date() + macros.timedelta(days=1) }}", "2024-03-11"),
+        ("{{ macros.timedelta(days=-1, seconds=1) }}", "-1 day, 0:00:01"),
+        ("{{ logical_date < dag_run.run_after }} {{ logical_date == data_interval_end }}", "True True"),
+        ("{{ logical_date.in_timezone('Europe/Berlin').format('YYYY-MM-DD[T]HH:mm Z') }}", "2024-03-10T01:00 +01:00"),
+        ("{{ logical_date.strftime('%-d. %B %y, %I %p %%') }}", "10. March 24, 12 AM %"),
+        ("{{ logical_date.end_of('week') }}", "2024-03-10 23:59:59.999999+00:00"),
+        ("{{ macros.datetime.strptime('3 Feb 2024 PM 01', '%d %b %Y %p %I') }}", "2024-02-03 13:00:00"),
+        ("{{ macros.dateutil.parser.parse('2024-02-03T04:05:06+02:00').isoformat() }}", "2024-02-03T04:05:06+02:00"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(rendered(text), wanted, "{text}");
+    }
+    assert!(refused("{{ logical_date + 1 }}").message.contains("macros.timedelta"));
+}
+
+#[test]
+fn no_template_runs_for_ever_or_fills_the_memory() {
+    let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+    assert_eq!(refused(endless).message, "the template takes too long");
+    assert!(refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").message.contains("recursion"));
+    assert!(refused("{% for a in range(1000) %}{{ 'x' * 100000 }}{% endfor %}").message.contains("16 MiB"));
+    assert!(refused("{{ range(1000000000)|list }}").message.contains("range"));
+}
+
+#[test]
+fn values_are_rendered_to_their_depth_but_keys_are_not() {
+    let value = json!({"{{ ds }}": ["{{ ds }}", 1, null, {"a": "{{ params.n + 1 }}"}]});
+    let at = Position { line: 3, column: 5 };
+    let wanted = json!({"{{ ds }}": ["2024-03-10", 1, null, {"a": "2"}]});
+    assert_eq!(render_value(&value, at, &context()).unwrap(), wanted);
+    let error = render_value(&json!(["x\ny {{ nope }}"]), at, &context()).unwrap_err();
+    assert_eq!((error.line, error.column), (3, 5));
+}
