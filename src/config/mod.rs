@@ -1,8 +1,22 @@
 //! airflow.toml, environment and flags; every value knows where it came from.
+//!
+//! Reads airflow.toml and nothing else: the environment and the flags are handed in, so that a test needs none. Knows no DAG.
+//! Called once, by the command that runs.
+
+pub mod keys;
+mod load;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
+
+use crate::model::ids::PoolName;
+use crate::model::pool::Pool;
 
 /// The settled configuration of one home.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,4 +88,16 @@ pub struct PoolSetting {
     /// -1: without limit.
     pub slots: i64,
     pub description: String,
+}
+
+impl Config {
+    /// All pools of the configuration, by name; `default_pool` is always among them.
+    pub fn pools(&self) -> Vec<Pool> {
+        let pool = |(name, setting): (&String, &PoolSetting)| Pool {
+            name: PoolName::from(name.as_str()),
+            slots: setting.slots,
+            description: setting.description.clone(),
+        };
+        self.pools.iter().map(pool).collect()
+    }
 }

@@ -1,0 +1,167 @@
+//! The table of keys of airflow.toml. The messages, `schemas/airflow.schema.json` and `docs/configuration.md` follow from it.
+
+use crate::keytable::{COUNT, Fallback, Key, Kind, POSITIVE, Table};
+
+const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'static str) -> Key {
+    Key { name, kind, default, description }
+}
+
+/// A section with its keys.
+const fn section(name: &'static str, table: &'static Table, description: &'static str) -> Key {
+    Key { name, kind: Kind::Table(table), default: Fallback::Nothing, description }
+}
+
+/// The sections whose keys are fixed, in the order in which they are shown.
+pub const SECTIONS: [(&str, &Table); 5] =
+    [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
+
+/// The keys that hold a path: resolved against home, and never taken from Airflow's environment.
+pub const PATHS: [(&str, &str); 3] = [("core", "dags_folder"), ("database", "path"), ("logging", "base_log_folder")];
+
+/// A whole airflow.toml.
+pub static AIRFLOW: Table = Table { name: "airflow.toml", keys: &[&PROFILES, &SECTION_KEYS] };
+
+pub static PROFILE: Table = Table { name: "a profile", keys: &[&SECTION_KEYS] };
+
+static PROFILES: [Key; 2] = [
+    key("profile", Kind::Text, Fallback::Nothing, "The profile to use; `MINFLOW_PROFILE` and `--profile` win over it"),
+    key(
+        "profiles",
+        Kind::Map("name", &Kind::Table(&PROFILE)),
+        Fallback::Nothing,
+        "Sections whose values win over those of the file while their profile is chosen",
+    ),
+];
+
+static SECTION_KEYS: [Key; 6] = [
+    section("core", &CORE, "What runs, and how much of it at once"),
+    section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
+    section("database", &DATABASE, "Where the state is kept"),
+    section("api", &API, "The address of the page and of `/status`"),
+    section("logging", &LOGGING, "minflow's log and those of the tasks"),
+    key(
+        "pools",
+        Kind::Map("name", &Kind::Either(&[SLOTS, Kind::Table(&POOL)])),
+        Fallback::Toml("{ default_pool = 128 }"),
+        "Slots that tasks of all DAGs share",
+    ),
+];
+
+const SLOTS: Kind = Kind::Integer { min: -1, max: i32::MAX as i64 };
+
+pub static POOL: Table = Table {
+    name: "a pool",
+    keys: &[&[
+        key("slots", SLOTS, Fallback::Toml("128"), "How many; -1 for no limit"),
+        key("description", Kind::Text, Fallback::Toml("\"\""), "What the pool is for"),
+    ]],
+};
+
+pub static CORE: Table = Table {
+    name: "[core]",
+    keys: &[&[
+        key("dags_folder", Kind::Text, Fallback::Toml("\"dags\""), "Where the DAG files are"),
+        key(
+            "parallelism",
+            Kind::Integer { min: 1, max: 4_096 },
+            Fallback::Toml("32"),
+            "How many tasks may be running at once, in all",
+        ),
+        key(
+            "max_active_tasks_per_dag",
+            POSITIVE,
+            Fallback::Toml("16"),
+            "How many of one run, unless its DAG says otherwise",
+        ),
+        key(
+            "max_active_runs_per_dag",
+            POSITIVE,
+            Fallback::Toml("16"),
+            "How many runs of one DAG may be running at once, unless it says otherwise",
+        ),
+        key("default_timezone", Kind::Zone, Fallback::Toml("\"UTC\""), "The zone of DAGs that name none"),
+        key("default_task_retries", COUNT, Fallback::Toml("0"), "How often a failed try is followed by another"),
+        key(
+            "default_task_retry_delay",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"5m\""),
+            "How long after a failed try the next one starts",
+        ),
+        key(
+            "dags_are_paused_at_creation",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether a DAG is paused when it is first seen",
+        ),
+        key(
+            "dag_run_conf_overrides_params",
+            Kind::Bool,
+            Fallback::Toml("true"),
+            "Whether the `conf` of a triggered run wins over the DAG's `params`",
+        ),
+        key(
+            "killed_task_cleanup_time",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"5s\""),
+            "How long after the signal that asks it to end a task is killed",
+        ),
+    ]],
+};
+
+pub static SCHEDULER: Table = Table {
+    name: "[scheduler]",
+    keys: &[&[
+        key(
+            "catchup_by_default",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether missed runs are made up for, unless the DAG says otherwise",
+        ),
+        key(
+            "drain_timeout",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"5s\""),
+            "How long a stopping minflow waits for running tasks before it ends them",
+        ),
+    ]],
+};
+
+pub static DATABASE: Table = Table {
+    name: "[database]",
+    keys: &[&[
+        key("path", Kind::Text, Fallback::Toml("\"minflow.db\""), "The database's file"),
+        key(
+            "synchronous",
+            Kind::OneOf(&["full", "normal"]),
+            Fallback::Toml("\"full\""),
+            "`full` survives a power cut; `normal` may lose the last moments before one, and is faster on slow disks",
+        ),
+    ]],
+};
+
+pub static API: Table = Table {
+    name: "[api]",
+    keys: &[&[
+        key("host", Kind::Text, Fallback::Toml("\"127.0.0.1\""), "A loopback address"),
+        key("port", Kind::Integer { min: 0, max: 65_535 }, Fallback::Toml("8080"), "The port; 0 for any free one"),
+    ]],
+};
+
+pub static LOGGING: Table = Table {
+    name: "[logging]",
+    keys: &[&[
+        key(
+            "level",
+            Kind::OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
+            Fallback::Toml("\"info\""),
+            "How much minflow itself says; the variable `RUST_LOG` wins",
+        ),
+        key("base_log_folder", Kind::Text, Fallback::Toml("\"logs\""), "Where the logs of tasks are kept"),
+        key(
+            "max_file_size",
+            Kind::Size { min: 1_000 },
+            Fallback::Toml("\"100MB\""),
+            "The most that is kept of one try's output; the rest is dropped with a line that says so",
+        ),
+    ]],
+};
