@@ -14,6 +14,7 @@ pub mod health;
 pub mod keytable;
 pub mod model;
 pub mod scheduler;
+pub mod store;
 pub mod template;
 pub mod timer;
 pub mod timetable;

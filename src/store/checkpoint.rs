@@ -1,0 +1,149 @@
+//! Moves committed pages from the write-ahead log into the database file, on a thread and a connection of its own, so that no
+//! commit pays for it.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, ErrorCode};
+
+use crate::health::Health;
+use crate::scheduler::StoreError;
+use crate::store::fault::Fault;
+use crate::store::{Database, open};
+
+/// The log's length in pages (of 4 KiB) from which on a checkpoint is worth its writes.
+const ENOUGH_PAGES: i32 = 1_000;
+
+/// A log this long is begun anew, for which the writer waits a moment: under unbroken load a passive checkpoint never reaches
+/// the log's end, so the log would grow for ever.
+const TOO_MANY_PAGES: i32 = 16_000;
+
+/// What it may wait for a commit or a reader when it begins the log anew.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The condition under which the health board shows that checkpoints fail.
+const CONDITION: &str = "checkpoint";
+
+/// The thread that checkpoints; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Checkpointer {
+    bell: Sender<Bell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is woken for. The writer keeps its end of the channel, so the thread cannot wait for the last one to go.
+#[derive(Debug)]
+enum Bell {
+    Grown,
+    Stop,
+}
+
+impl Checkpointer {
+    /// Begins to checkpoint what `database` commits. Failures are said on `health` under `checkpoint`: nothing is lost by
+    /// them, but the log grows.
+    ///
+    /// # Errors
+    /// No second connection or no thread is to be had.
+    pub fn start(database: &mut Database, health: Health) -> Result<Self, StoreError> {
+        let path = database.path().to_owned();
+        let synchronous = database.synchronous();
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = open::beside(&path, synchronous)?;
+            connection.busy_timeout(PATIENCE)?;
+            Ok(connection)
+        };
+        let connection =
+            connect().map_err(|error| Fault::from(error).into_store_error("open a second connection", &path))?;
+        let (bell, bells) = bounded(1);
+        let mut worker = Worker { connection, path, health };
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || worker.run(&bells))
+            .map_err(|error| StoreError {
+                message: format!("start the checkpoint thread: {error}"),
+                help: "raise the limit of processes (`ulimit -u`)".to_owned(),
+            })?;
+        let writers = bell.clone();
+        database.on_commit(move |pages| {
+            if pages >= ENOUGH_PAGES {
+                // Full means that it is woken already.
+                let _ = writers.try_send(Bell::Grown);
+            }
+        })?;
+        Ok(Self { bell, thread: Some(thread) })
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        // Waits only while a checkpoint that has begun goes on; an error means that the thread is gone.
+        let _ = self.bell.send(Bell::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    path: PathBuf,
+    health: Health,
+}
+
+impl Worker {
+    fn run(&mut self, bells: &Receiver<Bell>) {
+        while let Ok(Bell::Grown) = bells.recv() {
+            match self.checkpoint() {
+                Ok(()) => self.health.clear(CONDITION),
+                Err(error) => {
+                    let error =
+                        Fault::from(error).into_store_error("move the write-ahead log into the database", &self.path);
+                    self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> rusqlite::Result<()> {
+        let (pages, _moved) = self.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+        if pages < TOO_MANY_PAGES {
+            return Ok(());
+        }
+        // Little is left to move by now, so the writer is held up for about as long as one commit takes.
+        match self.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{audit_of, open_in, pages_of_log};
+
+    #[test]
+    fn a_grown_log_is_moved_into_the_file_beside_the_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = open_in(folder.path());
+        let health = Health::default();
+        let checkpointer = Checkpointer::start(&mut database, health.clone()).unwrap();
+        let file = folder.path().join("minflow.db");
+        let before = file.metadata().unwrap().len();
+        for _ in 0..3 {
+            crate::scheduler::Store::commit(&mut database, &audit_of(3_000_000)).unwrap();
+        }
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while file.metadata().unwrap().len() < before + 3_000_000 {
+            assert!(std::time::Instant::now() < deadline, "no checkpoint within 20 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(checkpointer);
+        assert!(health.reasons().is_empty());
+        assert!(pages_of_log(&database) > ENOUGH_PAGES as u64);
+        crate::scheduler::Store::commit(&mut database, &audit_of(10)).unwrap();
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong inside the store, and how the user is told: every fault becomes a message and what to do next.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::scheduler::StoreError;
+
+/// A statement that failed, or a row that no minflow wrote.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sqlite(rusqlite::Error),
+    /// `place` is the table and the row, e.g. `dag_run 17, column conf`.
+    Value {
+        place: String,
+        what: String,
+    },
+    /// A row that the scheduler changes is not there.
+    Missing {
+        table: &'static str,
+        key: i64,
+    },
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Fault {
+    /// `action` is what was tried, e.g. "commit a turn".
+    pub(super) fn into_store_error(self, action: &str, path: &Path) -> StoreError {
+        match self {
+            Self::Sqlite(error) => StoreError { message: format!("{action}: {error}"), help: help_for(&error, path) },
+            Self::Value { place, what } => StoreError {
+                message: format!("{action}: {place}: {what}"),
+                help: format!(
+                    "something other than minflow changed `{}`: correct that value with sqlite3, or restore a backup",
+                    path.display()
+                ),
+            },
+            Self::Missing { table, key } => StoreError {
+                message: format!("{action}: there is no row {key} in {table}"),
+                help: format!(
+                    "something other than minflow changed `{}`: restart minflow, so that it reads what is there now",
+                    path.display()
+                ),
+            },
+        }
+    }
+}
+
+/// What to do about an error of SQLite. Answers for every code that a user can meet.
+pub(super) fn help_for(error: &rusqlite::Error, path: &Path) -> String {
+    let path = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("another program is writing to `{path}`: `fuser {path}` names it; end it, or let it finish")
+        }
+        Some(ErrorCode::DiskFull) => {
+            format!("the file system of `{path}` is full: free some space there")
+        }
+        Some(ErrorCode::SystemIoFailure) => format!(
+            "the file system of `{path}` reports an error: look for free space, quota and file size limit (`df`, `quota`, \
+             `ulimit -f`), and for the disk in `dmesg`"
+        ),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => format!(
+            "stop minflow, keep a copy of `{path}`, and run `minflow db check`; restore a backup, or move the file away to \
+             begin with an empty history"
+        ),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
+            format!("make `{path}` and its folder writable for the user who runs minflow")
+        }
+        Some(ErrorCode::CannotOpen) => {
+            format!("see whether the folder of `{path}` is still there, and whether this user may read and write in it")
+        }
+        Some(ErrorCode::OutOfMemory) => "free some memory on this host".to_owned(),
+        _ => format!(
+            "run `minflow db check` on `{path}`; if it finds nothing, this is a fault of minflow: please report it"
+        ),
+    }
+}

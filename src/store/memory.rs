@@ -1,0 +1,180 @@
+//! The same store without a file: for simulations, which make its calls fail, and for runs that shall leave nothing behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TryKey, VersionKey};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, RunLookup, Snapshot, VersionWrite};
+use crate::scheduler::{Store, StoreError};
+
+/// Plain maps. Clones are the same store, so that a simulation keeps one and gives the other to the loop; a new loop over
+/// the same store is a restart.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    dags: BTreeMap<DagId, DagRecord>,
+    versions: BTreeMap<VersionKey, VersionWrite>,
+    pools: BTreeMap<PoolName, Pool>,
+    runs: BTreeMap<RunKey, DagRun>,
+    instances: BTreeMap<InstanceKey, Instance>,
+    history: BTreeMap<TryKey, Instance>,
+    xcoms: BTreeMap<InstanceKey, BTreeMap<String, Value>>,
+    import_errors: BTreeMap<String, Vec<ImportError>>,
+    audit: Vec<AuditEntry>,
+    commits: Vec<Changes>,
+    calls: u64,
+    faults: BTreeMap<u64, StoreError>,
+}
+
+impl MemoryStore {
+    /// Makes the `n`-th call of [`Store`] from now on fail; 1 is the next one. Nothing is written by it.
+    pub fn fail_call(&self, n: u64, error: StoreError) {
+        let mut memory = self.0.lock();
+        let call = memory.calls + n;
+        memory.faults.insert(call, error);
+    }
+
+    /// Everything that was committed, in order.
+    pub fn commits(&self) -> Vec<Changes> {
+        self.0.lock().commits.clone()
+    }
+
+    pub fn dag(&self, dag_id: &str) -> Option<DagRecord> {
+        self.0.lock().dags.get(dag_id).cloned()
+    }
+
+    /// By key, finished ones too.
+    pub fn runs(&self) -> Vec<DagRun> {
+        self.0.lock().runs.values().cloned().collect()
+    }
+
+    /// By key, of all runs.
+    pub fn instances(&self) -> Vec<Instance> {
+        self.0.lock().instances.values().cloned().collect()
+    }
+
+    /// The tries before the current ones, by instance and number.
+    pub fn history(&self) -> Vec<Instance> {
+        self.0.lock().history.values().cloned().collect()
+    }
+
+    pub fn audit(&self) -> Vec<AuditEntry> {
+        self.0.lock().audit.clone()
+    }
+
+    /// `map_index` is -1 unless the task is mapped.
+    pub fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Option<Value> {
+        let memory = self.0.lock();
+        let is_meant = |i: &&Instance| i.run == run && &*i.task_id == task_id && i.map_index == map_index;
+        let instance = memory.instances.values().find(is_meant)?;
+        memory.xcoms.get(&instance.key)?.get(key).cloned()
+    }
+
+    /// The values that all instances of a task pushed under `key`, with their map indexes, in the order of these.
+    pub fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Vec<(i32, Value)> {
+        let memory = self.0.lock();
+        let is_meant = |i: &&Instance| i.run == run && &*i.task_id == task_id;
+        let value = |i: &Instance| Some((i.map_index, memory.xcoms.get(&i.key)?.get(key)?.clone()));
+        let mut values: Vec<_> = memory.instances.values().filter(is_meant).filter_map(value).collect();
+        values.sort_by_key(|&(map_index, _)| map_index);
+        values
+    }
+
+    /// The successful run with the latest logical date before `before`.
+    pub fn previous_success(&self, dag_id: &str, before: Timestamp) -> Option<DagRun> {
+        let memory = self.0.lock();
+        let is_meant = |run: &&DagRun| {
+            &*run.dag_id == dag_id
+                && run.state == crate::model::RunState::Success
+                && run.logical_date.is_some_and(|date| date < before)
+        };
+        memory.runs.values().filter(is_meant).max_by_key(|run| run.logical_date).cloned()
+    }
+}
+
+impl Memory {
+    fn called(&mut self) -> Result<(), StoreError> {
+        self.calls += 1;
+        self.faults.remove(&self.calls).map_or(Ok(()), Err)
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        self.versions.extend(changes.versions.iter().map(|version| (version.key, version.clone())));
+        self.dags.extend(changes.dags.iter().map(|dag| (dag.dag_id.clone(), dag.clone())));
+        self.pools.extend(changes.pools.iter().map(|pool| (pool.name.clone(), pool.clone())));
+        for name in &changes.dropped_pools {
+            self.pools.remove(name);
+        }
+        for write in &changes.runs {
+            let before = self.runs.insert(write.run.key, write.run.clone());
+            debug_assert_eq!(before.map(|run| run.state), write.prior, "prior state of run {}", write.run.key);
+        }
+        self.history.extend(changes.history.iter().map(|instance| (instance.try_key(), instance.clone())));
+        for write in &changes.instances {
+            let before = self.instances.insert(write.instance.key, write.instance.clone());
+            debug_assert_eq!(before.map(|i| i.state), write.prior, "prior state of instance {}", write.instance.key);
+        }
+        for instance in &changes.cleared_xcoms {
+            self.xcoms.remove(instance);
+        }
+        for xcom in &changes.xcoms {
+            self.xcoms.entry(xcom.instance).or_default().insert(xcom.key.clone(), xcom.value.clone());
+        }
+        for (filename, errors) in &changes.import_errors {
+            self.import_errors.insert(filename.clone(), errors.clone());
+        }
+        self.audit.extend(changes.audit.iter().cloned());
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let runs: Vec<DagRun> = self.runs.values().filter(|run| !run.state.is_finished()).cloned().collect();
+        let is_unfinished = |i: &&Instance| self.runs.get(&i.run).is_some_and(|run| !run.state.is_finished());
+        let live = |dag: &DagRecord| self.versions.get(&dag.version?).cloned();
+        Snapshot {
+            dags: self.dags.values().cloned().collect(),
+            versions: self.dags.values().filter_map(live).collect(),
+            pools: self.pools.values().cloned().collect(),
+            instances: self.instances.values().filter(is_unfinished).cloned().collect(),
+            runs,
+            import_errors: self.import_errors.values().flatten().cloned().collect(),
+            next_run_key: self.runs.last_key_value().map_or(1, |(key, _)| key.0 + 1),
+            next_instance_key: self.instances.last_key_value().map_or(1, |(key, _)| key.0 + 1),
+            next_version_key: self.versions.last_key_value().map_or(1, |(key, _)| key.0 + 1),
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        Ok(memory.snapshot())
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        memory.apply(changes);
+        memory.commits.push(changes.clone());
+        Ok(())
+    }
+
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_meant = |run: &&DagRun| {
+            run.dag_id == *dag_id
+                && match lookup {
+                    RunLookup::ById(run_id) => run.run_id == *run_id,
+                    RunLookup::ByLogicalDate(date) => run.logical_date == Some(*date),
+                }
+        };
+        Ok(memory.runs.values().find(is_meant).cloned())
+    }
+}

@@ -1,0 +1,27 @@
+//! Everything that is remembered: one SQLite file, written by one connection, read by others.
+//!
+//! [`Database`] is the scheduler's [`Store`](crate::scheduler::Store): it commits one turn's changes in one transaction and
+//! gives back on a start what is not finished. [`Reader`] and [`ReaderPool`] answer the questions of the command line, the
+//! status pages and the workers on connections that cannot write. [`Checkpointer`] moves what is committed from the
+//! write-ahead log into the file, beside the loop. [`MemoryStore`] is the same store without a file.
+//!
+//! Knows how things are stored, and no rule about what is stored. No SQL stands anywhere else.
+
+mod checkpoint;
+mod fault;
+mod memory;
+mod open;
+mod pool;
+mod read;
+mod row;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::Checkpointer;
+pub use memory::MemoryStore;
+pub use open::{OpenError, SCHEMA_VERSION};
+pub use pool::ReaderPool;
+pub use read::{AuditRecord, DagCounts, DagListing, Reader, RecentFailure, StateCount};
+pub use write::Database;

@@ -1,0 +1,337 @@
+//! Opening the file: what it is, which version it has, and how an older one becomes the newest.
+//!
+//! A file that is newer, damaged or another program's is looked at through a connection that cannot write, and left as it is.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::config::Synchronous;
+use crate::scheduler::StoreError;
+use crate::store::fault::help_for;
+
+/// "mflw": tells our files from those of other programs.
+const APPLICATION_ID: i32 = 0x6d66_6c77;
+
+/// The version that this minflow writes.
+pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// How long opening waits for another program's lock.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a reader waits for a lock: only while another program recovers or vacuums the file.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Statements that each connection keeps prepared: more than there are.
+const PREPARED: usize = 64;
+
+/// Step `n` (from 0) makes version `n + 1` of version `n`. A step is never changed once it is released; a new file takes all.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+
+/// Why a database cannot be opened. Nothing in it was changed.
+#[derive(Debug)]
+pub enum OpenError {
+    /// There is no such file, and the caller only reads.
+    Absent(PathBuf),
+    /// Its folder is not there.
+    FolderMissing(PathBuf),
+    /// The operating system refuses to create or open it.
+    Inaccessible {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The bytes are not SQLite's.
+    NotADatabase(PathBuf),
+    /// A database of another program.
+    Foreign(PathBuf),
+    /// Written by a newer minflow.
+    Newer {
+        path: PathBuf,
+        found: u32,
+    },
+    /// Written by an older minflow, and the caller only reads.
+    Older {
+        path: PathBuf,
+        found: u32,
+    },
+    Damaged {
+        path: PathBuf,
+        detail: String,
+    },
+    /// Another program holds it.
+    Locked(PathBuf),
+    Sqlite {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    /// What the user can do about it.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Absent(_) => {
+                "start minflow there once with `minflow run`, or name the right home with --home".to_owned()
+            }
+            Self::FolderMissing(path) => {
+                let folder = path.parent().unwrap_or(Path::new("."));
+                format!("create the folder `{}`, or correct `database.path` in airflow.toml", folder.display())
+            }
+            Self::Inaccessible { path, .. } => {
+                format!("make `{}` and its folder readable and writable for this user", path.display())
+            }
+            Self::NotADatabase(_) | Self::Foreign(_) => {
+                "move that file away, or choose another `database.path` in airflow.toml; it was not changed".to_owned()
+            }
+            Self::Newer { .. } => {
+                "run the newer minflow that wrote it, or restore a backup made before; the file was not changed"
+                    .to_owned()
+            }
+            Self::Older { .. } => "run `minflow db migrate`, or start minflow once with `minflow run`".to_owned(),
+            Self::Damaged { path, .. } => format!(
+                "keep a copy of `{0}`, then restore a backup, or save what can be saved with `sqlite3 {0} .recover`; the \
+                 file was not changed",
+                path.display()
+            ),
+            Self::Locked(path) => {
+                format!("`fuser {}` names the program that holds it: end it, or let it finish", path.display())
+            }
+            Self::Sqlite { path, source } => help_for(source, path),
+        }
+    }
+
+    fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase(path),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, detail: source.to_string() },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(path),
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::Inaccessible { path, source: io::Error::other(source.to_string()) }
+            }
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(path) => write!(f, "open `{}`: there is no such database", path.display()),
+            Self::FolderMissing(path) => write!(f, "open `{}`: its folder does not exist", path.display()),
+            Self::Inaccessible { path, source } => write!(f, "open `{}`: {source}", path.display()),
+            Self::NotADatabase(path) => write!(f, "open `{}`: it is not a database", path.display()),
+            Self::Foreign(path) => write!(f, "open `{}`: it is the database of another program", path.display()),
+            Self::Newer { path, found } => write!(
+                f,
+                "open `{}`: it has version {found}, and this minflow knows versions up to {SCHEMA_VERSION}",
+                path.display()
+            ),
+            Self::Older { path, found } => write!(
+                f,
+                "open `{}`: it has version {found}, and this minflow reads version {SCHEMA_VERSION}",
+                path.display()
+            ),
+            Self::Damaged { path, detail } => write!(f, "open `{}`: it is damaged: {detail}", path.display()),
+            Self::Locked(path) => write!(f, "open `{}`: another program has locked it", path.display()),
+            Self::Sqlite { path, source } => write!(f, "open `{}`: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Inaccessible { source, .. } => Some(source),
+            Self::Sqlite { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        Self { message: error.to_string(), help: error.help() }
+    }
+}
+
+/// The connection that writes. Creates the file (mode 0600) and brings it to the newest version.
+pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+    if exists(path)? {
+        probe(path)?;
+    } else {
+        create(path)?;
+    }
+    let fail = |source| OpenError::of(path, source);
+    let mut connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(fail)?;
+    connection.busy_timeout(OPEN_PATIENCE).map_err(fail)?;
+    settle(&mut connection, synchronous, MIGRATIONS).map_err(fail)?;
+    Ok(connection)
+}
+
+/// A connection that only reads a database of the newest version.
+pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+    if !exists(path)? {
+        return Err(OpenError::Absent(path.to_owned()));
+    }
+    let (connection, found) = look(path)?;
+    if found < SCHEMA_VERSION {
+        return Err(OpenError::Older { path: path.to_owned(), found });
+    }
+    Ok(connection)
+}
+
+/// A second connection beside the writer's, for checkpoints.
+pub(super) fn beside(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    pragma(&connection, "synchronous", level(synchronous))?;
+    pragma(&connection, "wal_autocheckpoint", "0")?;
+    Ok(connection)
+}
+
+fn exists(path: &Path) -> Result<bool, OpenError> {
+    // Never opened by hand: to close a descriptor of the file would drop the locks that SQLite holds on it in this process.
+    match path.metadata() {
+        Ok(found) if found.is_dir() => {
+            Err(OpenError::Inaccessible { path: path.to_owned(), source: io::Error::other("it is a folder") })
+        }
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(OpenError::Inaccessible { path: path.to_owned(), source }),
+    }
+}
+
+fn create(path: &Path) -> Result<(), OpenError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::FolderMissing(path.to_owned())),
+        Err(source) => Err(OpenError::Inaccessible { path: path.to_owned(), source }),
+    }
+}
+
+/// Refuses what must not be touched.
+fn probe(path: &Path) -> Result<(), OpenError> {
+    look(path).map(|_| ())
+}
+
+/// Opens without the right to write, and answers the version; 0 for a file without any table.
+fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
+    let fail = |source| OpenError::of(path, source);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+    connection.busy_timeout(READ_PATIENCE).map_err(fail)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    let ask = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(fail);
+    let version = ask("PRAGMA user_version")?;
+    let application = ask("PRAGMA application_id")?;
+    let tables = ask("SELECT count(*) FROM sqlite_schema")?;
+    if application != i64::from(APPLICATION_ID) {
+        let is_blank = application == 0 && version == 0 && tables == 0;
+        return if is_blank { Ok((connection, 0)) } else { Err(OpenError::Foreign(path.to_owned())) };
+    }
+    let found = u32::try_from(version).unwrap_or(u32::MAX);
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found });
+    }
+    is_whole(&connection, path)?;
+    Ok((connection, found))
+}
+
+/// The facts that show a cut-off file at once: its length, and the first page of each table. `db check` looks at all pages.
+fn is_whole(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    let facts = || -> rusqlite::Result<Vec<String>> {
+        let mut roots = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
+        let tables = roots.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+        for table in &tables {
+            connection.prepare(&format!("SELECT 1 FROM \"{table}\" LIMIT 1"))?.exists([])?;
+        }
+        Ok(tables)
+    };
+    let tables = facts().map_err(|source| OpenError::of(path, source))?;
+    match TABLES.iter().find(|&table| !tables.iter().any(|found| found == table)) {
+        Some(missing) => Err(damaged(format!("the table {missing} is missing"))),
+        None => Ok(()),
+    }
+}
+
+/// Every table of version 1.
+const TABLES: &[&str] = &[
+    "dag",
+    "dag_run",
+    "dag_version",
+    "import_error",
+    "log",
+    "pool",
+    "state_count",
+    "task_instance",
+    "task_instance_history",
+    "xcom",
+];
+
+fn level(synchronous: Synchronous) -> &'static str {
+    match synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    }
+}
+
+fn pragma(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|error| match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        error => Err(error),
+    })
+}
+
+fn settle(connection: &mut Connection, synchronous: Synchronous, steps: &[&str]) -> rusqlite::Result<()> {
+    pragma(connection, "journal_mode", "WAL")?;
+    pragma(connection, "synchronous", level(synchronous))?;
+    pragma(connection, "wal_autocheckpoint", "0")?;
+    pragma(connection, "foreign_keys", "OFF")?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    // Taken even if there is nothing to migrate: it tells at once that the file is locked, or cannot be written.
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+    migrate(&transaction, steps)?;
+    transaction.commit()
+}
+
+fn migrate(transaction: &Transaction<'_>, steps: &[&str]) -> rusqlite::Result<()> {
+    let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found as usize >= steps.len() {
+        return Ok(());
+    }
+    for step in steps.iter().skip(found as usize) {
+        transaction.execute_batch(step)?;
+    }
+    pragma(transaction, "application_id", &APPLICATION_ID.to_string())?;
+    pragma(transaction, "user_version", &steps.len().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_takes_the_missing_steps_alone_and_a_failing_step_leaves_it_as_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let version = |connection: &Connection| -> i64 {
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+        };
+        settle(&mut connection, Synchronous::Full, &["CREATE TABLE a (x)"]).unwrap();
+        assert_eq!(version(&connection), 1);
+        let broken = ["-", "CREATE TABLE b (x)", "CREATE TABLE a (x)"];
+        settle(&mut connection, Synchronous::Full, &broken).unwrap_err();
+        assert_eq!(version(&connection), 1);
+        settle(&mut connection, Synchronous::Full, &["-", "CREATE TABLE b (x)", "INSERT INTO b VALUES (1)"]).unwrap();
+        assert_eq!(version(&connection), 3);
+    }
+}

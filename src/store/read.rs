@@ -1,0 +1,473 @@
+//! The questions: what a start loads, and what the command line, the status pages and the workers ask.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Params, Row, params};
+use serde_json::Value;
+
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, VersionKey};
+use crate::scheduler::StoreError;
+use crate::scheduler::change::{DagRecord, ImportError, RunLookup, Snapshot, VersionWrite};
+use crate::store::fault::Fault;
+use crate::store::row::{
+    DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
+    try_columns, version_columns,
+};
+use crate::store::{OpenError, open};
+
+/// A DAG and its newest run by run_after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DagListing {
+    pub dag: DagRecord,
+    pub last_run: Option<DagRun>,
+}
+
+/// How many DAGs there are. `broken` counts files under `dags/` that cannot be loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DagCounts {
+    /// With a file.
+    pub total: u64,
+    /// With a file, and not paused.
+    pub active: u64,
+    /// With a file, and paused.
+    pub paused: u64,
+    pub broken: u64,
+}
+
+/// How many task instances or runs of a DAG are in a state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StateCount {
+    pub dag_id: DagId,
+    /// `run` or `task`.
+    pub kind: String,
+    /// The state of a task instance that waits is `none`.
+    pub state: String,
+    pub count: i64,
+}
+
+/// A task instance that has failed for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecentFailure {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    pub map_index: i32,
+    pub try_number: u32,
+    pub end_date: Option<Timestamp>,
+    pub reason: Option<String>,
+}
+
+/// An entry of the audit log, as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditRecord {
+    pub at: Timestamp,
+    pub event: String,
+    pub dag_id: Option<DagId>,
+    pub run_id: Option<String>,
+    pub task_id: Option<String>,
+    pub owner: String,
+    pub extra: Value,
+}
+
+/// A connection that only reads. It never waits for the writer, nor the writer for it.
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+pub(super) const LIST_DAGS: &str = concat!(
+    "SELECT ",
+    dag_columns!(),
+    ", ",
+    run_columns!(),
+    " FROM dag d LEFT JOIN dag_run r ON r.key = (SELECT n.key FROM dag_run n WHERE n.dag_id = d.dag_id \
+     ORDER BY n.run_after DESC, n.key DESC LIMIT 1) ORDER BY d.dag_id"
+);
+pub(super) const RECENT_DAGS: &str = concat!(
+    "SELECT ",
+    dag_columns!(),
+    ", ",
+    run_columns!(),
+    " FROM dag d LEFT JOIN dag_run r ON r.key = (SELECT n.key FROM dag_run n WHERE n.dag_id = d.dag_id \
+     ORDER BY n.run_after DESC, n.key DESC LIMIT 1) WHERE d.is_active \
+     ORDER BY r.run_after DESC NULLS LAST, d.dag_id LIMIT ?1"
+);
+pub(super) const ONE_DAG: &str = concat!(
+    "SELECT ",
+    dag_columns!(),
+    ", ",
+    run_columns!(),
+    " FROM dag d LEFT JOIN dag_run r ON r.key = (SELECT n.key FROM dag_run n WHERE n.dag_id = d.dag_id \
+     ORDER BY n.run_after DESC, n.key DESC LIMIT 1) WHERE d.dag_id = ?1"
+);
+pub(super) const RUNS: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2"
+);
+pub(super) const RUN_BY_ID: &str =
+    concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.run_id = ?2");
+pub(super) const RUN_BY_DATE: &str =
+    concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date = ?2");
+pub(super) const UNFINISHED_RUNS: &str =
+    concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.state IN ('queued', 'running') ORDER BY r.key");
+pub(super) const PREVIOUS_SUCCESS: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 AND r.state = 'success' \
+     ORDER BY r.logical_date DESC LIMIT 1"
+);
+pub(super) const NEWEST_SCHEDULED: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date IS NOT NULL AND r.run_type = 'scheduled' \
+     ORDER BY r.logical_date DESC LIMIT 1"
+);
+pub(super) const INSTANCES: &str =
+    concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.run_key = ?1 ORDER BY i.key");
+pub(super) const INSTANCE: &str = concat!(
+    "SELECT ",
+    instance_columns!(),
+    " FROM task_instance i WHERE i.run_key = ?1 AND i.task_id = ?2 AND i.map_index = ?3"
+);
+pub(super) const GRID: &str = concat!(
+    "SELECT ",
+    instance_columns!(),
+    " FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 \
+     ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) ORDER BY i.key"
+);
+const UNFINISHED_INSTANCES: &str = concat!(
+    "SELECT ",
+    instance_columns!(),
+    " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running')) ORDER BY i.key"
+);
+pub(super) const EARLIER_TRIES: &str = concat!(
+    "SELECT i.key, i.run_key, i.task_id, i.map_index, ",
+    try_columns!("h"),
+    " FROM task_instance_history h JOIN task_instance i ON i.key = h.instance_key WHERE h.instance_key = ?1 \
+     ORDER BY h.try_number"
+);
+const CURRENT_TRY: &str = concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.key = ?1");
+pub(super) const XCOM: &str = "SELECT i.key, x.value FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
+     WHERE i.run_key = ?1 AND i.task_id = ?2 AND i.map_index = ?3 AND x.key = ?4";
+pub(super) const XCOMS: &str = "SELECT i.key, i.map_index, x.value FROM task_instance i JOIN xcom x \
+     ON x.instance_key = i.key WHERE i.run_key = ?1 AND i.task_id = ?2 AND x.key = ?3 ORDER BY i.map_index";
+pub(super) const RECENT_FAILURES: &str = "SELECT i.key, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, \
+     i.end_date, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
+     ORDER BY i.end_date DESC LIMIT ?1";
+const LIVE_VERSIONS: &str =
+    concat!("SELECT ", version_columns!(), " FROM dag d JOIN dag_version v ON v.key = d.version_key ORDER BY d.dag_id");
+const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY d.dag_id");
+const IMPORT_ERRORS: &str =
+    concat!("SELECT ", import_error_columns!(), " FROM import_error ORDER BY filename, position");
+
+impl Reader {
+    /// Opens a database that is there, of the version of this minflow.
+    ///
+    /// # Errors
+    /// It is absent, older, newer, damaged, or no database of minflow's.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self { connection: open::reader(path)?, path: path.to_owned() })
+    }
+
+    /// All DAGs, also those whose file is gone, by dag_id.
+    pub fn dags(&self) -> Result<Vec<DagListing>, StoreError> {
+        self.list("list the DAGs", LIST_DAGS, [], listing)
+    }
+
+    /// The DAGs with a file whose last run is newest, at most `limit`; those that never ran come last.
+    pub fn recent_dags(&self, limit: u32) -> Result<Vec<DagListing>, StoreError> {
+        self.list("list the DAGs", RECENT_DAGS, [limit], listing)
+    }
+
+    pub fn dag(&self, dag_id: &str) -> Result<Option<DagListing>, StoreError> {
+        self.one("read a DAG", ONE_DAG, [dag_id], listing)
+    }
+
+    pub fn dag_counts(&self) -> Result<DagCounts, StoreError> {
+        let sql = "SELECT count(*), count(*) FILTER (WHERE NOT is_paused), count(*) FILTER (WHERE is_paused), \
+                   (SELECT count(DISTINCT filename) FROM import_error) FROM dag WHERE is_active";
+        let counts = self.one("count the DAGs", sql, [], |row| {
+            let count = |at| -> Result<u64, Fault> { Ok(row.get::<_, i64>(at)?.unsigned_abs()) };
+            Ok(DagCounts { total: count(0)?, active: count(1)?, paused: count(2)?, broken: count(3)? })
+        })?;
+        Ok(counts.unwrap_or_default())
+    }
+
+    /// Runs of a DAG, newest first by run_after; all of them without a limit.
+    pub fn runs(&self, dag_id: &str, limit: Option<u32>) -> Result<Vec<DagRun>, StoreError> {
+        self.list("list the runs", RUNS, params![dag_id, limit.map_or(-1, i64::from)], run)
+    }
+
+    pub fn run(&self, dag_id: &str, run_id: &str) -> Result<Option<DagRun>, StoreError> {
+        self.one("find a run", RUN_BY_ID, [dag_id, run_id], run)
+    }
+
+    pub fn run_by_logical_date(&self, dag_id: &str, logical_date: Timestamp) -> Result<Option<DagRun>, StoreError> {
+        self.one("find a run", RUN_BY_DATE, params![dag_id, micros(logical_date)], run)
+    }
+
+    /// The run of type `scheduled` with the latest logical date.
+    pub fn newest_scheduled(&self, dag_id: &str) -> Result<Option<DagRun>, StoreError> {
+        self.one("find a run", NEWEST_SCHEDULED, [dag_id], run)
+    }
+
+    /// The successful run with the latest logical date before `before`.
+    pub fn previous_success(&self, dag_id: &str, before: Timestamp) -> Result<Option<DagRun>, StoreError> {
+        self.one("find the previous success", PREVIOUS_SUCCESS, params![dag_id, micros(before)], run)
+    }
+
+    /// All task instances of a run in the order in which they were made, which is the order of the DAG file.
+    pub fn instances(&self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
+        self.list("list the task instances", INSTANCES, [run.0], instance)
+    }
+
+    /// `map_index` is -1 unless the task is mapped.
+    pub fn instance(&self, run: RunKey, task_id: &str, map_index: i32) -> Result<Option<Instance>, StoreError> {
+        self.one("find a task instance", INSTANCE, params![run.0, task_id, map_index], instance)
+    }
+
+    /// The task instances of the newest `runs` runs of a DAG.
+    pub fn grid(&self, dag_id: &str, runs: u32) -> Result<Vec<Instance>, StoreError> {
+        self.list("list the task instances", GRID, params![dag_id, runs], instance)
+    }
+
+    /// All tries of an instance, oldest first; the last is the current one.
+    pub fn tries(&self, key: InstanceKey) -> Result<Vec<Instance>, StoreError> {
+        let mut tries = self.list("list the tries", EARLIER_TRIES, [key.0], instance)?;
+        tries.extend(self.one("list the tries", CURRENT_TRY, [key.0], instance)?);
+        Ok(tries)
+    }
+
+    /// The value that a task pushed under `key`; null where it pushed none. `map_index` is -1 unless the task is mapped.
+    pub fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, StoreError> {
+        self.one("read an XCom", XCOM, params![run.0, task_id, map_index, key], |row| {
+            let mut fields = Fields::new(row, "xcom");
+            fields.take::<i64>()?;
+            fields.json()
+        })
+    }
+
+    /// The values that all instances of a task pushed under `key`, with their map indexes, in the order of these.
+    pub fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, StoreError> {
+        self.list("read an XCom", XCOMS, params![run.0, task_id, key], |row| {
+            let mut fields = Fields::new(row, "xcom");
+            fields.take::<i64>()?;
+            Ok((fields.take()?, fields.json()?))
+        })
+    }
+
+    /// By file, in the order in which the file shows them.
+    pub fn import_errors(&self) -> Result<Vec<ImportError>, StoreError> {
+        self.list("list the import errors", IMPORT_ERRORS, [], import_error)
+    }
+
+    /// The task instances that failed last, newest first.
+    pub fn recent_failures(&self, limit: u32) -> Result<Vec<RecentFailure>, StoreError> {
+        self.list("list the failures", RECENT_FAILURES, [limit], |row| {
+            let mut fields = Fields::new(row, "task_instance");
+            fields.take::<i64>()?;
+            Ok(RecentFailure {
+                dag_id: DagId::from(fields.take::<String>()?),
+                run_id: RunId::from(fields.take::<String>()?),
+                task_id: TaskId::from(fields.take::<String>()?),
+                map_index: fields.take()?,
+                try_number: fields.take()?,
+                end_date: fields.maybe_instant()?,
+                reason: fields.take()?,
+            })
+        })
+    }
+
+    pub fn pools(&self) -> Result<Vec<Pool>, StoreError> {
+        pools(&self.connection).map_err(|fault| fault.into_store_error("list the pools", &self.path))
+    }
+
+    /// Kept counts, without those that are 0; of one DAG or of all.
+    pub fn state_counts(&self, dag_id: Option<&str>) -> Result<Vec<StateCount>, StoreError> {
+        let sql = "SELECT dag_id, kind, state, count FROM state_count WHERE count <> 0 AND (?1 IS NULL OR dag_id = ?1) \
+                   ORDER BY dag_id, kind, state";
+        self.list("read the counts by state", sql, [dag_id], state_count)
+    }
+
+    pub fn version(&self, key: VersionKey) -> Result<Option<VersionWrite>, StoreError> {
+        let sql = concat!("SELECT ", version_columns!(), " FROM dag_version v WHERE v.key = ?1");
+        self.one("read a DAG's definition", sql, [key.0], version)
+    }
+
+    /// The definitions of a DAG, oldest first.
+    pub fn versions(&self, dag_id: &str) -> Result<Vec<VersionWrite>, StoreError> {
+        let sql = concat!("SELECT ", version_columns!(), " FROM dag_version v WHERE v.dag_id = ?1 ORDER BY v.number");
+        self.list("read a DAG's definitions", sql, [dag_id], version)
+    }
+
+    /// The latest entries of the audit log, newest first.
+    pub fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        let sql = "SELECT key, at, event, dag_id, run_id, task_id, owner, extra FROM log ORDER BY key DESC LIMIT ?1";
+        self.list("read the audit log", sql, [limit], |row| {
+            let mut fields = Fields::new(row, "log");
+            fields.take::<i64>()?;
+            Ok(AuditRecord {
+                at: fields.instant()?,
+                event: fields.take()?,
+                dag_id: fields.take::<Option<String>>()?.map(DagId::from),
+                run_id: fields.take()?,
+                task_id: fields.take()?,
+                owner: fields.take()?,
+                extra: fields.json()?,
+            })
+        })
+    }
+
+    pub fn schema_version(&self) -> Result<u32, StoreError> {
+        let found = self.one("read the version", "PRAGMA user_version", [], |row| Ok(row.get(0)?))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Looks at every page, index, reference and kept count. What is wrong, one sentence each; empty: all is well.
+    ///
+    /// # Errors
+    /// The file cannot be read at all.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        let mut found =
+            self.list("check the database", "PRAGMA integrity_check", [], |row| Ok(row.get::<_, String>(0)?))?;
+        found.retain(|line| line != "ok");
+        found.extend(self.list("check the references", "PRAGMA foreign_key_check", [], |row| {
+            let (table, key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let key = key.map_or_else(String::new, |key| format!(" {key}"));
+            Ok(format!("{table}{key} refers to a row of {parent} that is not there"))
+        })?);
+        let sql = "SELECT dag_id, kind, state, sum(kept), sum(counted) FROM ( \
+                   SELECT dag_id, kind, state, count AS kept, 0 AS counted FROM state_count \
+                   UNION ALL SELECT dag_id, 'run', state, 0, count(*) FROM dag_run GROUP BY dag_id, state \
+                   UNION ALL SELECT r.dag_id, 'task', coalesce(i.state, 'none'), 0, count(*) \
+                   FROM task_instance i JOIN dag_run r ON r.key = i.run_key GROUP BY r.dag_id, i.state) \
+                   GROUP BY dag_id, kind, state HAVING sum(kept) <> sum(counted)";
+        found.extend(self.list("check the counts by state", sql, [], |row| {
+            let StateCount { dag_id, kind, state, count } = state_count(row)?;
+            let counted: i64 = row.get(4)?;
+            Ok(format!("state_count of DAG `{dag_id}`: {kind} {state} is kept as {count}, but there are {counted}"))
+        })?);
+        Ok(found)
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn list<T>(
+        &self,
+        action: &str,
+        sql: &str,
+        params: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, StoreError> {
+        collect(&self.connection, sql, params, read).map_err(|fault| fault.into_store_error(action, &self.path))
+    }
+
+    fn one<T>(
+        &self,
+        action: &str,
+        sql: &str,
+        params: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, StoreError> {
+        first(&self.connection, sql, params, read).map_err(|fault| fault.into_store_error(action, &self.path))
+    }
+}
+
+/// All that is not finished, read in one transaction.
+pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
+    let transaction = connection.unchecked_transaction()?;
+    let next = |sql: &str| -> Result<i64, Fault> { Ok(transaction.query_row(sql, [], |row| row.get(0))?) };
+    Ok(Snapshot {
+        dags: collect(connection, ALL_DAGS, [], |row| Fields::new(row, "dag").dag())?,
+        versions: collect(connection, LIVE_VERSIONS, [], version)?,
+        pools: pools(connection)?,
+        runs: collect(connection, UNFINISHED_RUNS, [], run)?,
+        instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
+        import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
+        next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
+        next_instance_key: next("SELECT coalesce(max(key), 0) + 1 FROM task_instance")?,
+        next_version_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_version")?,
+    })
+}
+
+pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, Fault> {
+    match lookup {
+        RunLookup::ById(run_id) => first(connection, RUN_BY_ID, [dag_id.as_str(), run_id.as_str()], run),
+        RunLookup::ByLogicalDate(date) => first(connection, RUN_BY_DATE, params![dag_id.as_str(), micros(*date)], run),
+    }
+}
+
+fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
+    let sql = format!("SELECT {POOL_COLUMNS} FROM pool ORDER BY name");
+    collect(connection, &sql, [], |row| Fields::new(row, "pool").pool())
+}
+
+fn listing(row: &Row<'_>) -> Result<DagListing, Fault> {
+    let dag = Fields::new(row, "dag").dag()?;
+    let has_run = row.get_ref(DAG_COLUMNS)? != rusqlite::types::ValueRef::Null;
+    let last_run = has_run.then(|| Fields::starting_at(row, "dag_run", DAG_COLUMNS).run()).transpose()?;
+    Ok(DagListing { dag, last_run })
+}
+
+fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
+    Fields::new(row, "dag_run").run()
+}
+
+fn instance(row: &Row<'_>) -> Result<Instance, Fault> {
+    Fields::new(row, "task_instance").instance()
+}
+
+fn version(row: &Row<'_>) -> Result<VersionWrite, Fault> {
+    Fields::new(row, "dag_version").version()
+}
+
+fn import_error(row: &Row<'_>) -> Result<ImportError, Fault> {
+    Fields::new(row, "import_error").import_error()
+}
+
+fn state_count(row: &Row<'_>) -> Result<StateCount, Fault> {
+    let mut fields = Fields::new(row, "state_count");
+    Ok(StateCount {
+        dag_id: DagId::from(fields.take::<String>()?),
+        kind: fields.take()?,
+        state: fields.take()?,
+        count: fields.take()?,
+    })
+}
+
+fn collect<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn first<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    rows.next()?.map(read).transpose()
+}

@@ -1,0 +1,346 @@
+//! Rows to plain data and back: column lists, and the functions that read them in the same order.
+//!
+//! Nothing here asks the database; read.rs and write.rs do.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::{FromSql, Value as Cell};
+use serde::de::DeserializeOwned;
+
+use crate::model::{
+    DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, ProcessIdentity, RunId, RunKey, TaskId,
+    TaskState, Usage, VersionKey,
+};
+use crate::scheduler::change::{DagRecord, ImportError, NextRun, VersionWrite};
+use crate::store::fault::Fault;
+
+/// The columns of a try, in the order in which [`Fields::instance`] reads them; `$t` is the table's alias.
+macro_rules! try_columns {
+    ($t:literal) => {
+        concat!(
+            $t,
+            ".state, ",
+            $t,
+            ".try_number, ",
+            $t,
+            ".max_tries, ",
+            $t,
+            ".scheduled_at, ",
+            $t,
+            ".queued_at, ",
+            $t,
+            ".start_date, ",
+            $t,
+            ".end_date, ",
+            $t,
+            ".pool, ",
+            $t,
+            ".pool_slots, ",
+            $t,
+            ".priority_weight, ",
+            $t,
+            ".operator, ",
+            $t,
+            ".version_key, ",
+            $t,
+            ".pid, ",
+            $t,
+            ".start_ticks, ",
+            $t,
+            ".boot_id, ",
+            $t,
+            ".exit_code, ",
+            $t,
+            ".signal, ",
+            $t,
+            ".reason, ",
+            $t,
+            ".user_cpu, ",
+            $t,
+            ".system_cpu, ",
+            $t,
+            ".max_rss, ",
+            $t,
+            ".read_bytes, ",
+            $t,
+            ".write_bytes"
+        )
+    };
+}
+pub(super) use try_columns;
+
+/// The columns of an instance `i` in its current try.
+macro_rules! instance_columns {
+    () => {
+        concat!("i.key, i.run_key, i.task_id, i.map_index, ", crate::store::row::try_columns!("i"))
+    };
+}
+pub(super) use instance_columns;
+
+/// The columns of a run `r`.
+macro_rules! run_columns {
+    () => {
+        "r.key, r.dag_id, r.run_id, r.run_type, r.state, r.run_after, r.logical_date, r.data_interval_start, \
+         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason"
+    };
+}
+pub(super) use run_columns;
+
+/// The columns of a DAG `d`.
+macro_rules! dag_columns {
+    () => {
+        "d.dag_id, d.file, d.is_paused, d.is_active, d.has_import_errors, d.schedule, d.timezone, d.description, d.owner, \
+         d.tags, d.max_active_runs, d.max_active_tasks, d.version_key, d.first_seen_at, d.next_logical_date, \
+         d.next_interval_start, d.next_interval_end, d.next_run_after, d.last_interval_start, d.last_interval_end"
+    };
+}
+pub(super) use dag_columns;
+
+/// How many columns `dag_columns!` names.
+pub(super) const DAG_COLUMNS: usize = 20;
+
+/// The columns of a version `v`.
+macro_rules! version_columns {
+    () => {
+        "v.key, v.dag_id, v.number, v.hash, v.source, v.created_at"
+    };
+}
+pub(super) use version_columns;
+
+/// The columns of a pool.
+pub(super) const POOL_COLUMNS: &str = "name, slots, description";
+
+/// The columns of an import error.
+macro_rules! import_error_columns {
+    () => {
+        "filename, line, \"column\", code, message, help, timestamp"
+    };
+}
+pub(super) use import_error_columns;
+
+/// Reads the columns of one row from left to right. An impossible value names its table, row and column; the row's name is
+/// its first column.
+pub(super) struct Fields<'a> {
+    row: &'a Row<'a>,
+    table: &'static str,
+    first: usize,
+    next: usize,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(row: &'a Row<'a>, table: &'static str) -> Self {
+        Self { row, table, first: 0, next: 0 }
+    }
+
+    /// The columns from `first` on, where a row joins two tables.
+    pub(super) fn starting_at(row: &'a Row<'a>, table: &'static str, first: usize) -> Self {
+        Self { row, table, first, next: first }
+    }
+
+    pub(super) fn take<T: FromSql>(&mut self) -> Result<T, Fault> {
+        self.next += 1;
+        self.row.get(self.next - 1).map_err(|error| self.fault(&error.to_string()))
+    }
+
+    pub(super) fn instant(&mut self) -> Result<Timestamp, Fault> {
+        let micros = self.take()?;
+        self.to_instant(micros)
+    }
+
+    pub(super) fn maybe_instant(&mut self) -> Result<Option<Timestamp>, Fault> {
+        let micros: Option<i64> = self.take()?;
+        micros.map(|micros| self.to_instant(micros)).transpose()
+    }
+
+    fn to_instant(&self, micros: i64) -> Result<Timestamp, Fault> {
+        Timestamp::from_microsecond(micros).map_err(|error| self.fault(&error.to_string()))
+    }
+
+    fn interval(&mut self) -> Result<Option<DataInterval>, Fault> {
+        let (start, end) = (self.maybe_instant()?, self.maybe_instant()?);
+        Ok(start.zip(end).map(|(start, end)| DataInterval { start, end }))
+    }
+
+    /// A text that names a variant.
+    pub(super) fn named<T: FromStr<Err: std::fmt::Display>>(&mut self) -> Result<T, Fault> {
+        let text: String = self.take()?;
+        text.parse().map_err(|error: T::Err| self.fault(&error.to_string()))
+    }
+
+    fn task_state(&mut self) -> Result<TaskState, Fault> {
+        let text: Option<String> = self.take()?;
+        text.map_or(Ok(TaskState::None), |text| {
+            text.parse().map_err(|error: crate::model::state::UnknownName| self.fault(&error.to_string()))
+        })
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T, Fault> {
+        let text: String = self.take()?;
+        serde_json::from_str(&text).map_err(|error| self.fault(&error.to_string()))
+    }
+
+    fn size(&mut self) -> Result<u64, Fault> {
+        let size: i64 = self.take::<Option<i64>>()?.unwrap_or_default();
+        u64::try_from(size).map_err(|_| self.fault("is negative"))
+    }
+
+    fn micros(&mut self) -> Result<Duration, Fault> {
+        self.size().map(Duration::from_micros)
+    }
+
+    /// The column that was read last is impossible.
+    fn fault(&self, what: &str) -> Fault {
+        let column = self.row.as_ref().column_name(self.next - 1).unwrap_or("?");
+        let key = match self.row.get::<_, Cell>(self.first) {
+            Ok(Cell::Integer(key)) => key.to_string(),
+            Ok(Cell::Text(key)) => format!("`{key}`"),
+            _ => "?".to_owned(),
+        };
+        Fault::Value { place: format!("{} {key}, column {column}", self.table), what: what.to_owned() }
+    }
+
+    pub(super) fn instance(mut self) -> Result<Instance, Fault> {
+        Ok(Instance {
+            key: InstanceKey(self.take()?),
+            run: RunKey(self.take()?),
+            task_id: TaskId::from(self.take::<String>()?),
+            map_index: self.take()?,
+            state: self.task_state()?,
+            try_number: self.take()?,
+            max_tries: self.take()?,
+            scheduled_at: self.maybe_instant()?,
+            queued_at: self.maybe_instant()?,
+            start_date: self.maybe_instant()?,
+            end_date: self.maybe_instant()?,
+            pool: PoolName::from(self.take::<String>()?),
+            pool_slots: self.take()?,
+            priority_weight: self.take()?,
+            operator: self.take::<Arc<str>>()?,
+            version: self.take::<Option<i64>>()?.map(VersionKey),
+            process: self.process()?,
+            exit_code: self.take()?,
+            signal: self.take()?,
+            reason: self.take()?,
+            usage: self.usage()?,
+        })
+    }
+
+    fn process(&mut self) -> Result<Option<ProcessIdentity>, Fault> {
+        let pid: Option<i32> = self.take()?;
+        let start_ticks = self.size()?;
+        let boot_id: Option<String> = self.take()?;
+        Ok(pid.map(|pid| ProcessIdentity { pid, start_ticks, boot_id: boot_id.unwrap_or_default() }))
+    }
+
+    fn usage(&mut self) -> Result<Option<Usage>, Fault> {
+        let is_known = self.row.get_ref(self.next)? != rusqlite::types::ValueRef::Null;
+        let usage = Usage {
+            user_cpu: self.micros()?,
+            system_cpu: self.micros()?,
+            max_rss: self.size()?,
+            read_bytes: self.size()?,
+            write_bytes: self.size()?,
+        };
+        Ok(is_known.then_some(usage))
+    }
+
+    pub(super) fn run(mut self) -> Result<DagRun, Fault> {
+        Ok(DagRun {
+            key: RunKey(self.take()?),
+            dag_id: DagId::from(self.take::<String>()?),
+            run_id: RunId::from(self.take::<String>()?),
+            run_type: self.named()?,
+            state: self.named()?,
+            run_after: self.instant()?,
+            logical_date: self.maybe_instant()?,
+            data_interval: self.interval()?,
+            queued_at: self.maybe_instant()?,
+            start_date: self.maybe_instant()?,
+            end_date: self.maybe_instant()?,
+            conf: self.json()?,
+            reason: self.take()?,
+        })
+    }
+
+    pub(super) fn dag(mut self) -> Result<DagRecord, Fault> {
+        Ok(DagRecord {
+            dag_id: DagId::from(self.take::<String>()?),
+            file: self.take()?,
+            is_paused: self.take()?,
+            is_active: self.take()?,
+            has_import_errors: self.take()?,
+            schedule: self.take()?,
+            timezone: self.take()?,
+            description: self.take()?,
+            owner: self.take()?,
+            tags: self.json()?,
+            max_active_runs: self.take()?,
+            max_active_tasks: self.take()?,
+            version: self.take::<Option<i64>>()?.map(VersionKey),
+            first_seen_at: self.maybe_instant()?,
+            next_run: self.next_run()?,
+            last_interval: self.interval()?,
+        })
+    }
+
+    fn next_run(&mut self) -> Result<Option<NextRun>, Fault> {
+        let logical_date = self.maybe_instant()?;
+        let data_interval = self.interval()?;
+        let run_after = self.maybe_instant()?;
+        match (logical_date, data_interval, run_after) {
+            (Some(logical_date), Some(data_interval), Some(run_after)) => {
+                Ok(Some(NextRun { logical_date, data_interval, run_after }))
+            }
+            (None, None, None) => Ok(None),
+            _ => Err(self.fault("the next run is known in part only")),
+        }
+    }
+
+    pub(super) fn version(mut self) -> Result<VersionWrite, Fault> {
+        Ok(VersionWrite {
+            key: VersionKey(self.take()?),
+            dag_id: DagId::from(self.take::<String>()?),
+            number: self.take()?,
+            hash: self.take()?,
+            source: self.take()?,
+            created_at: self.instant()?,
+        })
+    }
+
+    pub(super) fn pool(mut self) -> Result<Pool, Fault> {
+        Ok(Pool { name: PoolName::from(self.take::<String>()?), slots: self.take()?, description: self.take()? })
+    }
+
+    pub(super) fn import_error(mut self) -> Result<ImportError, Fault> {
+        Ok(ImportError {
+            filename: self.take()?,
+            line: self.take()?,
+            column: self.take()?,
+            code: self.take()?,
+            message: self.take()?,
+            help: self.take()?,
+            timestamp: self.instant()?,
+        })
+    }
+}
+
+pub(super) fn micros(instant: Timestamp) -> i64 {
+    instant.as_microsecond()
+}
+
+pub(super) fn maybe_micros(instant: Option<Timestamp>) -> Option<i64> {
+    instant.map(micros)
+}
+
+/// What is beyond SQLite's integers is stored as the greatest of them.
+pub(super) fn integer(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+pub(super) fn duration(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,190 @@
+//! What is written is read again, by the writer, by readers and after a reopen.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::TaskId;
+use crate::scheduler::Store;
+use crate::scheduler::change::RunLookup;
+use crate::store::{DagCounts, MemoryStore, ReaderPool};
+
+#[test]
+fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = one_of_everything();
+    let mut database = open_in(folder.path());
+    database.commit(&changes).unwrap();
+    let before = database.load().unwrap();
+    drop(database);
+    let after = open_in(folder.path()).load().unwrap();
+    assert_eq!(before, after);
+    assert_eq!(after.dags, changes.dags);
+    assert_eq!(after.versions, changes.versions);
+    assert_eq!(after.pools, changes.pools);
+    assert_eq!(after.runs, [changes.runs[0].run.clone()]);
+    let unfinished: Vec<_> = changes.instances[..2].iter().map(|write| write.instance.clone()).collect();
+    assert_eq!(after.instances, unfinished);
+    assert_eq!(after.import_errors, changes.import_errors[0].1);
+    assert_eq!((after.next_run_key, after.next_instance_key, after.next_version_key), (3, 4, 2));
+}
+
+#[test]
+fn absent_values_stay_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let mut changes = one_of_everything();
+    let dag = &mut changes.dags[0];
+    (dag.schedule, dag.version, dag.first_seen_at, dag.next_run, dag.last_interval) = (None, None, None, None, None);
+    let run = &mut changes.runs[0].run;
+    (run.logical_date, run.data_interval, run.queued_at, run.start_date, run.end_date) = (None, None, None, None, None);
+    run.reason = None;
+    let blank = &mut changes.instances[0].instance;
+    (blank.scheduled_at, blank.queued_at, blank.start_date, blank.end_date) = (None, None, None, None);
+    (blank.version, blank.process, blank.exit_code, blank.signal) = (None, None, None, None);
+    (blank.reason, blank.usage) = (None, None);
+    database.commit(&changes).unwrap();
+    let found = database.load().unwrap();
+    assert_eq!(found.dags, changes.dags);
+    assert_eq!(found.runs, [changes.runs[0].run.clone()]);
+    assert_eq!(found.instances[0], changes.instances[0].instance);
+}
+
+#[test]
+fn an_update_replaces_the_state_of_a_run_and_of_an_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    database.commit(&one_of_everything()).unwrap();
+    let mut ended = run(1, "sales", RunState::Failed);
+    ended.end_date = Some(at(999));
+    let mut done = instance(2, 1, "report", TaskState::Success);
+    done.try_number = 5;
+    let changes = Changes {
+        runs: vec![RunWrite { run: ended.clone(), prior: Some(RunState::Running) }],
+        instances: vec![InstanceWrite { prior: Some(TaskState::None), ..new_instance(done.clone()) }],
+        import_errors: vec![("x.toml".to_owned(), vec![])],
+        dropped_pools: vec!["cpu".into()],
+        ..Changes::default()
+    };
+    database.commit(&changes).unwrap();
+    let reader = reader_in(folder.path());
+    assert_eq!(reader.run("sales", "scheduled__1").unwrap(), Some(ended));
+    assert_eq!(reader.instances(RunKey(1)).unwrap()[1], done);
+    let left = database.load().unwrap();
+    assert!(
+        left.runs.is_empty() && left.instances.is_empty() && left.import_errors.is_empty() && left.pools.is_empty()
+    );
+    assert_eq!(reader.check().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_answers_every_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = one_of_everything();
+    open_in(folder.path()).commit(&changes).unwrap();
+    let reader = reader_in(folder.path());
+    let (first, second) = (changes.runs[0].run.clone(), changes.runs[1].run.clone());
+    let listing = reader.dag("sales").unwrap().unwrap();
+    assert_eq!((&listing.dag, &listing.last_run), (&changes.dags[0], &Some(second.clone())));
+    assert_eq!(reader.dags().unwrap(), [listing.clone()]);
+    assert_eq!(reader.recent_dags(1_000).unwrap(), [listing]);
+    assert_eq!(reader.dag("nope").unwrap(), None);
+    assert_eq!(reader.dag_counts().unwrap(), DagCounts { total: 1, active: 0, paused: 1, broken: 1 });
+    assert_eq!(reader.runs("sales", None).unwrap(), [second.clone(), first.clone()]);
+    assert_eq!(reader.runs("sales", Some(1)).unwrap(), [second.clone()]);
+    assert_eq!(reader.run_by_logical_date("sales", first.logical_date.unwrap()).unwrap(), Some(first.clone()));
+    assert_eq!(reader.newest_scheduled("sales").unwrap(), Some(second.clone()));
+    assert_eq!(reader.previous_success("sales", second.logical_date.unwrap()).unwrap(), None);
+    assert_eq!(reader.previous_success("sales", second.run_after).unwrap(), Some(second));
+    assert_eq!(reader.grid("sales", 1).unwrap(), [changes.instances[2].instance.clone()]);
+    assert_eq!(reader.instance(RunKey(1), "load", -1).unwrap(), Some(changes.instances[0].instance.clone()));
+    let tries = reader.tries(InstanceKey(1)).unwrap();
+    assert_eq!(tries, [changes.history[0].clone(), changes.instances[0].instance.clone()]);
+    assert_eq!(reader.xcom(RunKey(1), "load", -1, "return_value").unwrap(), Some(json!({ "b": 1, "a": "ü" })));
+    assert_eq!(reader.xcom(RunKey(2), "load", -1, "k").unwrap(), Some(Value::Null));
+    assert_eq!(reader.xcom(RunKey(1), "load", 0, "return_value").unwrap(), None);
+    assert_eq!(reader.import_errors().unwrap(), changes.import_errors[0].1);
+    assert_eq!(reader.pools().unwrap(), changes.pools);
+    assert_eq!(reader.version(VersionKey(1)).unwrap(), Some(changes.versions[0].clone()));
+    assert_eq!(reader.versions("sales").unwrap(), changes.versions);
+    let failures = reader.recent_failures(5).unwrap();
+    assert_eq!((failures.len(), &failures[0].task_id), (1, &TaskId::from("load")));
+    assert_eq!(failures[0].run_id.as_str(), "scheduled__2");
+    let audit = reader.audit(5).unwrap();
+    assert_eq!((audit.len(), audit[0].event.as_str(), &audit[0].extra), (1, "trigger", &json!({ "conf": {} })));
+    assert_eq!(reader.schema_version().unwrap(), crate::store::SCHEMA_VERSION);
+    let counts: Vec<String> =
+        reader.state_counts(None).unwrap().iter().map(|c| format!("{} {} {}", c.kind, c.state, c.count)).collect();
+    assert_eq!(counts, ["run running 1", "run success 1", "task failed 1", "task none 1", "task running 1"]);
+    assert_eq!(reader.check().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_try_that_starts_loses_the_xcoms_of_the_try_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    database.commit(&one_of_everything()).unwrap();
+    let again = Changes {
+        cleared_xcoms: vec![InstanceKey(1)],
+        xcoms: vec![xcom(1, "new", json!(1)), xcom(1, "new", json!(2))],
+        ..Changes::default()
+    };
+    database.commit(&again).unwrap();
+    let reader = reader_in(folder.path());
+    assert_eq!(reader.xcom(RunKey(1), "load", -1, "return_value").unwrap(), None);
+    assert_eq!(reader.xcom(RunKey(1), "load", -1, "new").unwrap(), Some(json!(2)));
+    assert_eq!(reader.xcom(RunKey(2), "load", -1, "k").unwrap(), Some(Value::Null));
+}
+
+#[test]
+fn a_finished_run_is_found_by_its_id_and_by_its_logical_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let mut memory = MemoryStore::default();
+    let changes = one_of_everything();
+    let expected = Some(changes.runs[1].run.clone());
+    let stores: [&mut dyn Store; 2] = [&mut database, &mut memory];
+    for store in stores {
+        store.commit(&changes).unwrap();
+        let dag_id = DagId::from("sales");
+        assert_eq!(store.find_run(&dag_id, &RunLookup::ById("scheduled__2".into())).unwrap(), expected);
+        let date = expected.as_ref().unwrap().logical_date.unwrap();
+        assert_eq!(store.find_run(&dag_id, &RunLookup::ByLogicalDate(date)).unwrap(), expected);
+        assert_eq!(store.find_run(&"other".into(), &RunLookup::ByLogicalDate(date)).unwrap(), None);
+    }
+}
+
+#[test]
+fn the_store_in_memory_loads_what_the_file_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let memory = MemoryStore::default();
+    let changes = one_of_everything();
+    database.commit(&changes).unwrap();
+    memory.clone().commit(&changes).unwrap();
+    assert_eq!(memory.clone().load().unwrap(), database.load().unwrap());
+    let fault = crate::scheduler::StoreError { message: "m".to_owned(), help: "h".to_owned() };
+    memory.fail_call(2, fault.clone());
+    let more = audit_of(1);
+    memory.clone().load().unwrap();
+    assert_eq!(memory.clone().commit(&more), Err(fault));
+    memory.clone().commit(&more).unwrap();
+    assert_eq!(memory.commits(), [changes, more]);
+}
+
+#[test]
+fn a_pool_of_readers_serves_more_threads_than_it_has_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = ReaderPool::new(&folder.path().join("minflow.db"));
+    let error = pool.with(|reader| reader.dags()).unwrap_err();
+    assert!(error.message.contains("no such database"), "{error}");
+    open_in(folder.path()).commit(&one_of_everything()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(pool.with(|reader| reader.dags()).unwrap().len(), 1);
+                }
+            });
+        }
+    });
+}

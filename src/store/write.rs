@@ -1,0 +1,425 @@
+//! The writer: one turn's changes in one transaction, and what a start finds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::config::Synchronous;
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName};
+use crate::scheduler::change::{
+    AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite, Snapshot, VersionWrite, XcomWrite,
+};
+use crate::scheduler::{Store, StoreError};
+use crate::store::fault::Fault;
+use crate::store::row::{duration, integer, maybe_micros, micros};
+use crate::store::{OpenError, open, read};
+
+/// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The connection that writes.
+///
+/// It stays the same over every failure: when a COMMIT fails at its fsync, the pages of that turn may stand in the
+/// write-ahead log whole, but outside what this connection and its neighbours hold for the log's end, and the next commit
+/// overwrites them. A reopened database would find them and take them for committed.
+pub struct Database {
+    connection: Connection,
+    path: PathBuf,
+    synchronous: Synchronous,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the database, creates it (mode 0600) where there is none, and brings an older one to [`SCHEMA_VERSION`] in one
+    /// transaction.
+    ///
+    /// [`SCHEMA_VERSION`]: crate::store::SCHEMA_VERSION
+    ///
+    /// # Errors
+    /// It is no database of minflow's, newer, damaged, locked or inaccessible: it is left as it is.
+    pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, OpenError> {
+        let connection = open::writer(path, synchronous)?;
+        connection.busy_timeout(PATIENCE).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+        Ok(Self { connection, path: path.to_owned(), synchronous })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn synchronous(&self) -> Synchronous {
+        self.synchronous
+    }
+
+    /// Has `tell` called after each commit, on the committing thread, with the log's length in pages.
+    pub(super) fn on_commit(&mut self, mut tell: impl FnMut(i32) + Send + 'static) -> Result<(), StoreError> {
+        // The hook must not fail: COMMIT would report its error although the turn is committed.
+        let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            tell(pages);
+            Ok(())
+        };
+        self.connection
+            .wal_hook(Some(hook))
+            .map_err(|error| Fault::from(error).into_store_error("watch the write-ahead log", &self.path))
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn try_commit(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if !self.connection.is_autocommit() {
+            // A rollback after a failure failed as well.
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
+        let mut counts = Counts::default();
+        put_versions(&transaction, &changes.versions)?;
+        put_dags(&transaction, &changes.dags)?;
+        put_pools(&transaction, &changes.pools)?;
+        drop_pools(&transaction, &changes.dropped_pools)?;
+        put_runs(&transaction, &changes.runs, &mut counts)?;
+        put_history(&transaction, &changes.history)?;
+        put_instances(&transaction, &changes.instances, &mut counts)?;
+        clear_xcoms(&transaction, &changes.cleared_xcoms)?;
+        put_xcoms(&transaction, &changes.xcoms)?;
+        for (filename, errors) in &changes.import_errors {
+            put_import_errors(&transaction, filename, errors)?;
+        }
+        put_audit(&transaction, &changes.audit)?;
+        counts.put(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Store for Database {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        read::snapshot(&self.connection).map_err(|fault| fault.into_store_error("load the state", &self.path))
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.try_commit(changes).map_err(|fault| fault.into_store_error("commit a turn", &self.path))
+    }
+
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        read::find_run(&self.connection, dag_id, lookup)
+            .map_err(|fault| fault.into_store_error("find a run", &self.path))
+    }
+}
+
+/// What the turn adds to the counts by state: summed up first, so that a turn writes each count once.
+#[derive(Default)]
+struct Counts<'a>(BTreeMap<(&'a str, &'static str, &'static str), i64>);
+
+impl<'a> Counts<'a> {
+    fn moved(&mut self, dag_id: &'a DagId, kind: &'static str, from: Option<&'static str>, to: &'static str) {
+        if from == Some(to) {
+            return;
+        }
+        if let Some(from) = from {
+            *self.0.entry((dag_id, kind, from)).or_default() -= 1;
+        }
+        *self.0.entry((dag_id, kind, to)).or_default() += 1;
+    }
+
+    fn put(self, connection: &Connection) -> Result<(), Fault> {
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO state_count (dag_id, kind, state, count) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (dag_id, kind, state) DO UPDATE SET count = count + excluded.count",
+        )?;
+        for ((dag_id, kind, state), change) in self.0 {
+            if change != 0 {
+                statement.execute(params![dag_id, kind, state, change])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put_versions(connection: &Connection, versions: &[VersionWrite]) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO dag_version (key, dag_id, number, hash, source, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for version in versions {
+        statement.execute(params![
+            version.key.0,
+            version.dag_id.as_str(),
+            version.number,
+            version.hash,
+            version.source,
+            micros(version.created_at),
+        ])?;
+    }
+    Ok(())
+}
+
+fn put_dags(connection: &Connection, dags: &[DagRecord]) -> Result<(), Fault> {
+    if dags.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO dag (dag_id, file, is_paused, is_active, has_import_errors, schedule, timezone, description, owner, \
+         tags, max_active_runs, max_active_tasks, version_key, first_seen_at, next_logical_date, next_interval_start, \
+         next_interval_end, next_run_after, last_interval_start, last_interval_end) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+         ON CONFLICT (dag_id) DO UPDATE SET file = ?2, is_paused = ?3, is_active = ?4, has_import_errors = ?5, \
+         schedule = ?6, timezone = ?7, description = ?8, owner = ?9, tags = ?10, max_active_runs = ?11, \
+         max_active_tasks = ?12, version_key = ?13, first_seen_at = ?14, next_logical_date = ?15, \
+         next_interval_start = ?16, next_interval_end = ?17, next_run_after = ?18, last_interval_start = ?19, \
+         last_interval_end = ?20",
+    )?;
+    for dag in dags {
+        let next = dag.next_run;
+        statement.execute(params![
+            dag.dag_id.as_str(),
+            dag.file,
+            dag.is_paused,
+            dag.is_active,
+            dag.has_import_errors,
+            dag.schedule,
+            dag.timezone,
+            dag.description,
+            dag.owner,
+            json(&dag.tags),
+            dag.max_active_runs,
+            dag.max_active_tasks,
+            dag.version.map(|key| key.0),
+            maybe_micros(dag.first_seen_at),
+            maybe_micros(next.map(|next| next.logical_date)),
+            maybe_micros(next.map(|next| next.data_interval.start)),
+            maybe_micros(next.map(|next| next.data_interval.end)),
+            maybe_micros(next.map(|next| next.run_after)),
+            maybe_micros(dag.last_interval.map(|interval| interval.start)),
+            maybe_micros(dag.last_interval.map(|interval| interval.end)),
+        ])?;
+    }
+    Ok(())
+}
+
+fn put_pools(connection: &Connection, pools: &[Pool]) -> Result<(), Fault> {
+    for pool in pools {
+        connection
+            .prepare_cached(
+                "INSERT INTO pool (name, slots, description) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (name) DO UPDATE SET slots = ?2, description = ?3",
+            )?
+            .execute(params![pool.name.as_str(), pool.slots, pool.description])?;
+    }
+    Ok(())
+}
+
+fn drop_pools(connection: &Connection, names: &[PoolName]) -> Result<(), Fault> {
+    for name in names {
+        connection.prepare_cached("DELETE FROM pool WHERE name = ?1")?.execute([name.as_str()])?;
+    }
+    Ok(())
+}
+
+fn put_runs<'a>(connection: &Connection, runs: &'a [RunWrite], counts: &mut Counts<'a>) -> Result<(), Fault> {
+    for RunWrite { run, prior } in runs {
+        counts.moved(&run.dag_id, "run", prior.map(|state| state.as_str()), run.state.as_str());
+        if prior.is_none() { insert_run(connection, run)? } else { update_run(connection, run)? }
+    }
+    Ok(())
+}
+
+fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "INSERT INTO dag_run (key, dag_id, run_id, run_type, state, run_after, logical_date, data_interval_start, \
+             data_interval_end, queued_at, start_date, end_date, conf, reason) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            run.key.0,
+            run.dag_id.as_str(),
+            run.run_id.as_str(),
+            run.run_type.as_str(),
+            run.state.as_str(),
+            micros(run.run_after),
+            maybe_micros(run.logical_date),
+            maybe_micros(run.data_interval.map(|interval| interval.start)),
+            maybe_micros(run.data_interval.map(|interval| interval.end)),
+            maybe_micros(run.queued_at),
+            maybe_micros(run.start_date),
+            maybe_micros(run.end_date),
+            json(&run.conf),
+            run.reason,
+        ])?;
+    Ok(())
+}
+
+/// What a run is does not change: only what becomes of it is written, and no index but that of unfinished runs is touched.
+fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE dag_run SET state = ?2, queued_at = ?3, start_date = ?4, end_date = ?5, conf = ?6, reason = ?7 \
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            run.key.0,
+            run.state.as_str(),
+            maybe_micros(run.queued_at),
+            maybe_micros(run.start_date),
+            maybe_micros(run.end_date),
+            json(&run.conf),
+            run.reason,
+        ])?;
+    if changed == 0 { Err(Fault::Missing { table: "dag_run", key: run.key.0 }) } else { Ok(()) }
+}
+
+const PUT_TRY: &str = "INSERT INTO task_instance_history (instance_key, state, try_number, max_tries, scheduled_at, queued_at, \
+    start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
+
+const INSERT_INSTANCE: &str = "INSERT INTO task_instance (key, state, try_number, max_tries, scheduled_at, queued_at, \
+    start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, run_key, task_id, map_index) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
+    ?25, ?26, ?27)";
+
+const UPDATE_INSTANCE: &str = "UPDATE task_instance SET state = ?2, try_number = ?3, max_tries = ?4, scheduled_at = ?5, \
+    queued_at = ?6, start_date = ?7, end_date = ?8, pool = ?9, pool_slots = ?10, priority_weight = ?11, operator = ?12, \
+    version_key = ?13, pid = ?14, start_ticks = ?15, boot_id = ?16, exit_code = ?17, signal = ?18, reason = ?19, \
+    user_cpu = ?20, system_cpu = ?21, max_rss = ?22, read_bytes = ?23, write_bytes = ?24 WHERE key = ?1";
+
+/// Binds parameters 1 to 24, which the three statements above share.
+fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rusqlite::Result<()> {
+    let (process, usage) = (instance.process.as_ref(), instance.usage.as_ref());
+    statement.raw_bind_parameter(1, instance.key.0)?;
+    statement.raw_bind_parameter(2, instance.state.as_nullable())?;
+    statement.raw_bind_parameter(3, instance.try_number)?;
+    statement.raw_bind_parameter(4, instance.max_tries)?;
+    statement.raw_bind_parameter(5, maybe_micros(instance.scheduled_at))?;
+    statement.raw_bind_parameter(6, maybe_micros(instance.queued_at))?;
+    statement.raw_bind_parameter(7, maybe_micros(instance.start_date))?;
+    statement.raw_bind_parameter(8, maybe_micros(instance.end_date))?;
+    statement.raw_bind_parameter(9, instance.pool.as_str())?;
+    statement.raw_bind_parameter(10, instance.pool_slots)?;
+    statement.raw_bind_parameter(11, instance.priority_weight)?;
+    statement.raw_bind_parameter(12, &*instance.operator)?;
+    statement.raw_bind_parameter(13, instance.version.map(|key| key.0))?;
+    statement.raw_bind_parameter(14, process.map(|process| process.pid))?;
+    statement.raw_bind_parameter(15, process.map(|process| integer(process.start_ticks)))?;
+    statement.raw_bind_parameter(16, process.map(|process| process.boot_id.as_str()))?;
+    statement.raw_bind_parameter(17, instance.exit_code)?;
+    statement.raw_bind_parameter(18, instance.signal)?;
+    statement.raw_bind_parameter(19, instance.reason.as_deref())?;
+    statement.raw_bind_parameter(20, usage.map(|usage| duration(usage.user_cpu)))?;
+    statement.raw_bind_parameter(21, usage.map(|usage| duration(usage.system_cpu)))?;
+    statement.raw_bind_parameter(22, usage.map(|usage| integer(usage.max_rss)))?;
+    statement.raw_bind_parameter(23, usage.map(|usage| integer(usage.read_bytes)))?;
+    statement.raw_bind_parameter(24, usage.map(|usage| integer(usage.write_bytes)))
+}
+
+fn put_history(connection: &Connection, tries: &[Instance]) -> Result<(), Fault> {
+    for instance in tries {
+        let mut statement = connection.prepare_cached(PUT_TRY)?;
+        bind_try(&mut statement, instance)?;
+        statement.raw_execute()?;
+    }
+    Ok(())
+}
+
+fn put_instances<'a>(
+    connection: &Connection,
+    instances: &'a [InstanceWrite],
+    counts: &mut Counts<'a>,
+) -> Result<(), Fault> {
+    for InstanceWrite { instance, dag_id, prior } in instances {
+        counts.moved(dag_id, "task", prior.map(|state| state.as_str()), instance.state.as_str());
+        if prior.is_none() {
+            let mut statement = connection.prepare_cached(INSERT_INSTANCE)?;
+            bind_try(&mut statement, instance)?;
+            statement.raw_bind_parameter(25, instance.run.0)?;
+            statement.raw_bind_parameter(26, instance.task_id.as_str())?;
+            statement.raw_bind_parameter(27, instance.map_index)?;
+            statement.raw_execute()?;
+        } else {
+            let mut statement = connection.prepare_cached(UPDATE_INSTANCE)?;
+            bind_try(&mut statement, instance)?;
+            if statement.raw_execute()? == 0 {
+                return Err(Fault::Missing { table: "task_instance", key: instance.key.0 });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn clear_xcoms(connection: &Connection, instances: &[InstanceKey]) -> Result<(), Fault> {
+    for instance in instances {
+        connection.prepare_cached("DELETE FROM xcom WHERE instance_key = ?1")?.execute([instance.0])?;
+    }
+    Ok(())
+}
+
+fn put_xcoms(connection: &Connection, xcoms: &[XcomWrite]) -> Result<(), Fault> {
+    for xcom in xcoms {
+        connection
+            .prepare_cached(
+                "INSERT INTO xcom (instance_key, key, pushed_at, value) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (instance_key, key) DO UPDATE SET pushed_at = ?3, value = ?4",
+            )?
+            .execute(params![xcom.instance.0, xcom.key, micros(xcom.pushed_at), json(&xcom.value)])?;
+    }
+    Ok(())
+}
+
+fn put_import_errors(connection: &Connection, filename: &str, errors: &[ImportError]) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM import_error WHERE filename = ?1")?.execute([filename])?;
+    for (position, error) in (0_i64..).zip(errors) {
+        connection
+            .prepare_cached(
+                "INSERT INTO import_error (filename, position, line, \"column\", code, message, help, timestamp) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                filename,
+                position,
+                error.line,
+                error.column,
+                error.code,
+                error.message,
+                error.help,
+                micros(error.timestamp),
+            ])?;
+    }
+    Ok(())
+}
+
+fn put_audit(connection: &Connection, entries: &[AuditEntry]) -> Result<(), Fault> {
+    for entry in entries {
+        connection
+            .prepare_cached(
+                "INSERT INTO log (at, event, dag_id, run_id, task_id, owner, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                micros(entry.at),
+                entry.event,
+                entry.dag_id.as_ref().map(DagId::as_str),
+                entry.run_id,
+                entry.task_id,
+                entry.owner,
+                json(&entry.extra),
+            ])?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("JSON values and lists of text have a text")
+}
