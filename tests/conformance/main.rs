@@ -4,5 +4,9 @@
 
 #![allow(clippy::unwrap_used)] // a broken vector is a failed test
 
+mod dagrun_state;
+mod dags;
 mod harness;
 mod templates;
+mod trigger_rules;
+mod weight_rules;

@@ -1,0 +1,124 @@
+//! The ready queue at a million waiting instances: decisions a second, and bytes for each instance that waits.
+//!
+//! `cargo bench --bench ready_queue`. The two figures to hold are printed first; divan's table follows.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use jiff::Timestamp;
+use minflow::model::{Graph, Node, Role, TaskIx, TriggerRule, WeightRule};
+use minflow::scheduler::pools::{Claim, Held, Limits, PoolIx, RunIx};
+use minflow::scheduler::ready::{Candidate, ReadyQueue};
+use minflow::scheduler::weight;
+
+const WAITING: u32 = 1_000_000;
+const RUNS: u32 = 1_000;
+const POOLS: u32 = 4;
+
+fn main() {
+    let before = resident_bytes();
+    let queue = full(WAITING);
+    let bytes = resident_bytes() - before;
+    println!("ready queue: {:.1} bytes for each of {WAITING} waiting instances", bytes as f64 / f64::from(WAITING));
+    decisions_a_second(queue);
+    divan::main();
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::new(32);
+    for pool in 0..POOLS {
+        limits.set_pool(&format!("pool_{pool}").into(), 16);
+    }
+    for run in 0..RUNS {
+        limits.set_run(RunIx(run), 16);
+    }
+    limits
+}
+
+/// Weights in no order, so that the heaps have work to do.
+fn candidate(handle: u32) -> Candidate {
+    let scattered = u64::from(handle).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let run = handle % RUNS;
+    Candidate {
+        handle,
+        claim: Claim {
+            run: RunIx(run),
+            pool: PoolIx(scattered as u32 % POOLS),
+            pool_slots: 1 + (scattered as u32 / POOLS) % 2,
+        },
+        priority_weight: (scattered % 1_000) as i64,
+        logical_date: Timestamp::from_second(1_700_000_000 + i64::from(run) * 60).ok(),
+        map_index: -1,
+        order: handle / RUNS,
+    }
+}
+
+/// Memory as the kernel counts it: what the allocator keeps beside what was asked for is in it.
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux tells every process its memory");
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());
+    kibibytes.map(|kibibytes: usize| kibibytes * 1024).expect("the resident memory is among it, in kB")
+}
+
+fn full(waiting: u32) -> ReadyQueue {
+    let mut queue = ReadyQueue::default();
+    for handle in 0..waiting {
+        queue.insert(candidate(handle));
+    }
+    queue
+}
+
+/// Takes until nothing may start, then ends the oldest, as a busy host does: the limits bind at every decision.
+fn take_all(queue: &mut ReadyQueue, limits: &mut Limits) -> u32 {
+    let mut executing = VecDeque::new();
+    let mut taken = 0;
+    loop {
+        while let Some(handle) = queue.take(limits) {
+            executing.push_back(candidate(handle).claim);
+            taken += 1;
+        }
+        let Some(claim) = executing.pop_front() else { return taken };
+        limits.release(claim, Held::Queued);
+    }
+}
+
+fn decisions_a_second(mut queue: ReadyQueue) {
+    let mut limits = limits();
+    let began = Instant::now();
+    let taken = take_all(&mut queue, &mut limits);
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(taken, WAITING);
+    println!("ready queue: {:.2} M decisions/s over {WAITING} waiting instances", f64::from(taken) / seconds / 1e6);
+}
+
+#[divan::bench(args = [1_000, 100_000])]
+fn fill_and_take_all(bencher: Bencher<'_, '_>, waiting: u32) {
+    bencher.counter(ItemsCount::new(waiting)).with_inputs(limits).bench_local_values(|mut limits| {
+        let mut queue = full(waiting);
+        take_all(&mut queue, &mut limits)
+    });
+}
+
+/// 1 -> 5,000 -> 1, a chain of 10,000, and 200 layers of 100 tasks with three upstream tasks each.
+#[divan::bench(args = ["wide", "chain", "layers"])]
+fn priority_weights(bencher: Bencher<'_, '_>, shape: &str) {
+    let edges: Vec<(u32, u32)> = match shape {
+        "wide" => (1..=5_000).flat_map(|middle| [(0, middle), (middle, 5_001)]).collect(),
+        "chain" => (1..10_000).map(|task| (task - 1, task)).collect(),
+        _ => (100..20_000)
+            .flat_map(|task| [0, 37, 61].map(|step| (task / 100 * 100 - 100 + (task + step) % 100, task)))
+            .collect(),
+    };
+    let count = edges.iter().map(|edge| edge.1).max().map_or(0, |last| last + 1);
+    let node = Node {
+        trigger_rule: TriggerRule::AllSuccess,
+        role: Role::Work,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+    };
+    let edges: Vec<_> = edges.into_iter().map(|(up, down)| (TaskIx(up), TaskIx(down))).collect();
+    let graph = Graph::new(vec![node; count as usize], &edges).expect("all edges lead to higher numbers");
+    bencher.counter(ItemsCount::new(count)).bench(|| weight::effective(&graph));
+}
