@@ -15,7 +15,8 @@ use crate::scheduler::port::ReplyTo;
 #[derive(Debug)]
 pub enum Event {
     /// Files under `dags/` that are new, changed or gone. `complete`: these are all the files there are, so that a DAG whose
-    /// file is not among them has none (the first scan, and the slow rescans).
+    /// file is not among them has none. It ends the first scan: its files come in pieces first, so that their DAGs go live while
+    /// the rest is read, and then all of them once more in one complete event.
     DagFiles {
         files: Vec<DagFile>,
         complete: bool,
@@ -39,7 +40,7 @@ pub enum Event {
 pub struct DagFile {
     /// Relative to the dags folder.
     pub path: PathBuf,
-    /// Null when it is gone.
+    /// Null when it is gone, or nobody can tell.
     pub modified_at: Option<Timestamp>,
     pub found: Found,
 }
