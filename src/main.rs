@@ -1,12 +1,7 @@
-use std::path::Path;
+//! The binary: all of it is in the library, so that tests and benches can reach it.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    match &arguments[..] {
-        [command, flag, home] if command == "supervise" && flag == "--home" => {
-            minflow::supervisor::main(Path::new(home))
-        }
-        _ => ExitCode::from(2),
-    }
+    minflow::cli::main()
 }

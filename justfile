@@ -1,0 +1,12 @@
+# What a change must pass: format, lint, tests (one of which checks that schemas/ is up to date).
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo test
+
+test *names:
+    cargo test {{names}}
+
+# Drives the real binary and prints a table of figures.
+bench:
+    cargo bench --bench workloads

@@ -1,0 +1,156 @@
+//! The command line: one file per command. Each reads its arguments, asks the store or the running minflow, and prints.
+//!
+//! Knows every layer below and is known by `main` alone. Data goes to standard output, talk to standard error. It decides
+//! nothing about scheduling: what changes something is a [`Command`](crate::scheduler::Command) that [`engine`] hands over.
+
+mod config;
+mod dags;
+mod db;
+pub mod engine;
+mod failure;
+mod home;
+mod init;
+mod instants;
+mod output;
+mod pools;
+mod record;
+mod run;
+mod status;
+mod supervise;
+mod tasks;
+mod validate;
+mod version;
+mod yaml;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Failure;
+pub use output::Format;
+use output::Output;
+
+/// What a command comes to: done, or the failure to tell.
+type Outcome = Result<(), Failure>;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 what was asked for failed, is unknown or is refused; 2 usage; 3 invalid DAG or configuration;
+4 no minflow is running.
+
+Examples:
+  minflow init my-home                    a new home with a commented example
+  minflow --home my-home run              the scheduler and its page on http://localhost:8080
+  minflow dags trigger host_report --wait
+  minflow tasks logs host_report collect";
+
+/// Airflow's scheduling model in one binary for one host.
+#[derive(Debug, Parser)]
+#[command(name = "minflow", version, about, after_help = AFTER_HELP, max_term_width = 120, subcommand_required = true,
+    arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that stand before or after the command.
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// The home: airflow.toml, dags/, logs/, minflow.db [default: $MINFLOW_HOME, else the current folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// The configuration file [default: airflow.toml in the home]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The [profiles.NAME] of the configuration to apply [default: $MINFLOW_PROFILE, else `profile` in the file]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// How to answer
+    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new home: a commented airflow.toml and an example DAG
+    Init(init::Arguments),
+    /// Run the scheduler in the foreground, until Ctrl-C or SIGTERM
+    Run(run::Arguments),
+    /// Show what the running minflow is doing
+    Status(status::Arguments),
+    /// Check DAG files and airflow.toml, and show every fault at once
+    Validate(validate::Arguments),
+    /// Print the version
+    Version,
+    /// See and steer DAGs
+    #[command(subcommand)]
+    Dags(dags::Command),
+    /// See and try tasks
+    #[command(subcommand)]
+    Tasks(tasks::Command),
+    /// See pools
+    #[command(subcommand)]
+    Pools(pools::Command),
+    /// See the settled configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Check and migrate the database
+    #[command(subcommand)]
+    Db(db::Command),
+    /// The process that runs tasks; minflow starts it by itself
+    #[command(hide = true)]
+    Supervise(supervise::Arguments),
+}
+
+/// The whole program: reads the command line, does what it says, tells what went wrong, gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut output = Output::new(cli.globals.output);
+    let done = dispatch(&cli.globals, cli.command, &mut output);
+    let flushed = std::io::Write::flush(&mut output).map_err(Failure::from);
+    match done.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(cli.globals.output),
+    }
+}
+
+fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome {
+    match command {
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Run(arguments) => run::run(globals, &arguments),
+        Command::Status(arguments) => status::run(globals, &arguments, output),
+        Command::Validate(arguments) => validate::run(globals, &arguments, output),
+        Command::Version => version::run(output),
+        Command::Dags(command) => dags::run(globals, command, output),
+        Command::Tasks(command) => tasks::run(globals, command, output),
+        Command::Pools(command) => pools::run(globals, &command, output),
+        Command::Config(command) => config::run(globals, &command, output),
+        Command::Db(command) => db::run(globals, &command, output),
+        Command::Supervise(arguments) => supervise::run(globals, &arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_of_commands_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_in_one_line_what_it_does() {
+        fn walk(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+                assert!(!about.is_empty() && !about.contains('\n'), "{}: {about:?}", sub.get_name());
+                walk(sub);
+            }
+        }
+        walk(&Cli::command());
+    }
+}
