@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::cli::output::Format;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::scheduler::{CommandError, StoreError};
+use crate::store::OpenError;
 
 /// Why a command ends without success.
 #[derive(Debug)]
@@ -93,6 +94,12 @@ impl From<io::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::refused(format!("failed to {}", error.message), error.help)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        StoreError::from(error).into()
     }
 }
 

@@ -54,8 +54,15 @@ impl Column {
         Self { field, kind: Kind::State }
     }
 
+    /// The name of the field; a dot leads into a nested record.
+    pub const fn name(&self) -> &'static str {
+        self.field
+    }
+
     fn show(self, record: &Value) -> String {
-        let value = record.get(self.field).unwrap_or(&Value::Null);
+        let Some(value) = self.field.split('.').try_fold(record, |value, name| value.get(name)) else {
+            return String::new();
+        };
         match (self.kind, value) {
             (Kind::Time, Value::String(text)) => {
                 text.parse::<Timestamp>().map_or_else(|_| text.clone(), |instant| local_time(instant, &TimeZone::system()))
@@ -69,11 +76,6 @@ impl Column {
 /// An instant as people read it, e.g. `2026-11-21 06:00:00 GMT`.
 pub fn local_time(instant: Timestamp, zone: &TimeZone) -> String {
     instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
-}
-
-/// An instant as JSON has it: UTC with microseconds.
-pub fn json_time(instant: Timestamp) -> String {
-    format!("{instant:.6}")
 }
 
 /// A value in a table: nothing for null, lists without brackets, one line in any case.
@@ -214,12 +216,6 @@ mod tests {
     }
 
     #[test]
-    fn json_has_utc_and_six_digits() {
-        let instant: Timestamp = "2026-11-21T00:50:30.1234Z".parse().unwrap();
-        assert_eq!(json_time(instant), "2026-11-21T00:50:30.123400Z");
-    }
-
-    #[test]
     fn a_cell_is_one_line_and_says_nothing_for_null() {
         assert_eq!(cell(&json!(null)), "");
         assert_eq!(cell(&json!(["a", "b"])), "a, b");
@@ -229,5 +225,7 @@ mod tests {
     #[test]
     fn a_missing_state_reads_none() {
         assert_eq!(Column::state("state").show(&json!({"state": null})), "none");
+        assert_eq!(Column::state("last_run.state").show(&json!({"last_run": null})), "");
+        assert_eq!(Column::state("last_run.state").show(&json!({"last_run": {"state": "failed"}})), "failed");
     }
 }

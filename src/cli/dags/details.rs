@@ -1,0 +1,64 @@
+//! `minflow dags details`
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::home::Home;
+use crate::cli::output::{Column, Output};
+use crate::cli::{Globals, Outcome};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    dag_id: String,
+}
+
+const COLUMNS: [Column; 25] = [
+    Column::text("dag_id"),
+    Column::text("description"),
+    Column::text("file"),
+    Column::text("owner"),
+    Column::text("tags"),
+    Column::text("schedule"),
+    Column::text("timezone"),
+    Column::time("start_date"),
+    Column::time("end_date"),
+    Column::text("catchup"),
+    Column::text("max_active_runs"),
+    Column::text("max_active_tasks"),
+    Column::text("dagrun_timeout"),
+    Column::text("params"),
+    Column::text("tasks"),
+    Column::text("is_paused"),
+    Column::text("is_active"),
+    Column::text("has_import_errors"),
+    Column::time("first_seen_at"),
+    Column::time("next_dagrun"),
+    Column::time("next_dagrun_create_after"),
+    Column::text("last_run.run_id"),
+    Column::state("last_run.state"),
+    Column::time("last_run.end_date"),
+    Column::text("doc_md"),
+];
+
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
+    let home = Home::open(globals)?;
+    let definition = home.definition(&arguments.dag_id)?;
+    let dag = &definition.dag;
+    let mut record = home.dag_record(&definition)?;
+    let more = json!({
+        "description": dag.description,
+        "doc_md": dag.doc_md,
+        "start_date": dag.start_date.map(crate::api::json::Instant),
+        "end_date": dag.end_date.map(crate::api::json::Instant),
+        "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
+        "max_active_tasks": dag.max_active_tasks,
+        "dagrun_timeout": dag.dagrun_timeout.map(|timeout| timeout.as_secs_f64()),
+        "params": dag.params,
+        "tasks": dag.tasks.iter().map(|task| task.task_id.as_str()).collect::<Vec<_>>(),
+    });
+    if let (Value::Object(record), Value::Object(more)) = (&mut record, more) {
+        record.extend(more);
+    }
+    Ok(output.record(&record, &COLUMNS)?)
+}

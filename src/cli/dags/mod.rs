@@ -1,0 +1,59 @@
+//! `minflow dags …`
+
+mod details;
+mod list;
+mod list_import_errors;
+mod list_runs;
+mod next_execution;
+mod pause;
+mod show;
+mod state;
+mod test;
+mod trigger;
+
+use clap::Subcommand;
+
+use crate::cli::output::Output;
+use crate::cli::{Globals, Outcome};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List all DAGs
+    List(list::Arguments),
+    /// Show the graph of a DAG: what runs after what
+    Show(show::Arguments),
+    /// Show all that is known of a DAG
+    Details(details::Arguments),
+    /// Start a run by hand
+    Trigger(trigger::Arguments),
+    /// Stop scheduling DAGs; what runs goes on
+    Pause(pause::Arguments),
+    /// Schedule DAGs again
+    Unpause(pause::Arguments),
+    /// Run a DAG once in the foreground, without a server
+    Test(test::Arguments),
+    /// Print the state of a run
+    State(state::Arguments),
+    /// List the runs of a DAG, newest first
+    ListRuns(list_runs::Arguments),
+    /// Print when a DAG runs next
+    NextExecution(next_execution::Arguments),
+    /// List the DAG files that do not load, and why
+    ListImportErrors(list_import_errors::Arguments),
+}
+
+pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome {
+    match command {
+        Command::List(arguments) => list::run(globals, &arguments, output),
+        Command::Show(arguments) => show::run(globals, &arguments, output),
+        Command::Details(arguments) => details::run(globals, &arguments, output),
+        Command::Trigger(arguments) => trigger::run(globals, arguments, output),
+        Command::Pause(arguments) => pause::run(globals, &arguments, pause::Wish::Pause, output),
+        Command::Unpause(arguments) => pause::run(globals, &arguments, pause::Wish::Unpause, output),
+        Command::Test(arguments) => test::run(globals, &arguments, output),
+        Command::State(arguments) => state::run(globals, &arguments, output),
+        Command::ListRuns(arguments) => list_runs::run(globals, &arguments, output),
+        Command::NextExecution(arguments) => next_execution::run(globals, &arguments, output),
+        Command::ListImportErrors(arguments) => list_import_errors::run(globals, &arguments, output),
+    }
+}

@@ -1,0 +1,114 @@
+//! `minflow dags show`: the graph of a DAG as text.
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::home::Home;
+use crate::cli::output::{Format, Output};
+use crate::cli::{Globals, Outcome};
+use crate::model::{Dag, TaskIx, TriggerRule};
+
+#[derive(Debug, Args)]
+#[command(after_help = "A task that has been shown already, with what follows it, is marked `(above)`.\n\n\
+    Example:\n  minflow dags show programs")]
+pub struct Arguments {
+    dag_id: String,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
+    let definition = Home::open(globals)?.definition(&arguments.dag_id)?;
+    let dag = &definition.dag;
+    if matches!(output.format, Format::Json | Format::Yaml) {
+        return Ok(output.record(&as_record(dag), &[])?);
+    }
+    writeln!(output, "{}{}", dag.dag_id, if dag.description.is_empty() { String::new() } else { format!(": {}", dag.description) })?;
+    for line in tree(dag) {
+        writeln!(output, "{line}")?;
+    }
+    Ok(())
+}
+
+fn as_record(dag: &Dag) -> Value {
+    let ids = |tasks: &[TaskIx]| tasks.iter().map(|&ix| dag.task(ix).task_id.to_string()).collect::<Vec<_>>();
+    let tasks: Vec<Value> = dag
+        .graph
+        .indexes()
+        .map(|ix| {
+            json!({
+                "task_id": dag.task(ix).task_id,
+                "operator": dag.task(ix).operator.name(),
+                "trigger_rule": dag.graph.node(ix).trigger_rule,
+                "upstream": ids(dag.graph.upstream(ix)),
+                "downstream": ids(dag.graph.downstream(ix)),
+            })
+        })
+        .collect();
+    json!({ "dag_id": dag.dag_id, "tasks": tasks })
+}
+
+/// Deeper than this, a tree would be wider than any window: what follows is shown from the left again.
+const DEEPEST: usize = 24;
+
+/// One open branch of the tree.
+struct Branch {
+    task: TaskIx,
+    /// What stands before the children of `task`.
+    margin: String,
+    depth: usize,
+    next: usize,
+}
+
+/// The lines of the tree: every task once with all that follows it, roots first. Has a stack of its own, since a chain may be
+/// 100,000 tasks long.
+fn tree(dag: &Dag) -> Vec<String> {
+    let graph = &dag.graph;
+    let mut lines = Vec::new();
+    let mut is_shown = vec![false; graph.len()];
+    let mut roots: std::collections::VecDeque<TaskIx> =
+        graph.indexes().filter(|&ix| graph.upstream(ix).is_empty()).collect();
+    while let Some(root) = roots.pop_front() {
+        if std::mem::replace(&mut is_shown[root.index()], true) {
+            continue;
+        }
+        lines.push(label(dag, root));
+        let mut stack = vec![Branch { task: root, margin: String::new(), depth: 0, next: 0 }];
+        while let Some(branch) = stack.last_mut() {
+            let children = graph.downstream(branch.task);
+            let Some(&child) = children.get(branch.next) else {
+                stack.pop();
+                continue;
+            };
+            branch.next += 1;
+            let is_last = branch.next == children.len();
+            let (depth, margin) = (branch.depth + 1, branch.margin.clone());
+            let arm = if is_last { "└─> " } else { "├─> " };
+            let is_leaf = graph.downstream(child).is_empty();
+            let remark = match (is_shown[child.index()], depth >= DEEPEST) {
+                (true, _) if !is_leaf => " (above)",
+                (false, true) if !is_leaf => {
+                    roots.push_back(child);
+                    " (below)"
+                }
+                _ => "",
+            };
+            lines.push(format!("{margin}{arm}{}{remark}", label(dag, child)));
+            if remark.is_empty() {
+                is_shown[child.index()] = true;
+                let margin = margin + if is_last { "    " } else { "│   " };
+                stack.push(Branch { task: child, margin, depth, next: 0 });
+            }
+        }
+    }
+    lines
+}
+
+/// A task with what is not usual about it.
+fn label(dag: &Dag, ix: TaskIx) -> String {
+    let (task, rule) = (dag.task(ix), dag.graph.node(ix).trigger_rule);
+    match rule {
+        TriggerRule::AllSuccess => format!("{} [{}]", task.task_id, task.operator.name()),
+        rule => format!("{} [{}, {rule}]", task.task_id, task.operator.name()),
+    }
+}

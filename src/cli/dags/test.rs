@@ -1,0 +1,33 @@
+//! `minflow dags test`
+
+use clap::Args;
+
+use crate::cli::home::Home;
+use crate::cli::output::Output;
+use crate::cli::{Failure, Globals, Outcome, engine};
+use crate::clock::{Clock, SystemClock};
+
+use super::trigger::parse_conf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Nothing is recorded in minflow.db, and no running minflow is needed or disturbed.\n\n\
+    Example:\n  minflow dags test host_report")]
+pub struct Arguments {
+    dag_id: String,
+    /// The logical date of the run [default: now]
+    logical_date: Option<String>,
+    /// Params of this run, as a JSON object
+    #[arg(short, long, value_name = "JSON")]
+    conf: Option<String>,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments, _output: &mut Output) -> Outcome {
+    let conf = arguments.conf.as_deref().map(parse_conf).transpose()?.unwrap_or_default();
+    let home = Home::open(globals)?;
+    let logical_date = match &arguments.logical_date {
+        Some(text) => home.instant(text)?,
+        None => SystemClock.now(),
+    };
+    let definition = home.definition(&arguments.dag_id)?;
+    Err(Failure::Code(engine::test_dag(&home, &definition, logical_date, conf)))
+}

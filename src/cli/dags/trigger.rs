@@ -1,0 +1,84 @@
+//! `minflow dags trigger`
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use crate::cli::failure::eprint;
+use crate::cli::home::Home;
+use crate::cli::output::Output;
+use crate::cli::{Failure, Globals, Outcome, engine, record};
+use crate::scheduler::Command;
+use crate::scheduler::command::{Done, LogicalDate, Trigger};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  minflow dags trigger host_report --wait\n  \
+    minflow dags trigger backup --conf '{\"keep\": 3}'\n  \
+    minflow dags trigger time_zones --logical-date 2026-11-21")]
+pub struct Arguments {
+    dag_id: String,
+    /// The run_id to give [default: manual__ and the moment]
+    #[arg(short, long)]
+    run_id: Option<String>,
+    /// The logical date of the run, or `none` [default: the moment]
+    #[arg(short, long, value_name = "DATE")]
+    logical_date: Option<String>,
+    /// Params of this run, as a JSON object
+    #[arg(short, long, value_name = "JSON")]
+    conf: Option<String>,
+    /// Wait for the run to end: exit 0 if it succeeded, 1 if it failed
+    #[arg(long)]
+    wait: bool,
+    /// Unpause the DAG as well
+    #[arg(long)]
+    unpause: bool,
+}
+
+pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outcome {
+    let conf = arguments.conf.as_deref().map(parse_conf).transpose()?.unwrap_or_default();
+    let home = Home::open(globals)?;
+    let logical_date = match arguments.logical_date.as_deref() {
+        None => LogicalDate::RunAfter,
+        Some("none") => LogicalDate::None,
+        Some(text) => LogicalDate::At(home.instant(text)?),
+    };
+    home.expect_dag(&arguments.dag_id)?;
+    let trigger = Trigger {
+        dag_id: arguments.dag_id.as_str().into(),
+        run_id: arguments.run_id.map(Into::into),
+        logical_date,
+        conf,
+        unpause: arguments.unpause,
+    };
+    let command = Command::Trigger(trigger);
+    let done = if arguments.wait { engine::apply_running(&home, command)? } else { engine::apply(&home, command)? };
+    let Done::Triggered { run_id, is_paused } = done else {
+        return Err(Failure::refused("minflow answered with something else", "use the same version on both sides"));
+    };
+    if is_paused {
+        let unpause = format!("`minflow dags unpause {}` lets it start", arguments.dag_id);
+        if arguments.wait {
+            let message = format!("run `{run_id}` waits: `{}` is paused", arguments.dag_id);
+            return Err(Failure::refused(message, format!("{unpause}; --unpause does both")));
+        }
+        eprint(&format!("`{}` is paused; {unpause}\n", arguments.dag_id));
+    }
+    if !arguments.wait {
+        let run = home.run(&arguments.dag_id, &run_id)?;
+        return Ok(output.answer(&run_id, &record::run(&run))?);
+    }
+    eprint(&format!("{run_id}\n"));
+    let state = engine::await_run(&home, &arguments.dag_id, &run_id)?;
+    let run = home.run(&arguments.dag_id, &run_id)?;
+    output.answer(&state, &record::run(&run))?;
+    if state == "success" { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// `--conf`: a JSON object.
+pub fn parse_conf(text: &str) -> Result<Map<String, Value>, Failure> {
+    let help = "write an object, e.g. --conf '{\"region\": \"eu\"}'";
+    match serde_json::from_str(text) {
+        Ok(Value::Object(conf)) => Ok(conf),
+        Ok(_) => Err(Failure::Usage { message: "--conf is JSON, but no object".to_owned(), help: help.to_owned() }),
+        Err(error) => Err(Failure::Usage { message: format!("--conf is not JSON: {error}"), help: help.to_owned() }),
+    }
+}

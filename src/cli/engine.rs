@@ -1,0 +1,175 @@
+//! The doors through which commands reach what runs DAGs: a running minflow by its socket, or this process.
+//!
+//! All that the command line needs of the daemon goes through this one file.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::api::client::{Client, ConnectError, RequestError};
+use crate::api::protocol::Pong;
+use crate::cli::Failure;
+use crate::cli::failure::eprint;
+use crate::cli::home::{Definition, Home};
+use crate::config::Loaded;
+use crate::model::{DagId, DagRun, RunId, TaskIx};
+use crate::scheduler::Command;
+use crate::scheduler::command::Done;
+use crate::store::Database;
+
+/// Has `command` carried out by the running minflow, else by this process under the home's lock.
+///
+/// # Errors
+/// The command was refused, or minflow cannot be reached.
+pub fn apply(home: &Home, command: Command) -> Result<Done, Failure> {
+    match Client::connect(&home.config.home) {
+        Ok(client) => send(client, &command),
+        Err(ConnectError::NotRunning(_)) => offline(home, command),
+        Err(error) => Err(unreachable(&error)),
+    }
+}
+
+/// Has `command` carried out by the running minflow.
+///
+/// # Errors
+/// As [`apply`]; exit code 4 if none runs.
+pub fn apply_running(home: &Home, command: Command) -> Result<Done, Failure> {
+    send(connect(&home.config.home)?, &command)
+}
+
+/// # Errors
+/// Exit code 4: no minflow runs on this home.
+pub fn expect_running(home: &Home) -> Result<(), Failure> {
+    connect(&home.config.home).map(|_| ())
+}
+
+/// Asks the minflow of the home folder who it is.
+///
+/// # Errors
+/// None runs (exit code 4), or it does not answer.
+pub fn ping(home: &Path) -> Result<Pong, Failure> {
+    connect(home)?.ping().map_err(|error| broken(&error))
+}
+
+/// Waits for the end of a run and answers its state, `success` or `failed`.
+///
+/// # Errors
+/// minflow has gone, or refuses.
+pub fn await_end(home: &Path, dag_id: &DagId, run_id: &RunId) -> Result<String, Failure> {
+    let command = Command::Await { dag_id: dag_id.clone(), run_id: run_id.clone() };
+    match send(connect(home)?, &command)? {
+        Done::Ended { state } => Ok(state),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// How long `dags trigger --wait` waits for a minflow that restarts, and how often it looks.
+const RESTART: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// As [`await_end`], across a restart of minflow.
+///
+/// # Errors
+/// minflow has been gone for a minute, or refuses.
+pub fn await_run(home: &Home, dag_id: &str, run_id: &str) -> Result<String, Failure> {
+    let command = Command::Await { dag_id: dag_id.into(), run_id: run_id.into() };
+    let mut gone_since: Option<Instant> = None;
+    loop {
+        match Client::connect(&home.config.home).map(|mut client| client.request(&command)) {
+            Ok(Ok(Ok(Done::Ended { state }))) => return Ok(state),
+            Ok(Ok(Err(error))) if error.code != "stopping" => return Err(error.into()),
+            Ok(Ok(Ok(other))) => return Err(unexpected(&other)),
+            Ok(Err(error @ (RequestError::Refused(_) | RequestError::Unintelligible(_)))) => return Err(broken(&error)),
+            Err(error @ ConnectError::Denied(_)) => return Err(unreachable(&error)),
+            Ok(_) | Err(_) => {}
+        }
+        if gone_since.is_none() {
+            eprint("minflow has stopped; waiting for it to come back\n");
+        }
+        if gone_since.get_or_insert_with(Instant::now).elapsed() > RESTART {
+            return Err(home.not_running());
+        }
+        // A socket that does not exist yet cannot be waited for.
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn unexpected(done: &Done) -> Failure {
+    Failure::refused(format!("the running minflow answered {done:?}"), "it is of another version; restart it with this one")
+}
+
+fn connect(home: &Path) -> Result<Client, Failure> {
+    Client::connect(home).map_err(|error| match error {
+        ConnectError::NotRunning(home) => Failure::NotRunning { home: home.display().to_string() },
+        error => unreachable(&error),
+    })
+}
+
+fn send(mut client: Client, command: &Command) -> Result<Done, Failure> {
+    match client.request(command) {
+        Ok(reply) => Ok(reply?),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+fn broken(error: &RequestError) -> Failure {
+    split(&error.to_string())
+}
+
+fn unreachable(error: &ConnectError) -> Failure {
+    split(&error.to_string())
+}
+
+/// These errors carry their help as a line of their own.
+fn split(text: &str) -> Failure {
+    let (message, help) = text.split_once("\nhelp: ").unwrap_or((text, ""));
+    Failure::refused(message, help)
+}
+
+/// `minflow run`: the scheduler in the foreground until it is told to stop. Gives the exit code; what went wrong has been said.
+pub fn run(loaded: Loaded) -> ExitCode {
+    drop(loaded);
+    unfinished("run")
+}
+
+/// Carries `command` out in this process: takes the home's lock, reads the DAG files, makes one turn and ends. Called only when no
+/// minflow runs on the home.
+fn offline(home: &Home, command: Command) -> Result<Done, Failure> {
+    let _ = command;
+    Err(home.not_running())
+}
+
+/// `dags test`: one run of `definition` in the foreground, with a supervisor of its own and a store in memory, without the home's
+/// lock and without a row in minflow.db. Shows each task's output as it comes and a table of states at the end, on standard
+/// output; 0 if the run succeeded, else 1.
+pub fn test_dag(home: &Home, definition: &Definition, logical_date: Timestamp, conf: Map<String, Value>) -> ExitCode {
+    let _ = (home, definition, logical_date, conf);
+    unfinished("dags test")
+}
+
+/// `tasks test`: one try of one task of `run` (which may be made up: key 0) in the foreground; its output on standard output; nothing
+/// is recorded. 0 if it succeeded or skipped, else 1.
+pub fn test_task(home: &Home, definition: &Definition, task: TaskIx, run: DagRun) -> ExitCode {
+    let _ = (home, definition, task, run);
+    unfinished("tasks test")
+}
+
+/// Creates the database, or brings it to this version. A running minflow has done so already.
+///
+/// # Errors
+/// The database is newer, damaged, locked or another program's; it is left as it is.
+pub fn migrate(loaded: &Loaded) -> Result<(), Failure> {
+    let database = &loaded.config.database;
+    match Client::connect(&loaded.config.home) {
+        Ok(_) => Ok(()),
+        Err(_) => Ok(Database::open(&database.path, database.synchronous).map(drop)?),
+    }
+}
+
+fn unfinished(command: &str) -> ExitCode {
+    eprint(&format!("error: `minflow {command}` has no engine in this build\n"));
+    ExitCode::FAILURE
+}

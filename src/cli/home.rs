@@ -1,0 +1,297 @@
+//! The home that a command works on: its configuration, its database for reading, and the DAG files as they are now.
+//!
+//! Reads only, and works with or without a running minflow. Unknown ids are answered here, with what may have been meant.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::api::json;
+use crate::cli::failure::eprint;
+use crate::cli::{Failure, Globals, files, instants, record, settings};
+use crate::config::Config;
+use crate::dagfile::{self, Defaults};
+use crate::diagnostic::Diagnostic;
+use crate::model::{Dag, DagRun, Instance};
+use crate::scheduler::DagRecord;
+use crate::store::Reader;
+
+/// An opened home.
+pub struct Home {
+    pub config: Config,
+    /// None: there is no database yet.
+    pub reader: Option<Reader>,
+}
+
+/// A DAG as it is defined now.
+pub struct Definition {
+    pub dag: Arc<Dag>,
+    /// The DAG file, relative to the dags folder.
+    pub file: String,
+    /// What the scheduler has noted of it; None if it has not seen it yet.
+    pub record: Option<DagRecord>,
+}
+
+impl Home {
+    /// # Errors
+    /// Faults in the configuration, or a database that cannot be read. That there is none is no error.
+    pub fn open(globals: &Globals) -> Result<Self, Failure> {
+        let config = settings::load(globals)?.config;
+        let reader = match config.database.path.try_exists() {
+            Ok(false) => None,
+            _ => Some(Reader::open(&config.database.path)?),
+        };
+        Ok(Self { config, reader })
+    }
+
+    /// The zone of instants that are typed without one.
+    pub fn zone(&self) -> TimeZone {
+        TimeZone::get(&self.config.core.default_timezone).unwrap_or(TimeZone::UTC)
+    }
+
+    /// # Errors
+    /// `text` is no instant.
+    pub fn instant(&self, text: &str) -> Result<Timestamp, Failure> {
+        instants::parse(text, &self.zone()).ok_or_else(|| Failure::Usage {
+            message: format!("`{text}` is no date"),
+            help: "write one as 2026-11-21, 2026-11-21T06:00 or 2026-11-21T06:00:00+01:00".to_owned(),
+        })
+    }
+
+    pub fn not_running(&self) -> Failure {
+        Failure::NotRunning { home: self.config.home.display().to_string() }
+    }
+
+    /// All DAGs, in order of their ids; without a database those of the files.
+    pub fn dag_records(&self) -> Result<Vec<Value>, Failure> {
+        match &self.reader {
+            Some(reader) => {
+                let listings = reader.dags()?;
+                Ok(listings.iter().map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref()))).collect())
+            }
+            None => {
+                eprint("there is no database yet: these are the DAG files; `minflow run` starts them\n");
+                let mut found = self.definitions_of_files();
+                found.sort_by(|a, b| a.dag.dag_id.cmp(&b.dag.dag_id));
+                Ok(found.iter().map(|definition| record::to_value(&json::Dag::new(&unseen(definition), None))).collect())
+            }
+        }
+    }
+
+    /// What lists show of one DAG.
+    pub fn dag_record(&self, definition: &Definition) -> Result<Value, Failure> {
+        let last_run = match &self.reader {
+            Some(reader) => reader.runs(&definition.dag.dag_id, Some(1))?.into_iter().next(),
+            None => None,
+        };
+        let record = definition.record.clone().unwrap_or_else(|| unseen(definition));
+        Ok(record::to_value(&json::Dag::new(&record, last_run.as_ref())))
+    }
+
+    /// The faults of DAG files as the scheduler has noted them; without a database those of the files now.
+    pub fn import_errors(&self) -> Result<Vec<Value>, Failure> {
+        if let Some(reader) = &self.reader {
+            return Ok(reader.import_errors()?.iter().map(|error| record::to_value(&json::ImportError::from(error))).collect());
+        }
+        let now = Timestamp::now();
+        let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
+        let faults = files::dag_files(folder).into_iter().filter_map(|file| parse(folder, &file, &defaults).err()).flatten();
+        Ok(faults.map(|fault| record::fault(&fault, now)).collect())
+    }
+
+    /// What holds where a DAG file says nothing, and the pools that it may name.
+    pub fn defaults(&self) -> Defaults {
+        let pools = self.reader.as_ref().and_then(|reader| reader.pools().ok()).unwrap_or_default();
+        let names: BTreeSet<String> = pools.iter().map(|pool| pool.name.to_string()).collect();
+        Defaults::from_config(&self.config, names)
+    }
+
+    /// The DAG as its file defines it now; if that is broken or gone, as it was when it last was not.
+    ///
+    /// # Errors
+    /// No file and no row is of this DAG; or its file is broken and was never anything else.
+    pub fn definition(&self, dag_id: &str) -> Result<Definition, Failure> {
+        let record = match &self.reader {
+            Some(reader) => reader.dag(dag_id)?.map(|listing| listing.dag),
+            None => None,
+        };
+        let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
+        if let Some(record) = record {
+            return match parse(folder, Path::new(&record.file), &defaults) {
+                Ok(dag) if &*dag.dag_id == dag_id => {
+                    Ok(Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record) })
+                }
+                _ => self.stored_definition(record, &defaults),
+            };
+        }
+        let mut found = self.definitions_of_files();
+        match found.iter().position(|definition| &*definition.dag.dag_id == dag_id) {
+            Some(at) => Ok(found.swap_remove(at)),
+            None => Err(self.unknown_dag(dag_id, &found)),
+        }
+    }
+
+    fn stored_definition(&self, record: DagRecord, defaults: &Defaults) -> Result<Definition, Failure> {
+        let reader = self.reader.as_ref().expect("the record was read from the database");
+        let version = match record.version {
+            Some(version) => reader.version(version)?,
+            None => None,
+        };
+        let Some(version) = version else {
+            let message = format!("`{}` has no definition: its file `{}` is broken or gone", record.dag_id, record.file);
+            return Err(Failure::refused(message, "`minflow validate` shows what is wrong with it"));
+        };
+        eprint(&format!("`{}` is broken or gone; this is its last good version\n", record.file));
+        let dag = dagfile::parse(Path::new(&record.file), version.source.as_bytes(), defaults).map_err(Failure::Invalid)?;
+        Ok(Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record) })
+    }
+
+    /// # Errors
+    /// Nobody knows this DAG.
+    pub fn expect_dag(&self, dag_id: &str) -> Result<(), Failure> {
+        if let Some(reader) = &self.reader
+            && reader.dag(dag_id)?.is_some()
+        {
+            return Ok(());
+        }
+        self.definition(dag_id).map(|_| ())
+    }
+
+    fn unknown_dag(&self, dag_id: &str, found: &[Definition]) -> Failure {
+        let mut known: Vec<String> = found.iter().map(|definition| definition.dag.dag_id.to_string()).collect();
+        if let Some(Ok(dags)) = self.reader.as_ref().map(Reader::dags) {
+            known.extend(dags.iter().map(|dag| dag.dag.dag_id.to_string()));
+        }
+        Failure::unknown("dag_id", dag_id, known.iter().map(String::as_str), "minflow dags list")
+    }
+
+    /// All DAGs whose files are sound. Of a dag_id in two files, the first by path.
+    fn definitions_of_files(&self) -> Vec<Definition> {
+        let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        for file in files::dag_files(folder) {
+            if let Ok(dag) = parse(folder, &file, &defaults)
+                && seen.insert(dag.dag_id.clone())
+            {
+                found.push(Definition { dag: Arc::new(dag), file: file.display().to_string(), record: None });
+            }
+        }
+        found
+    }
+
+    /// All runs of a DAG, newest first.
+    pub fn runs(&self, dag_id: &str) -> Result<Vec<DagRun>, Failure> {
+        self.expect_dag(dag_id)?;
+        match &self.reader {
+            Some(reader) => Ok(reader.runs(dag_id, None)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// # Errors
+    /// The DAG is unknown, or has no run yet.
+    pub fn newest_run(&self, dag_id: &str) -> Result<DagRun, Failure> {
+        self.expect_dag(dag_id)?;
+        let newest = match &self.reader {
+            Some(reader) => reader.runs(dag_id, Some(1))?.into_iter().next(),
+            None => None,
+        };
+        newest.ok_or_else(|| {
+            Failure::refused(format!("`{dag_id}` has no run yet"), format!("`minflow dags trigger {dag_id}` starts one"))
+        })
+    }
+
+    /// The run that `text` names: a run_id or a logical date. None: the DAG is known, but has no such run.
+    pub fn find_run(&self, dag_id: &str, text: &str) -> Result<Option<DagRun>, Failure> {
+        self.expect_dag(dag_id)?;
+        let Some(reader) = &self.reader else { return Ok(None) };
+        if let Some(run) = reader.run(dag_id, text)? {
+            return Ok(Some(run));
+        }
+        match instants::parse(text, &self.zone()) {
+            Some(date) => Ok(reader.run_by_logical_date(dag_id, date)?),
+            None => Ok(None),
+        }
+    }
+
+    /// # Errors
+    /// The DAG or the run is unknown.
+    pub fn run(&self, dag_id: &str, text: &str) -> Result<DagRun, Failure> {
+        if let Some(run) = self.find_run(dag_id, text)? {
+            return Ok(run);
+        }
+        let ids: Vec<String> = self.runs(dag_id)?.into_iter().map(|run| run.run_id.to_string()).collect();
+        let noun = format!("run of `{dag_id}`:");
+        Err(Failure::unknown(&noun, text, ids.iter().map(String::as_str), &format!("minflow dags list-runs {dag_id}")))
+    }
+
+    /// The task instances of a run, in order of the DAG's tasks as they were created.
+    pub fn instances(&self, run: &DagRun) -> Result<Vec<Instance>, Failure> {
+        match &self.reader {
+            Some(reader) => Ok(reader.instances(run.key)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// # Errors
+    /// The run has no such task.
+    pub fn instance(&self, run: &DagRun, task_id: &str) -> Result<Instance, Failure> {
+        let mut instances = self.instances(run)?;
+        match instances.iter().position(|instance| &*instance.task_id == task_id) {
+            Some(at) => Ok(instances.swap_remove(at)),
+            None => {
+                let known = instances.iter().map(|instance| instance.task_id.as_str());
+                Err(Failure::unknown("task_id", task_id, known, &format!("minflow tasks list {}", run.dag_id)))
+            }
+        }
+    }
+}
+
+impl Definition {
+    /// # Errors
+    /// The DAG has no such task.
+    pub fn task(&self, task_id: &str) -> Result<crate::model::TaskIx, Failure> {
+        self.dag.find(task_id).ok_or_else(|| {
+            let known = self.dag.tasks.iter().map(|task| task.task_id.as_str());
+            Failure::unknown("task_id", task_id, known, &format!("minflow tasks list {}", self.dag.dag_id))
+        })
+    }
+}
+
+/// What the scheduler would note of a DAG that it has not seen.
+fn unseen(definition: &Definition) -> DagRecord {
+    let dag = &definition.dag;
+    let timetable = crate::timetable::Timetable::new(&dag.schedule, &dag.timezone).ok();
+    DagRecord {
+        dag_id: dag.dag_id.clone(),
+        file: definition.file.clone(),
+        is_paused: dag.is_paused_upon_creation,
+        is_active: true,
+        has_import_errors: false,
+        schedule: timetable.and_then(|timetable| timetable.summary()),
+        timezone: dag.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        description: dag.description.clone(),
+        owner: dag.owner.clone(),
+        tags: dag.tags.clone(),
+        max_active_runs: dag.max_active_runs,
+        max_active_tasks: dag.max_active_tasks,
+        version: None,
+        first_seen_at: None,
+        next_run: None,
+        last_interval: None,
+    }
+}
+
+/// Reads and checks one DAG file. Faults name it relative to the dags folder.
+fn parse(folder: &Path, file: &Path, defaults: &Defaults) -> Result<Dag, Vec<Diagnostic>> {
+    let path: PathBuf = folder.join(file);
+    match files::read(&path) {
+        Ok(bytes) => dagfile::parse(file, &bytes, defaults),
+        Err((code, message, help)) => Err(vec![Diagnostic::of_file(file, code, message, help)]),
+    }
+}

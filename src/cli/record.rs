@@ -1,0 +1,45 @@
+//! Stored facts as the records that commands show (CONTRACTS 9), and how tables show them.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::json;
+use crate::cli::output::Column;
+use crate::diagnostic::Diagnostic;
+use crate::model::{DagId, DagRun, Instance, RunId};
+
+/// A run as `dags list-runs` and `dags trigger` show it.
+pub const RUN_COLUMNS: [Column; 7] = [
+    Column::text("dag_id"),
+    Column::text("run_id"),
+    Column::state("state"),
+    Column::time("run_after"),
+    Column::time("logical_date"),
+    Column::time("start_date"),
+    Column::time("end_date"),
+];
+
+pub fn run(run: &DagRun) -> Value {
+    to_value(&json::Run::from(run))
+}
+
+pub fn instance(dag_id: &DagId, run_id: &RunId, instance: &Instance) -> Value {
+    to_value(&json::TaskInstance::new(dag_id, run_id, instance))
+}
+
+/// A fault found just now, in the shape of an import error.
+pub fn fault(fault: &Diagnostic, now: jiff::Timestamp) -> Value {
+    to_value(&json::ImportError {
+        filename: fault.path.display().to_string(),
+        line: fault.line,
+        column: fault.column,
+        code: fault.code.to_owned(),
+        message: fault.message.clone(),
+        help: fault.help.clone(),
+        timestamp: json::Instant(now),
+    })
+}
+
+pub fn to_value(record: &impl Serialize) -> Value {
+    serde_json::to_value(record).expect("records have text keys and finite numbers")
+}

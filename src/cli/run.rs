@@ -1,0 +1,32 @@
+//! `minflow run`
+
+use clap::Args;
+
+use crate::cli::{Failure, Globals, Outcome, engine, settings};
+use crate::config::Flag;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Ctrl-C or SIGTERM stops it: nothing new is started, and what runs has `scheduler.drain_timeout` to finish. \
+    A second one ends it at once.\n\nExample:\n  minflow --home my-home run")]
+pub struct Arguments {
+    /// The address to listen on, a loopback one
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// The port to listen on; 0 takes any free one
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<String>,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments) -> Outcome {
+    let flag = |name: &str, value: &Option<String>| {
+        value.as_ref().map(|value| Flag {
+            flag: format!("--{name}"),
+            section: "api".to_owned(),
+            key: name.to_owned(),
+            value: value.clone(),
+        })
+    };
+    let flags = [flag("host", &arguments.host), flag("port", &arguments.port)].into_iter().flatten().collect();
+    let loaded = settings::load_with(globals, flags)?;
+    Err(Failure::Code(engine::run(loaded)))
+}

@@ -1,0 +1,113 @@
+//! `minflow status`
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use crate::cli::output::{Format, Output, local_time};
+use crate::cli::{Failure, Globals, Outcome, engine, settings};
+
+#[derive(Debug, Args)]
+#[command(after_help = "With -o json it is the answer of http://localhost:8080/status. Exit code 4: no minflow runs on this home.")]
+pub struct Arguments {}
+
+/// How long the running minflow may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Outcome {
+    let config = settings::load(globals)?.config;
+    let home = config.home.display().to_string();
+    let pong = engine::ping(&config.home)?;
+    let status = match pong.http.as_deref().and_then(|address| address.parse().ok()) {
+        Some(address) => ask(address).map_err(|error| {
+            let help = format!("its log says more; it is process {}", pong.pid);
+            Failure::refused(format!("the minflow of `{home}` runs, but does not tell its status: {error}"), help)
+        })?,
+        None => json!({"status": "running without HTTP", "version": pong.version, "pid": pong.pid, "home": home}),
+    };
+    if matches!(output.format, Format::Json | Format::Yaml) {
+        return Ok(output.record(&status, &[])?);
+    }
+    Ok(summarize(&status, pong.http.as_deref(), output)?)
+}
+
+/// `GET /status`, without a client library: one request, and the answer to its end.
+fn ask(address: SocketAddr) -> Result<Value, String> {
+    let exchange = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /status HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = exchange().map_err(|error| error.to_string())?;
+    let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| &answer[at + 4..]);
+    body.and_then(|body| serde_json::from_slice(body).ok())
+        .ok_or_else(|| String::from_utf8_lossy(&answer).lines().next().unwrap_or("an empty answer").to_owned())
+}
+
+fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io::Result<()> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let uptime = status["uptime_seconds"].as_f64().map(|seconds| format!(", up {}", span(seconds))).unwrap_or_default();
+    writeln!(output, "minflow {} on {}: {}", text(&status["version"]), text(&status["home"]), text(&status["status"]))?;
+    writeln!(output, "process  {}{uptime}", status["pid"])?;
+    if let Some(http) = http {
+        writeln!(output, "page     http://{http}")?;
+    }
+    if let Some(dags) = status["dag_counts"].as_object() {
+        writeln!(output, "dags     {} active, {} paused, {} broken", dags["active"], dags["paused"], dags["broken"])?;
+    }
+    if let Some(tasks) = status["tasks"].as_object() {
+        writeln!(
+            output,
+            "tasks    {} running, {} queued, {} scheduled, {} up for retry; at most {} at once",
+            tasks["running"], tasks["queued"], tasks["scheduled"], tasks["up_for_retry"], tasks["parallelism"]
+        )?;
+    }
+    for pool in list(&status["pools"]) {
+        let slots = if pool["slots"] == -1 { "no limit".to_owned() } else { format!("{} slots", pool["slots"]) };
+        writeln!(output, "pool     {}: {slots}, {} running, {} queued", text(&pool["name"]), pool["running"], pool["queued"])?;
+    }
+    for error in list(&status["import_errors"]) {
+        let place = format!("{}:{}:{}", text(&error["filename"]), error["line"], error["column"]);
+        writeln!(output, "broken   {place}: {}", text(&error["message"]))?;
+    }
+    for failure in list(&status["recent_failures"]) {
+        let at = failure["end_date"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();
+        let task = format!("{} {}", text(&failure["dag_id"]), text(&failure["task_id"]));
+        writeln!(output, "failed   {at}: {task} in {}", text(&failure["run_id"]))?;
+    }
+    Ok(())
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Seconds in the two largest units, e.g. `3 h 2 min`.
+fn span(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_its_two_largest_units() {
+        assert_eq!([7.9, 61.0, 3_720.0, 93_600.0].map(span), ["7 s", "1 min 1 s", "1 h 2 min", "1 d 2 h"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! `minflow tasks render`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::cli::home::{Definition, Home};
+use crate::cli::output::{Format, Output};
+use crate::cli::{Failure, Globals, Outcome};
+use crate::clock::{Clock, SystemClock};
+use crate::model::{DagId, DagRun, Operator, RunKey, RunState, RunType, Script, TaskIx};
+use crate::store::ReaderPool;
+use crate::template::{self, Context, Lookup, TemplateError};
+use crate::timetable::Timetable;
+
+#[derive(Debug, Args)]
+#[command(after_help = "XComs are read from the run that is named; a run that is made up has none.\n\n\
+    Example:\n  minflow tasks render time_zones extract 2026-11-21")]
+pub struct Arguments {
+    dag_id: String,
+    task_id: String,
+    /// The run: its run_id or its logical date; a date without a run makes one up [default: now]
+    logical_date_or_run_id: Option<String>,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
+    let home = Home::open(globals)?;
+    let definition = home.definition(&arguments.dag_id)?;
+    let task = definition.task(&arguments.task_id)?;
+    let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
+    let fields = render(&home, &definition, task, run).map_err(|error| {
+            let place = format!("{}:{}:{}", error.path, error.line, error.column);
+            Failure::refused(format!("{place}: {}", error.message), error.help)
+        })?;
+    if matches!(output.format, Format::Json | Format::Yaml) {
+        return Ok(output.record(&Value::Object(fields), &[])?);
+    }
+    for (name, value) in &fields {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        writeln!(output, "# {name}\n{}\n", text.trim_end_matches('\n'))?;
+    }
+    Ok(())
+}
+
+/// The run that the user named, else one made up for the date.
+///
+/// # Errors
+/// `text` is neither a run of this DAG nor a date.
+pub fn run_of(home: &Home, definition: &Definition, text: Option<&str>) -> Result<DagRun, Failure> {
+    let Some(text) = text else { return Ok(made_up(definition, SystemClock.now())) };
+    if let Some(run) = home.find_run(&definition.dag.dag_id, text)? {
+        return Ok(run);
+    }
+    match crate::cli::instants::parse(text, &home.zone()) {
+        Some(date) => Ok(made_up(definition, date)),
+        None => home.run(&definition.dag.dag_id, text),
+    }
+}
+
+/// A manual run that nobody has triggered.
+fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
+    let dag = &definition.dag;
+    let interval = Timetable::new(&dag.schedule, &dag.timezone).ok().map(|timetable| timetable.infer_manual(date));
+    let suffix = date.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%.f+00:00");
+    DagRun {
+        key: RunKey(0),
+        dag_id: dag.dag_id.clone(),
+        run_id: format!("manual__{suffix}").into(),
+        run_type: RunType::Manual,
+        state: RunState::Running,
+        run_after: date,
+        logical_date: Some(date),
+        data_interval: interval,
+        queued_at: None,
+        start_date: Some(date),
+        end_date: None,
+        conf: Map::new(),
+        reason: None,
+    }
+}
+
+/// The rendered fields by name, in the order in which a DAG file has them.
+fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Result<Map<String, Value>, TemplateError> {
+    let dag = &definition.dag;
+    let task = dag.task(ix);
+    let context = Context {
+        dag: dag.clone(),
+        file: definition.file.as_str().into(),
+        task: ix,
+        run_dir: run_dir(home, &run),
+        run: Arc::new(run),
+        try_number: 1,
+        max_tries: task.retries,
+        map_index: -1,
+        overrides_params: home.config.core.dag_run_conf_overrides_params,
+        environment: Arc::new(|name: &str| std::env::var(name).ok()),
+        lookup: Arc::new(Stored(ReaderPool::new(&home.config.database.path))),
+    };
+    let text = |template| template::render(template, &context).map(Value::String);
+    let mut fields = Map::new();
+    match &task.operator {
+        Operator::Bash(bash) => {
+            if let Script::Text(script) = &bash.script {
+                fields.insert("bash".to_owned(), text(script)?);
+            }
+        }
+        Operator::Python(python) => {
+            if let Script::Text(script) = &python.script {
+                fields.insert("python".to_owned(), text(script)?);
+            }
+            for (name, value) in [
+                ("args", Value::Array(python.args.clone())),
+                ("kwargs", Value::Object(python.kwargs.clone())),
+            ] {
+                fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
+            }
+            fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
+        }
+        Operator::Empty => {}
+    }
+    for (name, value) in &task.env {
+        fields.insert(format!("env.{name}"), text(value)?);
+    }
+    if let Some(cwd) = &task.cwd {
+        fields.insert("cwd".to_owned(), text(cwd)?);
+    }
+    Ok(fields)
+}
+
+/// `runs/DAG_ID/RUN_ID`, with `:` and `+` as `_`.
+fn run_dir(home: &Home, run: &DagRun) -> PathBuf {
+    home.config.home.join("runs").join(run.dag_id.as_str()).join(run.run_id.replace([':', '+'], "_"))
+}
+
+/// What templates read from the database.
+struct Stored(ReaderPool);
+
+impl Lookup for Stored {
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
+        // A run that was made up has no rows, and there may be no database.
+        if run == RunKey(0) {
+            return Ok(None);
+        }
+        self.0.with(|reader| reader.xcom(run, task_id, map_index.unwrap_or(-1), key)).map_err(|error| error.message)
+    }
+
+    fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
+        self.0.with(|reader| reader.previous_success(dag_id, before)).map_err(|error| error.message)
+    }
+}

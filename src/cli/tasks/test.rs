@@ -1,0 +1,27 @@
+//! `minflow tasks test`
+
+use clap::Args;
+
+use crate::cli::home::Home;
+use crate::cli::output::Output;
+use crate::cli::{Failure, Globals, Outcome, engine};
+
+use super::render::run_of;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Its upstream tasks are not run; XComs are read from the run that is named.\n\n\
+    Example:\n  minflow tasks test host_report memory")]
+pub struct Arguments {
+    dag_id: String,
+    task_id: String,
+    /// The run: its run_id or its logical date; a date without a run makes one up [default: now]
+    logical_date_or_run_id: Option<String>,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments, _output: &mut Output) -> Outcome {
+    let home = Home::open(globals)?;
+    let definition = home.definition(&arguments.dag_id)?;
+    let task = definition.task(&arguments.task_id)?;
+    let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
+    Err(Failure::Code(engine::test_task(&home, &definition, task, run)))
+}
