@@ -60,7 +60,12 @@ fn get_value(globals: &Globals, arguments: &GetValueArguments, output: &mut Outp
     let Some(entry) = section.iter().find(|entry| entry.key == arguments.option) else {
         let known = section.iter().map(|entry| entry.key.as_str());
         let listing = format!("minflow config list --section {}", arguments.section);
-        return Err(Failure::unknown(&format!("option of `{}`:", arguments.section), &arguments.option, known, &listing));
+        return Err(Failure::unknown(
+            &format!("option of `{}`:", arguments.section),
+            &arguments.option,
+            known,
+            &listing,
+        ));
     };
     match output.format {
         Format::Json | Format::Yaml => Ok(output.record(&as_record(entry, true), &[])?),

@@ -28,9 +28,12 @@ fn check(globals: &Globals, output: &mut Output) -> Outcome {
     let faults = Reader::open(&config.database.path)?.check()?;
     if faults.is_empty() {
         let text = format!("`{path}` is sound: version {SCHEMA_VERSION}");
-        return Ok(output.answer(&text, &json!({"path": path.to_string(), "version": SCHEMA_VERSION, "faults": faults}))?);
+        return Ok(
+            output.answer(&text, &json!({"path": path.to_string(), "version": SCHEMA_VERSION, "faults": faults}))?
+        );
     }
-    let help = format!("keep a copy of it, then restore a backup, or save what can be saved with `sqlite3 {path} .recover`");
+    let help =
+        format!("keep a copy of it, then restore a backup, or save what can be saved with `sqlite3 {path} .recover`");
     Err(Failure::refused(format!("`{path}` is damaged: {}", faults.join("; ")), help))
 }
 

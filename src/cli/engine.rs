@@ -82,7 +82,9 @@ pub fn await_run(home: &Home, dag_id: &str, run_id: &str) -> Result<String, Fail
             Ok(Ok(Ok(Done::Ended { state }))) => return Ok(state),
             Ok(Ok(Err(error))) if error.code != "stopping" => return Err(error.into()),
             Ok(Ok(Ok(other))) => return Err(unexpected(&other)),
-            Ok(Err(error @ (RequestError::Refused(_) | RequestError::Unintelligible(_)))) => return Err(broken(&error)),
+            Ok(Err(error @ (RequestError::Refused(_) | RequestError::Unintelligible(_)))) => {
+                return Err(broken(&error));
+            }
             Err(error @ ConnectError::Denied(_)) => return Err(unreachable(&error)),
             Ok(_) | Err(_) => {}
         }
@@ -98,7 +100,10 @@ pub fn await_run(home: &Home, dag_id: &str, run_id: &str) -> Result<String, Fail
 }
 
 fn unexpected(done: &Done) -> Failure {
-    Failure::refused(format!("the running minflow answered {done:?}"), "it is of another version; restart it with this one")
+    Failure::refused(
+        format!("the running minflow answered {done:?}"),
+        "it is of another version; restart it with this one",
+    )
 }
 
 fn connect(home: &Path) -> Result<Client, Failure> {

@@ -71,13 +71,19 @@ impl Home {
         match &self.reader {
             Some(reader) => {
                 let listings = reader.dags()?;
-                Ok(listings.iter().map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref()))).collect())
+                Ok(listings
+                    .iter()
+                    .map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref())))
+                    .collect())
             }
             None => {
                 eprint("there is no database yet: these are the DAG files; `minflow run` starts them\n");
                 let mut found = self.definitions_of_files();
                 found.sort_by(|a, b| a.dag.dag_id.cmp(&b.dag.dag_id));
-                Ok(found.iter().map(|definition| record::to_value(&json::Dag::new(&unseen(definition), None))).collect())
+                Ok(found
+                    .iter()
+                    .map(|definition| record::to_value(&json::Dag::new(&unseen(definition), None)))
+                    .collect())
             }
         }
     }
@@ -95,11 +101,16 @@ impl Home {
     /// The faults of DAG files as the scheduler has noted them; without a database those of the files now.
     pub fn import_errors(&self) -> Result<Vec<Value>, Failure> {
         if let Some(reader) = &self.reader {
-            return Ok(reader.import_errors()?.iter().map(|error| record::to_value(&json::ImportError::from(error))).collect());
+            return Ok(reader
+                .import_errors()?
+                .iter()
+                .map(|error| record::to_value(&json::ImportError::from(error)))
+                .collect());
         }
         let now = Timestamp::now();
         let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
-        let faults = files::dag_files(folder).into_iter().filter_map(|file| parse(folder, &file, &defaults).err()).flatten();
+        let faults =
+            files::dag_files(folder).into_iter().filter_map(|file| parse(folder, &file, &defaults).err()).flatten();
         Ok(faults.map(|fault| record::fault(&fault, now)).collect())
     }
 
@@ -142,11 +153,13 @@ impl Home {
             None => None,
         };
         let Some(version) = version else {
-            let message = format!("`{}` has no definition: its file `{}` is broken or gone", record.dag_id, record.file);
+            let message =
+                format!("`{}` has no definition: its file `{}` is broken or gone", record.dag_id, record.file);
             return Err(Failure::refused(message, "`minflow validate` shows what is wrong with it"));
         };
         eprint(&format!("`{}` is broken or gone; this is its last good version\n", record.file));
-        let dag = dagfile::parse(Path::new(&record.file), version.source.as_bytes(), defaults).map_err(Failure::Invalid)?;
+        let dag =
+            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), defaults).map_err(Failure::Invalid)?;
         Ok(Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record) })
     }
 
@@ -202,7 +215,10 @@ impl Home {
             None => None,
         };
         newest.ok_or_else(|| {
-            Failure::refused(format!("`{dag_id}` has no run yet"), format!("`minflow dags trigger {dag_id}` starts one"))
+            Failure::refused(
+                format!("`{dag_id}` has no run yet"),
+                format!("`minflow dags trigger {dag_id}` starts one"),
+            )
         })
     }
 

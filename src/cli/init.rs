@@ -40,7 +40,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         write_new(&dir.join(name), text)?;
     }
     eprint(&format!("made a home in `{}`: {}\n", dir.display(), FILES.map(|(name, _)| name).join(", ")));
-    let run = if dir == Path::new(".") { "minflow run".to_owned() } else { format!("minflow --home {} run", quoted(dir)) };
+    let run =
+        if dir == Path::new(".") { "minflow run".to_owned() } else { format!("minflow --home {} run", quoted(dir)) };
     eprint(&format!("next: {run}\n"));
     Ok(())
 }

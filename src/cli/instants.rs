@@ -13,11 +13,10 @@ pub fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
         return None;
     }
     let local = |local: DateTime| local.to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp());
-    let instant = text
-        .parse::<Timestamp>()
-        .ok()
-        .or_else(|| text.parse::<DateTime>().ok().and_then(local))
-        .or_else(|| text.parse::<Date>().ok().and_then(|date| local(date.to_datetime(jiff::civil::Time::midnight()))));
+    let instant =
+        text.parse::<Timestamp>().ok().or_else(|| text.parse::<DateTime>().ok().and_then(local)).or_else(|| {
+            text.parse::<Date>().ok().and_then(|date| local(date.to_datetime(jiff::civil::Time::midnight())))
+        });
     instant.map(to_micros)
 }
 

@@ -64,9 +64,9 @@ impl Column {
             return String::new();
         };
         match (self.kind, value) {
-            (Kind::Time, Value::String(text)) => {
-                text.parse::<Timestamp>().map_or_else(|_| text.clone(), |instant| local_time(instant, &TimeZone::system()))
-            }
+            (Kind::Time, Value::String(text)) => text
+                .parse::<Timestamp>()
+                .map_or_else(|_| text.clone(), |instant| local_time(instant, &TimeZone::system())),
             (Kind::State, Value::Null) => "none".to_owned(),
             _ => cell(value),
         }
@@ -131,9 +131,8 @@ impl Output {
     pub fn answer(&mut self, text: &str, record: &Value) -> io::Result<()> {
         match self.format {
             Format::Json | Format::Yaml => self.value(record),
-            Format::Table | Format::Plain => writeln!(self.to, "{text}")?,
+            Format::Table | Format::Plain => writeln!(self.to, "{text}"),
         }
-        Ok(())
     }
 
     fn value(&mut self, value: &Value) -> io::Result<()> {

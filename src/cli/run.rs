@@ -6,8 +6,10 @@ use crate::cli::{Failure, Globals, Outcome, engine, settings};
 use crate::config::Flag;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C or SIGTERM stops it: nothing new is started, and what runs has `scheduler.drain_timeout` to finish. \
-    A second one ends it at once.\n\nExample:\n  minflow --home my-home run")]
+#[command(
+    after_help = "Ctrl-C or SIGTERM stops it: nothing new is started, and what runs has `scheduler.drain_timeout` to finish. \
+    A second one ends it at once.\n\nExample:\n  minflow --home my-home run"
+)]
 pub struct Arguments {
     /// The address to listen on, a loopback one
     #[arg(long, value_name = "ADDRESS")]

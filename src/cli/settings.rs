@@ -23,7 +23,9 @@ pub fn inputs(globals: &Globals, home: PathBuf, flags: Vec<Flag>) -> ConfigInput
     // A variable that is no text cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| ["AIRFLOW__", "MINFLOW__"].iter().any(|head| name.starts_with(head)) || name == "MINFLOW_PROFILE")
+        .filter(|(name, _)| {
+            ["AIRFLOW__", "MINFLOW__"].iter().any(|head| name.starts_with(head)) || name == "MINFLOW_PROFILE"
+        })
         .collect();
     ConfigInputs { home, config: globals.config.clone(), environment, profile: globals.profile.clone(), flags }
 }

@@ -13,7 +13,9 @@ use crate::cli::output::{Format, Output, local_time};
 use crate::cli::{Failure, Globals, Outcome, engine, settings};
 
 #[derive(Debug, Args)]
-#[command(after_help = "With -o json it is the answer of http://localhost:8080/status. Exit code 4: no minflow runs on this home.")]
+#[command(
+    after_help = "With -o json it is the answer of http://localhost:8080/status. Exit code 4: no minflow runs on this home."
+)]
 pub struct Arguments {}
 
 /// How long the running minflow may take to answer.
@@ -72,7 +74,13 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
     }
     for pool in list(&status["pools"]) {
         let slots = if pool["slots"] == -1 { "no limit".to_owned() } else { format!("{} slots", pool["slots"]) };
-        writeln!(output, "pool     {}: {slots}, {} running, {} queued", text(&pool["name"]), pool["running"], pool["queued"])?;
+        writeln!(
+            output,
+            "pool     {}: {slots}, {} running, {} queued",
+            text(&pool["name"]),
+            pool["running"],
+            pool["queued"]
+        )?;
     }
     for error in list(&status["import_errors"]) {
         let place = format!("{}:{}:{}", text(&error["filename"]), error["line"], error["column"]);

@@ -17,8 +17,10 @@ use crate::model::{Dag, DagId};
 use crate::store::Reader;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Each fault is shown as path:line:column: code: message, with its line and what to write instead. \
-    Exit code 3 if there is one.\n\nExamples:\n  minflow validate\n  minflow validate dags/host_report.toml -o json")]
+#[command(
+    after_help = "Each fault is shown as path:line:column: code: message, with its line and what to write instead. \
+    Exit code 3 if there is one.\n\nExamples:\n  minflow validate\n  minflow validate dags/host_report.toml -o json"
+)]
 pub struct Arguments {
     /// DAG files to check [default: all of the dags folder, and airflow.toml]
     #[arg(value_name = "FILE")]
@@ -40,7 +42,10 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let mut findings = Findings::default();
     let loaded = config::load(settings::inputs(globals, home.clone(), Vec::new()));
     let (folder, defaults) = match &loaded {
-        Ok(loaded) => (loaded.config.core.dags_folder.clone(), Defaults::from_config(&loaded.config, stored_pools(&loaded.config))),
+        Ok(loaded) => (
+            loaded.config.core.dags_folder.clone(),
+            Defaults::from_config(&loaded.config, stored_pools(&loaded.config)),
+        ),
         Err(_) => (home.join("dags"), Defaults::default()),
     };
     // Of a broken configuration the pools are not known: what names one must not be blamed for it.
@@ -59,7 +64,10 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     } else {
         for file in &arguments.files {
             if file.file_name().is_some_and(|name| name == "airflow.toml") {
-                let inputs = config::ConfigInputs { config: Some(file.clone()), ..settings::inputs(globals, home.clone(), Vec::new()) };
+                let inputs = config::ConfigInputs {
+                    config: Some(file.clone()),
+                    ..settings::inputs(globals, home.clone(), Vec::new())
+                };
                 findings.checked += 1;
                 if let Err(faults) = config::load(inputs) {
                     findings.broken.insert(file.clone());
@@ -79,13 +87,20 @@ fn stored_pools(config: &config::Config) -> BTreeSet<String> {
 }
 
 impl Findings {
-    fn look_at(&mut self, path: &Path, shown: PathBuf, defaults: &Defaults, is_blameless: impl Fn(&Diagnostic) -> bool) {
+    fn look_at(
+        &mut self,
+        path: &Path,
+        shown: PathBuf,
+        defaults: &Defaults,
+        is_blameless: impl Fn(&Diagnostic) -> bool,
+    ) {
         self.checked += 1;
         let found = match files::read(path) {
             Ok(bytes) => dagfile::parse(&shown, &bytes, defaults).and_then(|dag| self.claim(dag, &shown)),
             Err((code, message, help)) => Err(vec![Diagnostic::of_file(&shown, code, message, help)]),
         };
-        let faults: Vec<Diagnostic> = found.err().unwrap_or_default().into_iter().filter(|fault| !is_blameless(fault)).collect();
+        let faults: Vec<Diagnostic> =
+            found.err().unwrap_or_default().into_iter().filter(|fault| !is_blameless(fault)).collect();
         if !faults.is_empty() {
             self.broken.insert(shown);
             self.faults.extend(faults);

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn texts_that_yaml_would_misread_are_quoted() {
-        for text in ["", "true", "No", "1", "1.5", "a: b", "- a", "#x", "a #b", "2026-11-21", "x\ny", "*a", " a", "a "] {
+        for text in ["", "true", "No", "1", "1.5", "a: b", "- a", "#x", "a #b", "2026-11-21", "x\ny", "*a", " a", "a "]
+        {
             assert_eq!(scalar(&json!(text)), json!(text).to_string(), "{text:?}");
         }
         assert_eq!(scalar(&json!("etl/load.toml")), "etl/load.toml");

@@ -82,8 +82,9 @@ fn as_record(run: &NextRun) -> Value {
 /// The next `count` runs: the one that the scheduler has noted, or what it would note now, and those that follow.
 fn next_runs(definition: &Definition, count: usize) -> Result<Vec<NextRun>, Failure> {
     let dag = &definition.dag;
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone)
-        .map_err(|error| Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help))?;
+    let timetable = Timetable::new(&dag.schedule, &dag.timezone).map_err(|error| {
+        Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help)
+    })?;
     let record = definition.record.as_ref();
     let now = SystemClock.now();
     let first_seen = record.and_then(|record| record.first_seen_at).unwrap_or(now);

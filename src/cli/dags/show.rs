@@ -23,7 +23,12 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     if matches!(output.format, Format::Json | Format::Yaml) {
         return Ok(output.record(&as_record(dag), &[])?);
     }
-    writeln!(output, "{}{}", dag.dag_id, if dag.description.is_empty() { String::new() } else { format!(": {}", dag.description) })?;
+    writeln!(
+        output,
+        "{}{}",
+        dag.dag_id,
+        if dag.description.is_empty() { String::new() } else { format!(": {}", dag.description) }
+    )?;
     for line in tree(dag) {
         writeln!(output, "{line}")?;
     }

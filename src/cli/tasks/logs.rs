@@ -47,7 +47,11 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         None => home.newest_run(&arguments.dag_id)?,
     };
     let instance = home.instance(&run, &arguments.task_id)?;
-    if arguments.follow { follow(&home, &run, instance, arguments.try_number, output) } else { print(&home, &run, &instance, arguments, output) }
+    if arguments.follow {
+        follow(&home, &run, instance, arguments.try_number, output)
+    } else {
+        print(&home, &run, &instance, arguments, output)
+    }
 }
 
 fn print(home: &Home, run: &DagRun, instance: &Instance, arguments: &Arguments, output: &mut Output) -> Outcome {

@@ -33,9 +33,9 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let task = definition.task(&arguments.task_id)?;
     let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
     let fields = render(&home, &definition, task, run).map_err(|error| {
-            let place = format!("{}:{}:{}", error.path, error.line, error.column);
-            Failure::refused(format!("{place}: {}", error.message), error.help)
-        })?;
+        let place = format!("{}:{}:{}", error.path, error.line, error.column);
+        Failure::refused(format!("{place}: {}", error.message), error.help)
+    })?;
     if matches!(output.format, Format::Json | Format::Yaml) {
         return Ok(output.record(&Value::Object(fields), &[])?);
     }
@@ -112,10 +112,9 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
             if let Script::Text(script) = &python.script {
                 fields.insert("python".to_owned(), text(script)?);
             }
-            for (name, value) in [
-                ("args", Value::Array(python.args.clone())),
-                ("kwargs", Value::Object(python.kwargs.clone())),
-            ] {
+            for (name, value) in
+                [("args", Value::Array(python.args.clone())), ("kwargs", Value::Object(python.kwargs.clone()))]
+            {
                 fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
             }
             fields.insert("interpreter".to_owned(), text(&python.interpreter)?);

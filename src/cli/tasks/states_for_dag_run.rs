@@ -27,10 +27,7 @@ const COLUMNS: [Column; 7] = [
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let home = Home::open(globals)?;
     let run = home.run(&arguments.dag_id, &arguments.logical_date_or_run_id)?;
-    let records: Vec<Value> = home
-        .instances(&run)?
-        .iter()
-        .map(|instance| record::instance(&run.dag_id, &run.run_id, instance))
-        .collect();
+    let records: Vec<Value> =
+        home.instances(&run)?.iter().map(|instance| record::instance(&run.dag_id, &run.run_id, instance)).collect();
     Ok(output.list(&records, &COLUMNS)?)
 }
