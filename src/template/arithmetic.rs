@@ -1,6 +1,6 @@
-//! `+` and `-` of times and durations.
+//! `+` and `-` of times and durations, and Python's `'…' % values`.
 //!
-//! minijinja computes with numbers, texts and lists only, and has no hook for objects. So when it refuses such an operation, the
+//! minijinja computes with numbers, texts and lists only, and has no hook for more. So when it refuses such an operation, the
 //! very expression that it refused becomes a filter's call, and the template is rendered again. Others pay nothing.
 
 use minijinja::value::Value;
@@ -11,6 +11,7 @@ use crate::template::datetime::{Date, DateTime, TimeDelta};
 /// The filters that the refused operators become; no name that a user writes by chance.
 pub(super) const PLUS: &str = "__plus__";
 pub(super) const MINUS: &str = "__minus__";
+pub(super) const PERCENT: &str = "__percent__";
 
 /// How often one template is mended: one operator each time.
 pub(super) const MOST: usize = 16;
@@ -18,14 +19,16 @@ pub(super) const MOST: usize = 16;
 /// The text with the refused operator replaced, and where that was; None if the error is another one.
 pub(super) fn mend(error: &Error, text: &str) -> Option<(String, usize)> {
     let detail = error.detail().filter(|_| error.kind() == ErrorKind::InvalidOperation)?;
-    let filter = match detail.strip_prefix("tried to use ")?.split_once(" operator on unsupported types ")? {
-        ("+", kinds) if kinds.contains("plain object") => PLUS,
-        ("-", kinds) if kinds.contains("plain object") => MINUS,
+    let (operator, kinds) = detail.strip_prefix("tried to use ")?.split_once(" operator on unsupported types ")?;
+    let (operator, filter) = match operator {
+        "+" if kinds.contains("plain object") => (b'+', PLUS),
+        "-" if kinds.contains("plain object") => (b'-', MINUS),
+        "%" if kinds.starts_with("string ") => (b'%', PERCENT),
         _ => return None,
     };
     let range = error.range()?;
     let expression = text.get(range.clone())?;
-    let at = operator_in(expression, if filter == PLUS { b'+' } else { b'-' })?;
+    let at = operator_in(expression, operator)?;
     let (left, right) = (&expression[..at], &expression[at + 1..]);
     let (before, after) = (&text[..range.start], &text[range.end..]);
     Some((format!("{before}(({left})|{filter}({right})){after}"), range.start))
@@ -83,6 +86,16 @@ pub(super) fn minus(left: &Value, right: &Value) -> Result<Value, Error> {
         Ok(left) => Ok(Value::from_object(TimeDelta { micros: left.micros.saturating_add(delta.micros) })),
         Err(_) => moved(left, delta, || refused("-", left, right)),
     }
+}
+
+/// printf's formatting: one value, or a tuple of them.
+pub(super) fn percent(format: &str, values: &Value) -> Result<String, Error> {
+    use minijinja::formatting::{FormatStyle, format as write};
+    if values.is_tuple() {
+        let values: Vec<Value> = values.try_iter()?.collect();
+        return write(FormatStyle::Printf, format, &values);
+    }
+    write(FormatStyle::Printf, format, std::slice::from_ref(values))
 }
 
 fn moved(moment: &Value, delta: TimeDelta, refused: impl FnOnce() -> Error) -> Result<Value, Error> {

@@ -20,6 +20,7 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("tojson", to_json);
     environment.add_filter(arithmetic::PLUS, arithmetic::plus);
     environment.add_filter(arithmetic::MINUS, arithmetic::minus);
+    environment.add_filter(arithmetic::PERCENT, arithmetic::percent);
     environment.add_filter("urlencode", url_encode);
     environment.add_filter("wordcount", word_count);
     environment.add_filter("truncate", truncate);

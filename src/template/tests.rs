@@ -254,6 +254,13 @@ fn the_length_of_a_bash_array_is_told_from_a_comment() {
 }
 
 #[test]
+fn braces_of_another_language_are_told_how_to_pass() {
+    let error = refused("docker ps --format '{{.Names}}'");
+    assert!(error.message.starts_with("syntax error"), "{}", error.message);
+    assert!(error.help.contains("{% raw %}"), "{}", error.help);
+}
+
+#[test]
 fn times_add_and_subtract_and_compare() {
     let table = [
         ("{{ logical_date + macros.timedelta(days=1) }}", "2024-03-11 00:00:00+00:00"),
@@ -274,6 +281,12 @@ fn times_add_and_subtract_and_compare() {
         assert_eq!(rendered(text), wanted, "{text}");
     }
     assert!(refused("{{ logical_date + 1 }}").message.contains("macros.timedelta"));
+}
+
+#[test]
+fn a_text_is_formatted_by_percent_as_in_python() {
+    assert_eq!(rendered("{{ '%02d-%s' % (params.n, 'a%b') }} {{ '%s%%' % 5 }} {{ 7 % 4 }}"), "01-a%b 5% 3");
+    assert!(refused("{{ 'a' - 1 }}").message.contains("unsupported types"));
 }
 
 #[test]
