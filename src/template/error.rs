@@ -41,7 +41,7 @@ impl TemplateError {
         let place = place_of(text, if is_shifted { first_edit } else { offset }, at);
         let spanned = error.range().and_then(|range| text.get(range)).unwrap_or_default();
         let (message, help) = match comment {
-            Some(_) if error.kind() == ErrorKind::SyntaxError => COMMENT.map_owned(),
+            Some(_) if error.kind() == ErrorKind::SyntaxError => (COMMENT.0.to_owned(), COMMENT.1.to_owned()),
             _ => explain(error, spanned),
         };
         Self { path: context.file.clone(), line: place.line, column: place.column, message, help }
@@ -71,15 +71,8 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-struct Said(&'static str, &'static str);
-
-impl Said {
-    fn map_owned(&self) -> (String, String) {
-        (self.0.to_owned(), self.1.to_owned())
-    }
-}
-
-const COMMENT: Said = Said(
+/// Message and help for bash's `${#a[@]}`.
+const COMMENT: (&str, &str) = (
     "`{#` opens a template comment that is never closed by `#}`",
     "in a script, write `{{ '{#' }}` for the two characters (bash: `${{ '{#' }}a[@]}`), or put the script between `{% raw %}` and `{% endraw %}`",
 );
@@ -157,7 +150,8 @@ fn explain(error: &minijinja::Error, spanned: &str) -> (String, String) {
         ),
         ErrorKind::SyntaxError => (
             format!("syntax error: {detail}"),
-            "see https://jinja.palletsprojects.com/templates/ for the syntax".to_owned(),
+            "mend the expression; braces that are not the template's go between `{% raw %}` and `{% endraw %}`"
+                .to_owned(),
         ),
         ErrorKind::InvalidOperation
             if detail.contains("operator on unsupported types") && detail.contains("plain object") =>
