@@ -143,7 +143,7 @@ pub(super) const GRID: &str = concat!(
     " FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 \
      ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) ORDER BY i.key"
 );
-const UNFINISHED_INSTANCES: &str = concat!(
+pub(super) const UNFINISHED_INSTANCES: &str = concat!(
     "SELECT ",
     instance_columns!(),
     " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running')) ORDER BY i.key"

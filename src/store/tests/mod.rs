@@ -1,5 +1,8 @@
 //! The store against real files.
 
+mod counts;
+mod files;
+mod plans;
 mod round_trip;
 
 use std::path::Path;
