@@ -224,14 +224,19 @@ impl Limits {
             Held::Running => take(&mut pool.running, claim.pool_slots),
         }
         let run = &mut self.runs[claim.run.index()];
+        // Only a full run can have been found without room.
+        if run.active >= run.max_active_tasks {
+            self.freed.push(Freed::Run(claim.run));
+        }
         run.active = run.active.checked_sub(1).expect("a run's active instances are counted when they are queued");
         self.executing = self.executing.checked_sub(1).expect("a slot of the executor is released once");
-        self.freed.push(Freed::Pool(claim.pool));
-        self.freed.push(Freed::Run(claim.run));
+        if self.freed.last() != Some(&Freed::Pool(claim.pool)) {
+            self.freed.push(Freed::Pool(claim.pool));
+        }
     }
 
-    pub(super) fn take_freed(&mut self) -> Vec<Freed> {
-        std::mem::take(&mut self.freed)
+    pub(super) fn take_freed(&mut self) -> Option<Freed> {
+        self.freed.pop()
     }
 }
 

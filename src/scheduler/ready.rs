@@ -72,7 +72,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     priority_weight: Reverse<i64>,
-    logical_date: Option<Timestamp>,
+    /// In microseconds, as instants are kept; null is the least.
+    logical_date: i64,
     map_index: i32,
     order: u32,
     group: u32,
@@ -82,7 +83,7 @@ struct Head {
 struct Group {
     claim: Claim,
     lane: u32,
-    logical_date: Option<Timestamp>,
+    logical_date: i64,
     heap: BinaryHeap<Entry>,
     /// Entries in the heap whose instance no longer waits.
     stale: u32,
@@ -92,6 +93,7 @@ struct Group {
 
 #[derive(Debug, Default)]
 struct Lane {
+    pool_slots: u32,
     heads: BTreeSet<Head>,
     /// Its best head as the queue knows it; null while its pool is full.
     listed: Option<Head>,
@@ -116,8 +118,9 @@ pub struct ReadyQueue {
     /// Of each run, its groups by lane.
     group_of: BTreeMap<(RunIx, u32), u32>,
     lanes: Vec<Lane>,
-    /// Of each pool, its lanes by number of slots.
     lane_of: BTreeMap<(PoolIx, u32), u32>,
+    /// By pool.
+    lanes_of: Vec<Vec<u32>>,
     /// The best of each lane whose pool is not known to be full, with the lane.
     open: BTreeSet<(Head, u32)>,
     len: usize,
@@ -203,9 +206,9 @@ impl ReadyQueue {
 
     /// The next instance that may start now, if there is one. It holds its slots (as queued) from then on.
     pub fn take(&mut self, limits: &mut Limits) -> Option<u32> {
-        for freed in limits.take_freed() {
+        while let Some(freed) = limits.take_freed() {
             match freed {
-                Freed::Pool(pool) => self.unblock_pool(pool),
+                Freed::Pool(pool) => self.unblock_pool(pool, limits),
                 Freed::Run(run) => self.unblock_run(run),
             }
         }
@@ -252,14 +255,19 @@ impl ReadyQueue {
     fn group(&mut self, candidate: &Candidate) -> u32 {
         let claim = candidate.claim;
         let lane = *self.lane_of.entry((claim.pool, claim.pool_slots)).or_insert_with(|| {
-            self.lanes.push(Lane::default());
-            self.lanes.len() as u32 - 1
+            let lane = self.lanes.len() as u32;
+            self.lanes.push(Lane { pool_slots: claim.pool_slots, ..Lane::default() });
+            if self.lanes_of.len() <= claim.pool.index() {
+                self.lanes_of.resize(claim.pool.index() + 1, Vec::new());
+            }
+            self.lanes_of[claim.pool.index()].push(lane);
+            lane
         });
         *self.group_of.entry((claim.run, lane)).or_insert_with(|| {
             let group = Group {
                 claim,
                 lane,
-                logical_date: candidate.logical_date,
+                logical_date: candidate.logical_date.map_or(i64::MIN, Timestamp::as_microsecond),
                 heap: BinaryHeap::new(),
                 stale: 0,
                 listed: None,
@@ -330,10 +338,14 @@ impl ReadyQueue {
         }
     }
 
-    fn unblock_pool(&mut self, pool: PoolIx) {
-        let lanes: Vec<u32> = self.lane_of.range((pool, 0)..=(pool, u32::MAX)).map(|(_, &lane)| lane).collect();
-        for lane in lanes {
-            self.list_lane(lane);
+    fn unblock_pool(&mut self, pool: PoolIx, limits: &Limits) {
+        let Some(lanes) = self.lanes_of.get(pool.index()) else { return };
+        for at in 0..lanes.len() {
+            let lane = self.lanes_of[pool.index()][at];
+            let of = &self.lanes[lane as usize];
+            if of.listed.is_none() && limits.pools.has_room(pool, of.pool_slots) {
+                self.list_lane(lane);
+            }
         }
     }
 
