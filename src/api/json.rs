@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
+use crate::store::RecentFailure;
 
 /// An instant as every answer shows it: `2026-11-21T00:50:30.123456Z`, always six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,18 +217,18 @@ pub struct Failure {
     pub log: String,
 }
 
-impl Failure {
-    pub fn new(dag_id: &DagId, run_id: &RunId, instance: &model::Instance) -> Self {
-        let (task_id, map_index, try_number) = (&instance.task_id, instance.map_index, instance.try_number);
-        let mapped = if map_index < 0 { String::new() } else { format!("map_index={map_index}/") };
+impl From<&RecentFailure> for Failure {
+    fn from(failure: &RecentFailure) -> Self {
+        let RecentFailure { dag_id, run_id, task_id, map_index, try_number, .. } = failure;
+        let mapped = if *map_index < 0 { String::new() } else { format!("map_index={map_index}/") };
         Self {
             dag_id: dag_id.clone(),
             run_id: run_id.clone(),
             task_id: task_id.clone(),
-            map_index,
-            try_number,
-            end_date: instance.end_date.map(Instant),
-            reason: instance.reason.clone(),
+            map_index: *map_index,
+            try_number: *try_number,
+            end_date: failure.end_date.map(Instant),
+            reason: failure.reason.clone(),
             log: format!("dag_id={dag_id}/run_id={run_id}/task_id={task_id}/{mapped}attempt={try_number}.log"),
         }
     }
@@ -323,11 +324,11 @@ impl From<&PoolGauge> for Pool {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DagCounts {
-    /// All that the database knows.
+    /// With a file.
     pub total: u64,
-    /// Their file is there.
+    /// With a file, and not paused.
     pub active: u64,
-    /// Active and paused.
+    /// With a file, and paused.
     pub paused: u64,
     /// Files with import errors.
     pub broken: u64,
@@ -398,10 +399,9 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_log_of_its_try() {
-        let mut instance = crate::api::testing::failed_instance();
-        let log = |instance: &model::Instance| Failure::new(&"d".into(), &"manual__1".into(), instance).log;
-        assert_eq!(log(&instance), "dag_id=d/run_id=manual__1/task_id=load/attempt=2.log");
-        instance.map_index = 3;
-        assert_eq!(log(&instance), "dag_id=d/run_id=manual__1/task_id=load/map_index=3/attempt=2.log");
+        let mut failure = crate::api::testing::failure();
+        assert_eq!(Failure::from(&failure).log, "dag_id=d/run_id=manual__1/task_id=load/attempt=2.log");
+        failure.map_index = 3;
+        assert_eq!(Failure::from(&failure).log, "dag_id=d/run_id=manual__1/task_id=load/map_index=3/attempt=2.log");
     }
 }

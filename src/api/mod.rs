@@ -3,8 +3,13 @@
 //! HTTP reads only. Commands come over the unix socket, whose file mode and peer credentials are the permission.
 
 pub mod client;
+mod database;
+pub mod front;
 pub mod json;
 pub mod protocol;
+pub mod routes;
+pub mod server;
 pub mod socket;
+pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,13 +1,19 @@
 //! Records and a source of data for the tests of this layer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::json;
+use super::routes::{Request, Site};
+use super::source::{Facts, Source, SourceError, Which};
+use crate::health::Health;
 use crate::model::{DagRun, DataInterval, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
+use crate::observe::host::HostProbe;
 use crate::scheduler::change::{DagRecord, NextRun};
+use crate::scheduler::gauge::{GaugeBoard, Gauges, PoolGauge};
+use crate::store::RecentFailure;
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -36,6 +42,18 @@ pub(crate) fn failed_instance() -> Instance {
         signal: None,
         reason: Some("exit_code <3>".to_owned()),
         usage: Some(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() }),
+    }
+}
+
+pub(crate) fn failure() -> RecentFailure {
+    RecentFailure {
+        dag_id: "d".into(),
+        run_id: "manual__1".into(),
+        task_id: "load".into(),
+        map_index: -1,
+        try_number: 2,
+        end_date: Some(at("2026-11-21T00:00:02.5Z")),
+        reason: Some("exit_code <3>".to_owned()),
     }
 }
 
@@ -83,4 +101,56 @@ pub(crate) fn dag(dag_id: &str) -> json::Dag {
         last_interval: None,
     };
     json::Dag::new(&record, Some(&run(dag_id)))
+}
+
+/// Fixed records.
+pub(crate) struct Fixed(Facts);
+
+impl Source for Fixed {
+    fn read(&self, which: &Which) -> Result<Facts, SourceError> {
+        let mut facts = self.0.clone();
+        if let Which::One(dag_id) = which {
+            facts.dags.retain(|dag| *dag.dag_id == **dag_id);
+        }
+        Ok(facts)
+    }
+}
+
+/// A database that cannot be read.
+pub(crate) struct Broken;
+
+impl Source for Broken {
+    fn read(&self, _: &Which) -> Result<Facts, SourceError> {
+        Err(SourceError("disk I/O error".to_owned()))
+    }
+}
+
+pub(crate) fn site(dags: usize) -> Site {
+    let gauges = GaugeBoard::default();
+    let pool = PoolGauge { name: "default_pool".to_owned(), slots: 128, running: 3, queued: 1, open: 124 };
+    gauges.publish(Gauges { parallelism: 32, pools: vec![pool], ..Gauges::default() });
+    let facts = Facts {
+        dags: (0..dags).map(|at| dag(&format!("dag_{at}"))).collect(),
+        recent_failures: vec![(&failure()).into()],
+        ..Facts::default()
+    };
+    Site {
+        source: Arc::new(Fixed(facts)),
+        gauges,
+        health: Health::default(),
+        host: HostProbe::new(vec![std::env::temp_dir()]),
+        turn_running_for: Box::new(|| None),
+        home: "/home".to_owned(),
+        started: Instant::now(),
+    }
+}
+
+pub(crate) fn get(target: &str) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        target: target.to_owned(),
+        hosts: vec!["localhost:8080".to_owned()],
+        origin: None,
+        port: 8080,
+    }
 }

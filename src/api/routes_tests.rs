@@ -1,0 +1,107 @@
+use super::*;
+use crate::api::testing::{get, site};
+
+fn body(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+#[test]
+fn status_has_exactly_the_promised_fields() {
+    let answer = answer(&site(2), &get("/status"));
+    assert_eq!((answer.status, answer.content_type), (200, JSON));
+    let shown = body(&answer);
+    let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        fields.join(" "),
+        "status version pid uptime_seconds home scheduler tasks pools dag_counts dags import_errors recent_failures host"
+    );
+    assert_eq!(shown["dags"][1]["dag_id"], "dag_1");
+    assert_eq!(shown["status"], "healthy");
+}
+
+#[test]
+fn a_dag_id_selects_that_dag_or_none() {
+    let site = site(3);
+    assert_eq!(body(&answer(&site, &get("/status?dag_id=dag%5F2")))["dags"].as_array().unwrap().len(), 1);
+    let unknown = answer(&site, &get("/status?dag_id=nope"));
+    assert_eq!((unknown.status, body(&unknown)["dags"].as_array().unwrap().len()), (200, 0));
+}
+
+#[test]
+fn a_bad_query_names_the_parameter() {
+    for (target, named) in [("/status?dagid=x", "`dagid`"), ("/health?x=1", "`x`"), ("/status?dag_id=%f", "`dag_id`")] {
+        let refused = answer(&site(1), &get(target));
+        assert_eq!((refused.status, refused.content_type), (400, "application/problem+json"), "{target}");
+        assert!(body(&refused)["detail"].as_str().unwrap().contains(named), "{target}");
+    }
+}
+
+#[test]
+fn an_unknown_path_is_told_the_known_ones() {
+    let missing = answer(&site(1), &get("/stats"));
+    assert_eq!(missing.status, 404);
+    assert!(body(&missing)["detail"].as_str().unwrap().contains("/status, /health"));
+    assert_eq!(body(&answer(&site(1), &get("/api/v2/dags"))), json!({"error": "API route not found"}));
+}
+
+#[test]
+fn http_changes_nothing() {
+    let request = Request { method: "POST".to_owned(), ..get("/status") };
+    let refused = answer(&site(1), &request);
+    assert_eq!((refused.status, &refused.headers[..]), (405, &[("Allow", "GET, HEAD".to_owned())][..]));
+}
+
+#[test]
+fn only_our_own_names_and_pages_are_answered() {
+    let ask = |hosts: &[&str], origin: Option<&str>| {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        answer(&site(1), &Request { hosts, origin: origin.map(str::to_owned), ..get("/health") }).status
+    };
+    for host in ["localhost:8080", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080"] {
+        assert_eq!(ask(&[host], Some(&format!("http://{host}"))), 200, "{host}");
+    }
+    for host in ["evil.example:8080", "localhost", "localhost:80", "127.0.0.1.evil.example:8080", ""] {
+        assert_eq!(ask(&[host], None), 403, "{host}");
+    }
+    assert_eq!(ask(&[], None), 403);
+    assert_eq!(ask(&["localhost:8080", "localhost:8080"], None), 403);
+    for origin in ["http://evil.example", "null", "https://localhost:8080", "http://localhost:9090"] {
+        assert_eq!(ask(&["localhost:8080"], Some(origin)), 403, "{origin}");
+    }
+}
+
+#[test]
+fn health_is_told_without_the_database() {
+    let mut site = site(1);
+    site.source = Arc::new(crate::api::testing::Broken);
+    assert_eq!(answer(&site, &get("/health")).status, 200);
+    assert_eq!(answer(&site, &get("/status")).status, 503);
+    site.health.raise("database", "disk full");
+    let sick = answer(&site, &get("/health"));
+    assert_eq!((sick.status, body(&sick)), (503, json!({"status": "unhealthy", "reasons": ["database: disk full"]})));
+    assert_eq!(body(&answer(&site, &get("/api/v2/monitor/health")))["metadatabase"]["status"], "unhealthy");
+}
+
+#[test]
+fn a_turn_that_does_not_end_is_unhealthy() {
+    let mut site = site(1);
+    site.turn_running_for = Box::new(|| Some(STALL_AFTER));
+    assert_eq!(answer(&site, &get("/health")).status, 200);
+    site.turn_running_for = Box::new(|| Some(STALL_AFTER * 2));
+    assert_eq!(answer(&site, &get("/health")).status, 503);
+    let airflow = body(&answer(&site, &get("/api/v2/monitor/health")));
+    assert_eq!(airflow["scheduler"]["status"], "unhealthy");
+    assert_eq!(airflow["metadatabase"]["status"], "healthy");
+}
+
+#[test]
+fn the_page_shows_the_status_and_escapes_it() {
+    let answer = answer(&site(1), &get("/"));
+    let html = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{html}");
+    assert!(html.contains("<code>dag_0</code>"));
+    assert!(html.contains("exit_code &lt;3&gt;"), "{html}");
+    assert!(!html.contains("exit_code <3>"));
+    assert!(html.contains("<meter"));
+    assert_eq!(answer.headers[0].0, "Content-Security-Policy");
+}

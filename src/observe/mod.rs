@@ -1,0 +1,3 @@
+//! What minflow measures of the host and of itself.
+
+pub mod host;
