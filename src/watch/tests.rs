@@ -318,11 +318,11 @@ fn what_may_not_be_read_is_named_and_nothing_is_taken_for_gone() {
         fs::write(dags.join("b.toml"), "ok b").unwrap();
     });
     home.first();
-    fs::set_permissions(home.path("sub"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.path("sub"), fs::Permissions::from_mode(0o0)).unwrap();
     assert_eq!(home.changes(), ["sub: broken, unreadable"]);
     fs::set_permissions(home.path("sub"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(home.changes(), ["sub: gone"]);
-    fs::set_permissions(home.path("b.toml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.path("b.toml"), fs::Permissions::from_mode(0o0)).unwrap();
     assert_eq!(home.changes(), ["b.toml: broken, unreadable"]);
 }
 
