@@ -1,0 +1,141 @@
+//! The XComs that a process leaves: its output's last line, or its value, and its XCom file (CONTRACTS 7).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::model::Output;
+
+pub const RETURN_VALUE: &str = "return_value";
+const MAX_XCOM_BYTES: u64 = 1 << 20;
+
+/// What a process left.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    pub output: Output,
+    /// The end of its output; looked at unless `value` is given.
+    pub tail: &'a [u8],
+    /// The file with its value as JSON; it need not exist.
+    pub value: Option<&'a Path>,
+    /// `$MINFLOW_XCOM`; it need not exist.
+    pub xcom: &'a Path,
+}
+
+/// XComs in the order of the file, then `return_value` if the file has none.
+///
+/// # Errors
+/// What is wrong with them, and what to do.
+pub fn collect(left: Left<'_>) -> Result<Vec<(String, Value)>, String> {
+    let mut xcoms = match read(left.xcom)? {
+        Some(text) => parse_file(&text)?,
+        None => Vec::new(),
+    };
+    if !xcoms.iter().any(|(key, _)| key == RETURN_VALUE)
+        && let Some(value) = return_value(left)?
+    {
+        xcoms.push((RETURN_VALUE.to_owned(), value));
+    }
+    Ok(xcoms)
+}
+
+fn return_value(left: Left<'_>) -> Result<Option<Value>, String> {
+    if left.output == Output::None {
+        return Ok(None);
+    }
+    if let Some(path) = left.value {
+        let Some(text) = read(path)? else { return Ok(None) };
+        return serde_json::from_str(&text).map(Some).map_err(|error| format!("its value is not JSON: {error}"));
+    }
+    let Some(line) = last_line(left.tail) else { return Ok(None) };
+    if left.output == Output::Text {
+        return Ok(Some(Value::String(line)));
+    }
+    serde_json::from_str(&line).map(Some).map_err(|error| {
+        format!("its last line of output is not JSON ({error}): print JSON last, or set `output = \"text\"`")
+    })
+}
+
+/// The last line that is not blank, without its end.
+fn last_line(tail: &[u8]) -> Option<String> {
+    let line = tail.split(|&byte| byte == b'\n').rfind(|line| !line.trim_ascii().is_empty())?;
+    Some(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned())
+}
+
+/// None if there is no such file.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    let unreadable = |error: io::Error| format!("cannot read its XComs from `{}`: {error}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_XCOM_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_XCOM_BYTES {
+        return Err(
+            "its XComs are larger than 1 MiB: leave the data in a file of the run_dir, and push its path".to_owned()
+        );
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| "its XCom file is not UTF-8: write text".to_owned())
+}
+
+fn parse_file(text: &str) -> Result<Vec<(String, Value)>, String> {
+    if text.starts_with('{') {
+        let pairs: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|error| format!("$MINFLOW_XCOM begins with `{{` and is not JSON: {error}"))?;
+        return Ok(pairs.into_iter().collect());
+    }
+    let mut xcoms: Vec<(String, Value)> = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let pair = line.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+        let Some((key, value)) = pair else {
+            return Err(format!("line {} of $MINFLOW_XCOM is no `key=value`: {line:?}", at + 1));
+        };
+        let (key, value) = (key.trim().to_owned(), Value::String(value.to_owned()));
+        match xcoms.iter_mut().find(|(earlier, _)| *earlier == key) {
+            Some(earlier) => earlier.1 = value,
+            None => xcoms.push((key, value)),
+        }
+    }
+    Ok(xcoms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn collected(output: Output, tail: &str, file: Option<&str>) -> Result<Value, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let xcom = folder.path().join("xcom");
+        if let Some(text) = file {
+            std::fs::write(&xcom, text).unwrap();
+        }
+        let left = Left { output, tail: tail.as_bytes(), value: None, xcom: &xcom };
+        collect(left).map(|pairs| Value::Object(pairs.into_iter().collect()))
+    }
+
+    #[test]
+    fn the_last_line_that_is_not_blank_is_the_value() {
+        let text = |tail| collected(Output::Text, tail, None).unwrap();
+        assert_eq!(text("a\nb\r\n\n  \n"), json!({ "return_value": "b" }));
+        assert_eq!(text("no newline"), json!({ "return_value": "no newline" }));
+        assert_eq!(text("\n \n"), json!({}));
+        assert_eq!(collected(Output::Json, "x\n[1, 2]\n", None), Ok(json!({ "return_value": [1, 2] })));
+        assert!(collected(Output::Json, "x\n", None).unwrap_err().contains("output = \"text\""));
+        assert_eq!(collected(Output::None, "x\n", None), Ok(json!({})));
+    }
+
+    #[test]
+    fn the_xcom_file_is_json_or_lines_and_its_return_value_wins() {
+        let file = |text| collected(Output::Text, "line\n", Some(text));
+        assert_eq!(file(r#"{"a": [1], "return_value": 2}"#), Ok(json!({ "a": [1], "return_value": 2 })));
+        assert_eq!(file("a=1\n\nb = x=y\na=2\n"), Ok(json!({ "a": "2", "b": " x=y", "return_value": "line" })));
+        assert!(file("a=1\nnonsense\n").unwrap_err().contains("line 2"));
+        assert!(file("{oops").unwrap_err().contains("not JSON"));
+        let large = format!("a={}", "x".repeat(1 << 20));
+        assert!(file(&large).unwrap_err().contains("1 MiB"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Where a try's log and files lie (DESIGN: what a task sees; CONTRACTS 7). The only place that spells these paths.
+
+use std::path::{Path, PathBuf};
+
+/// `LOGS/dag_id=D/run_id=R/task_id=T/[map_index=M/]attempt=N.log`; `map_index` is -1 unless the task is mapped.
+pub fn log_path(logs: &Path, dag_id: &str, run_id: &str, task_id: &str, map_index: i32, try_number: u32) -> PathBuf {
+    let run = format!("run_id={}", run_id.replace('/', "_"));
+    let mut path = logs.join(format!("dag_id={dag_id}")).join(run).join(format!("task_id={task_id}"));
+    if map_index >= 0 {
+        path.push(format!("map_index={map_index}"));
+    }
+    path.push(format!("attempt={try_number}.log"));
+    path
+}
+
+/// `HOME/runs/DAG_ID/RUN_ID` with `:` and `+` as `_`.
+pub fn run_dir(home: &Path, dag_id: &str, run_id: &str) -> PathBuf {
+    home.join("runs").join(dag_id).join(run_id.replace([':', '+', '/'], "_"))
+}
+
+/// The folder in a run_dir where minflow keeps files of tries, out of the tasks' sight.
+pub fn scratch_folder(run_dir: &Path) -> PathBuf {
+    run_dir.join(".minflow")
+}
+
+/// What all files of one try begin with.
+pub fn scratch(run_dir: &Path, task_id: &str, map_index: i32, try_number: u32) -> PathBuf {
+    let mapped = if map_index >= 0 { format!("{map_index}.") } else { String::new() };
+    scratch_folder(run_dir).join(format!("{task_id}.{mapped}{try_number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_as_the_contract_spells_them() {
+        let run_id = "manual__2026-11-21T00:50:30+00:00";
+        let log = log_path(Path::new("/h/logs"), "d", run_id, "t", -1, 2);
+        assert_eq!(log.to_str().unwrap(), format!("/h/logs/dag_id=d/run_id={run_id}/task_id=t/attempt=2.log"));
+        let dir = run_dir(Path::new("/h"), "d", run_id);
+        assert_eq!(dir.to_str().unwrap(), "/h/runs/d/manual__2026-11-21T00_50_30_00_00");
+    }
+}

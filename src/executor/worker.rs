@@ -1,0 +1,256 @@
+//! What one worker does with one try: prepare it, have it run, and tell how it ended.
+//!
+//! Knows the way of a try through templates, files, supervisor and XComs. What an end means for retries is not its business.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam::channel::{self, Receiver};
+use jiff::Timestamp;
+
+use crate::executor::environment::{self, Folders};
+use crate::executor::output::{self, Left};
+use crate::executor::reclaim::{self, Remains};
+use crate::executor::try_log::{self, TryLog};
+use crate::executor::{Shared, Told, paths};
+use crate::model::{Output, Task};
+use crate::operators::{self, Fault, Place, Program};
+use crate::scheduler::event::{Outcome, TryEnd};
+use crate::scheduler::port::{Stray, Work};
+use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start};
+use crate::template::{self, Context};
+
+/// A try that is ready to start.
+struct Prepared {
+    start: Start,
+    value: Option<PathBuf>,
+    xcom: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+/// Runs a try to its end. None if minflow closes before that.
+pub fn run(shared: &Shared, work: &Work) -> Option<TryEnd> {
+    if let Some(reason) = shared.killed(work.key) {
+        return Some(without_process(shared, work, Outcome::Killed { reason }));
+    }
+    let task = work.dag.task(work.task);
+    let head = format!(
+        "begins try {} of task {} of DAG {}, run {}",
+        work.key.try_number, task.task_id, work.dag.dag_id, work.run.run_id
+    );
+    let log = match TryLog::open(log_path(shared, work), &head, shared.clock.now()) {
+        Ok(log) => log,
+        Err(fault) => return Some(without_process(shared, work, outcome_of(fault))),
+    };
+    match prepare(shared, work, task, &log) {
+        Ok(Some(prepared)) => run_prepared(shared, work, prepared, log),
+        Ok(None) => Some(close(shared, log, without_process(shared, work, Outcome::Exited(0)))),
+        Err(fault) => Some(close(shared, log, without_process(shared, work, outcome_of(fault)))),
+    }
+}
+
+/// Ends what is left of a try of an earlier minflow.
+pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
+    let task = stray.work.dag.task(stray.work.task);
+    let key = stray.work.key;
+    let count = reclaim::end(&Remains {
+        mark: environment::mark(&shared.settings.home, key),
+        process: stray.process.clone(),
+        kill_signal: task.kill_signal,
+        grace: task.grace,
+    });
+    let ended = without_process(shared, &stray.work, Outcome::Lost);
+    let text = format!("lost: minflow ended before this try did; {count} of its processes still ran and were ended");
+    try_log::close_left(&log_path(shared, &stray.work), &text, ended.ended_at);
+    ended
+}
+
+fn run_prepared(shared: &Shared, work: &Work, prepared: Prepared, log: TryLog) -> Option<TryEnd> {
+    let Prepared { start, value, xcom, files } = prepared;
+    let (reply, answer) = channel::bounded(1);
+    let end = match shared.hand_over(work, start, reply) {
+        Ok(()) => heard(shared, work, &answer, |end| {
+            let tail = end.tail.as_ref().map_or_else(|| log.tail(), |tail| tail.clone().into_bytes());
+            let output = work.dag.task(work.task).output;
+            output::collect(Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom })
+        })?,
+        Err(outcome) => without_process(shared, work, outcome),
+    };
+    for file in files.iter().chain([&xcom]) {
+        let _ = fs::remove_file(file);
+    }
+    Some(close(shared, log, end))
+}
+
+/// Waits for what the supervisor tells.
+fn heard(
+    shared: &Shared,
+    work: &Work,
+    answer: &Receiver<Told>,
+    collect: impl Fn(&End) -> Result<Vec<(String, serde_json::Value)>, String>,
+) -> Option<TryEnd> {
+    match answer.recv().ok()? {
+        Told::Ended(end) => Some(try_end(work, &end, collect)),
+        Told::NotStarted { kind: Refusal::Transient, message } => {
+            Some(without_process(shared, work, Outcome::Unstarted { reason: message }))
+        }
+        Told::NotStarted { kind: Refusal::Permanent, message } => {
+            Some(without_process(shared, work, Outcome::Faulted { reason: message }))
+        }
+        Told::Gone { process } => {
+            let task = work.dag.task(work.task);
+            reclaim::end(&Remains {
+                mark: environment::mark(&shared.settings.home, work.key),
+                process,
+                kill_signal: task.kill_signal,
+                grace: task.grace,
+            });
+            let outcome = shared.killed(work.key).map_or(Outcome::Lost, |reason| Outcome::Killed { reason });
+            Some(without_process(shared, work, outcome))
+        }
+    }
+}
+
+fn try_end(
+    work: &Work,
+    end: &End,
+    collect: impl Fn(&End) -> Result<Vec<(String, serde_json::Value)>, String>,
+) -> TryEnd {
+    let task = work.dag.task(work.task);
+    let mut xcoms = Vec::new();
+    let outcome = match (&end.cause, end.exit) {
+        (Cause::TimedOut, _) => Outcome::TimedOut,
+        (Cause::Killed { reason }, _) => Outcome::Killed { reason: reason.clone() },
+        (Cause::Itself, Exit::Signal(signal)) => Outcome::Signaled(signal),
+        (Cause::Itself, Exit::Code(code)) => {
+            let is_skip = task.skip_on_exit_code.contains(&code);
+            match if code == 0 || is_skip { collect(end) } else { Ok(Vec::new()) } {
+                Ok(found) => {
+                    xcoms = found;
+                    Outcome::Exited(code)
+                }
+                // A task that skips itself need not have printed what it was to print.
+                Err(_) if is_skip => Outcome::Exited(code),
+                Err(reason) => Outcome::Faulted { reason },
+            }
+        }
+    };
+    TryEnd {
+        key: work.key,
+        outcome,
+        started_at: Some(end.started_at),
+        ended_at: end.ended_at,
+        usage: Some(end.usage),
+        xcoms,
+    }
+}
+
+fn without_process(shared: &Shared, work: &Work, outcome: Outcome) -> TryEnd {
+    let ended_at = shared.clock.now();
+    TryEnd { key: work.key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new() }
+}
+
+fn outcome_of(fault: Fault) -> Outcome {
+    match fault {
+        Fault::Task(reason) => Outcome::Faulted { reason },
+        Fault::Host(reason) => Outcome::Unstarted { reason },
+    }
+}
+
+fn close(shared: &Shared, log: TryLog, end: TryEnd) -> TryEnd {
+    log.close(&farewell(&end), shared.clock.now());
+    end
+}
+
+fn farewell(end: &TryEnd) -> String {
+    let took = end.started_at.map_or_else(String::new, |started_at: Timestamp| {
+        format!(" after {:.3} s", end.ended_at.duration_since(started_at).as_secs_f64())
+    });
+    match &end.outcome {
+        Outcome::Exited(code) => format!("ended with exit code {code}{took}"),
+        Outcome::Signaled(signal) => format!("ended by signal {signal}{took}"),
+        Outcome::TimedOut => format!("ended at its execution_timeout{took}"),
+        Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
+        Outcome::Faulted { reason } => format!("failed: {reason}"),
+        Outcome::Unstarted { reason } => format!("not started, waits: {reason}"),
+        Outcome::Lost => "lost: the supervisor ended before this try did".to_owned(),
+    }
+}
+
+fn log_path(shared: &Shared, work: &Work) -> PathBuf {
+    let task_id = &work.dag.task(work.task).task_id;
+    let (logs, try_number) = (&shared.settings.logs, work.key.try_number);
+    paths::log_path(logs, &work.dag.dag_id, &work.run.run_id, task_id, work.map_index, try_number)
+}
+
+/// Renders and writes all that the process needs. None: it needs no process.
+fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog) -> Result<Option<Prepared>, Fault> {
+    let settings = &shared.settings;
+    let run_dir = paths::run_dir(&settings.home, &work.dag.dag_id, &work.run.run_id);
+    let scratch_folder = paths::scratch_folder(&run_dir);
+    try_log::make_folder(&scratch_folder).map_err(|error| Fault::of_file("make", &scratch_folder, &error))?;
+    let scratch = paths::scratch(&run_dir, &task.task_id, work.map_index, work.key.try_number);
+    let mut xcom = scratch.as_os_str().to_owned();
+    xcom.push(".xcom");
+    let xcom = PathBuf::from(xcom);
+    let context = context(shared, work, run_dir);
+    let folders = Folders { home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
+    let variables = environment::variables(work, folders);
+    let mut env = Vec::with_capacity(task.env.len() + variables.added.len());
+    for (name, value) in &task.env {
+        env.push((name.clone(), template::render(value, &context)?));
+    }
+    // minflow's names win: they tell what is so.
+    env.retain(|(name, _)| !variables.added.iter().any(|(ours, _)| ours == name));
+    let search_path = env.iter().find(|(name, _)| name == "PATH").map_or(&*settings.search_path, |(_, value)| value);
+    let dag_file = settings.dags_folder.join(&*work.file);
+    let dag_folder = dag_file.parent().unwrap_or(&settings.dags_folder);
+    let place = Place { dag_folder, scratch: &scratch, search_path, context: &context };
+    let Some(Program { argv, value, files }) = operators::prepare(&task.operator, &place)? else { return Ok(None) };
+    for stale in value.iter().chain([&xcom]) {
+        let _ = fs::remove_file(stale);
+    }
+    let cwd = match &task.cwd {
+        Some(cwd) => utf8(&dag_folder.join(template::render(cwd, &context)?))?.to_owned(),
+        None => folders.run_dir.to_owned(),
+    };
+    env.extend(variables.added);
+    let start = Start {
+        key: work.key,
+        argv,
+        cwd,
+        env,
+        env_removed: variables.removed,
+        log: utf8(log.path())?.to_owned(),
+        max_log_bytes: settings.max_log_bytes,
+        timeout_ms: task.execution_timeout.map(|timeout| timeout.as_millis() as u64),
+        kill_signal: task.kill_signal,
+        grace_ms: task.grace.as_millis() as u64,
+        wants_tail: task.output != Output::None && value.is_none(),
+    };
+    Ok(Some(Prepared { start, value, xcom, files }))
+}
+
+fn context(shared: &Shared, work: &Work, run_dir: PathBuf) -> Context {
+    let settings = &shared.settings;
+    let folder = settings.dags_folder.strip_prefix(&settings.home).unwrap_or(&settings.dags_folder);
+    Context {
+        dag: work.dag.clone(),
+        file: folder.join(&*work.file).to_string_lossy().into(),
+        task: work.task,
+        run: work.run.clone(),
+        try_number: work.key.try_number,
+        max_tries: work.max_tries,
+        map_index: work.map_index,
+        run_dir,
+        overrides_params: settings.overrides_params,
+        environment: Arc::new(|name: &str| std::env::var(name).ok()),
+        lookup: shared.lookup.clone(),
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str, Fault> {
+    path.to_str()
+        .ok_or_else(|| Fault::Task(format!("the path `{}` is not UTF-8: rename it, or move the home", path.display())))
+}
