@@ -187,7 +187,7 @@ fn greet(mut socket: &UnixStream, decoder: &mut Decoder) -> io::Result<()> {
     socket.set_read_timeout(Some(GREETING_WAIT))?;
     let mut bytes = [0; 4096];
     loop {
-        match decoder.next()? {
+        match decoder.take()? {
             Some(Answer::Hello { .. }) => return Ok(()),
             Some(Answer::Refused { message }) => return Err(io::Error::other(message)),
             Some(_) => return Err(io::Error::other("the supervisor answers before it was asked")),
@@ -285,7 +285,7 @@ fn listen(line: &Line, decoder: &mut Decoder, notify: &impl Fn(Notice)) -> Strin
     let mut bytes = [0; 16 << 10];
     loop {
         loop {
-            match decoder.next() {
+            match decoder.take() {
                 Ok(Some(answer)) => notify(Notice::Answer(answer)),
                 Ok(None) => break,
                 Err(error) => return format!("the supervisor speaks another protocol: {error}"),

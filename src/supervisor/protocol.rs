@@ -163,7 +163,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The other side does not speak this protocol.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let left = &self.bytes[self.read..];
         let Some((length, rest)) = left.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -202,7 +202,7 @@ mod tests {
             let mut seen: Vec<Request> = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 decoder.feed(part);
-                while let Some(request) = decoder.next().unwrap() {
+                while let Some(request) = decoder.take().unwrap() {
                     seen.push(request);
                 }
             }
@@ -214,6 +214,6 @@ mod tests {
     fn a_stranger_on_the_line_is_an_error_and_no_endless_wait() {
         let mut decoder = Decoder::default();
         decoder.feed(b"GET / HTTP/1.1\r\n");
-        assert!(decoder.next::<Request>().is_err());
+        assert!(decoder.take::<Request>().is_err());
     }
 }

@@ -216,7 +216,7 @@ impl Server {
                 Err(_) => return self.part("its scheduler is gone"),
             }
             loop {
-                match self.decoder.next() {
+                match self.decoder.take() {
                     Ok(Some(request)) => self.obey(request),
                     Ok(None) => break,
                     Err(_) => return self.part("its scheduler speaks another protocol"),
