@@ -37,14 +37,14 @@ use output::Output;
 type Outcome = Result<(), Failure>;
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 what was asked for failed, is unknown or is refused; 2 usage; 3 invalid DAG or configuration;
+Exit codes: 0 done; 1 failed, unknown or refused; 2 usage; 3 invalid DAG or configuration;
 4 no minflow is running.
 
 Examples:
   minflow init my-home                    a new home with a commented example
   minflow --home my-home run              the scheduler and its page on http://localhost:8080
   minflow dags trigger host_report --wait
-  minflow tasks logs host_report collect";
+  minflow tasks logs host_report report";
 
 /// Airflow's scheduling model in one binary for one host.
 #[derive(Debug, Parser)]
@@ -70,7 +70,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
     /// How to answer
-    #[arg(short, long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Format,
 }
 

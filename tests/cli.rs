@@ -1,0 +1,554 @@
+//! The command line as a user runs it: the real binary, every byte that it prints, its exit code.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use minflow::config::Synchronous;
+use minflow::model::{DagRun, DataInterval, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
+use minflow::scheduler::{Changes, DagRecord, InstanceWrite, RunWrite, Store};
+use minflow::store::Database;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// One run of the binary in a home of its own. Unless told otherwise it must exit with 0 and print nothing at all.
+struct Test {
+    home: TempDir,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    stdout: Expected,
+    stderr: Expected,
+    code: i32,
+}
+
+enum Expected {
+    Exactly(String),
+    Json(Value),
+    Containing(&'static str),
+}
+
+impl Test {
+    fn new(command: &str) -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            arguments: command.split_whitespace().map(str::to_owned).collect(),
+            environment: Vec::new(),
+            stdout: Expected::Exactly(String::new()),
+            stderr: Expected::Exactly(String::new()),
+            code: 0,
+        }
+    }
+
+    fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn database(self, fill: impl FnOnce(&Path)) -> Self {
+        fill(&self.home.path().join("minflow.db"));
+        self
+    }
+
+    fn stdout(mut self, text: &str) -> Self {
+        self.stdout = Expected::Exactly(text.to_owned());
+        self
+    }
+
+    fn json(mut self, value: Value) -> Self {
+        self.stdout = Expected::Json(value);
+        self
+    }
+
+    fn stdout_contains(mut self, text: &'static str) -> Self {
+        self.stdout = Expected::Containing(text);
+        self
+    }
+
+    fn stderr(mut self, text: &str) -> Self {
+        self.stderr = Expected::Exactly(text.to_owned());
+        self
+    }
+
+    fn stderr_contains(mut self, text: &'static str) -> Self {
+        self.stderr = Expected::Containing(text);
+        self
+    }
+
+    fn code(mut self, code: i32) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Runs it in its home, and gives the home back. `HOME` in an expected text stands for its path.
+    fn run(self) -> TempDir {
+        let done = Command::new(env!("CARGO_BIN_EXE_minflow"))
+            .args(&self.arguments)
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("TZ", "UTC")
+            .envs(self.environment)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        let home = self.home.path().to_str().unwrap();
+        self.stdout.check(&String::from_utf8(done.stdout).unwrap(), home, "standard output");
+        self.stderr.check(&stderr, home, "standard error");
+        assert_eq!(done.status.code(), Some(self.code), "{stderr}");
+        self.home
+    }
+}
+
+impl Expected {
+    fn check(&self, printed: &str, home: &str, what: &str) {
+        match self {
+            Self::Exactly(text) => assert_eq!(printed, text.replace("HOME", home), "{what}"),
+            Self::Json(value) => {
+                let read: Value = serde_json::from_str(printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+                assert_eq!(&read, value, "{what}");
+            }
+            Self::Containing(text) => assert!(printed.contains(text), "{what}: {printed}"),
+        }
+    }
+}
+
+const DAG: &str = "schedule = \"0 6 * * *\"\nstart_date = 2099-01-01\ntags = [\"a\", \"b\"]\n\n[tasks.load]\n\
+    bash = \"echo {{ ds }}\"\n\n[tasks.report]\ndepends_on = [\"load\"]\nempty = true\n";
+
+#[test]
+fn version_prints_the_version() {
+    Test::new("version").stdout("0.1.0\n").run();
+    Test::new("version -o json").json(json!({"version": "0.1.0"})).run();
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    Test::new("dags lst").code(2).stderr_contains("a similar subcommand exists: 'list'").run();
+}
+
+#[test]
+fn a_home_that_is_no_folder_is_refused() {
+    Test::new("dags list --home nowhere")
+        .code(1)
+        .stderr("error: the home `nowhere` is no folder\nhelp: `minflow init nowhere` makes one there; or name another with --home\n")
+        .run();
+}
+
+#[test]
+fn options_stand_before_or_after_the_command() {
+    let home = Test::new("--home other -o plain pools list").file("other/airflow.toml", "[pools]\nx = 3\n");
+    home.stdout("pool          slots  description  source\ndefault_pool  128                 configuration\nx             3                   configuration\n").run();
+    Test::new("pools list -o json --home other")
+        .file("other/x", "")
+        .json(json!([{"pool": "default_pool", "slots": 128, "description": "", "source": "configuration"}]))
+        .run();
+}
+
+#[test]
+fn an_empty_home_has_no_dags() {
+    Test::new("dags list --columns dag_id,is_paused")
+        .stdout("dag_id | is_paused\n=======+==========\n")
+        .stderr("there is no database yet: these are the DAG files; `minflow run` starts them\n")
+        .run();
+}
+
+#[test]
+fn an_unknown_column_is_answered_with_the_one_that_was_meant() {
+    Test::new("dags list --columns dagid")
+        .code(2)
+        .stderr("error: unknown column `dagid`\nhelp: did you mean `dag_id`?\n")
+        .run();
+}
+
+#[test]
+fn unknown_ids_are_answered_with_what_was_meant() {
+    let help = "help: did you mean `sales`? `minflow dags list` lists them all\n";
+    for command in ["dags show slaes", "dags list-runs slaes", "tasks list slaes", "dags state slaes 2026-11-21"] {
+        Test::new(command)
+            .file("dags/sales.toml", DAG)
+            .code(1)
+            .stderr(&format!("error: unknown dag_id `slaes`\n{help}"))
+            .run();
+    }
+    Test::new("tasks render sales laod")
+        .file("dags/sales.toml", DAG)
+        .code(1)
+        .stderr("error: unknown task_id `laod`\nhelp: did you mean `load`? `minflow tasks list sales` lists them all\n")
+        .run();
+}
+
+#[test]
+fn without_a_running_minflow_status_exits_with_4() {
+    Test::new("status")
+        .code(4)
+        .stderr("error: no minflow is running on `HOME`\nhelp: start one with `minflow run`, or name its home with --home\n")
+        .run();
+}
+
+#[test]
+fn waiting_for_a_run_without_a_running_minflow_exits_with_4() {
+    for command in ["dags trigger sales --wait", "tasks logs sales load -f"] {
+        Test::new(command).file("dags/sales.toml", DAG).code(4).stderr_contains("no minflow is running").run();
+    }
+}
+
+#[test]
+fn validate_shows_every_fault_of_every_file_at_once() {
+    Test::new("validate")
+        .file("airflow.toml", "[core]\nparalelism = 3\n")
+        .file("dags/a.toml", "[tasks.x]\nbash = \"true\"\nretrys = 1\npool = \"mine\"\n")
+        .file("dags/b.toml", DAG)
+        .code(3)
+        .stdout(
+            "airflow.toml:2:1: unknown-key: unknown key `paralelism`\n2 | paralelism = 3\n  | ^^^^^^^^^^\n\
+             help: did you mean `parallelism`?\n\n\
+             dags/a.toml:3:1: unknown-key: unknown key `retrys`\n3 | retrys = 1\n  | ^^^^^^\n\
+             help: did you mean `retries`?\n\n",
+        )
+        .stderr("3 files checked, 2 faults in 2\n")
+        .run();
+}
+
+#[test]
+fn validate_gives_programs_the_same_faults() {
+    let home = Test::new("validate -o json dags/a.toml")
+        .file("dags/a.toml", "[tasks.x]\nbash = \"true\"\nretrys = 1\n")
+        .code(3)
+        .stdout_contains(
+            "\"filename\": \"dags/a.toml\",\n    \"line\": 3,\n    \"column\": 1,\n    \"code\": \"unknown-key\",\n    \
+            \"message\": \"unknown key `retrys`\",\n    \"help\": \"did you mean `retries`?\",\n    \"timestamp\": \"",
+        )
+        .stderr("1 file checked, 1 fault in 1\n");
+    home.run();
+    Test::new("validate -o json").file("dags/b.toml", DAG).json(json!([])).stderr("1 file checked, no faults\n").run();
+}
+
+#[test]
+fn two_files_of_one_dag_id_are_both_named() {
+    Test::new("validate")
+        .file("dags/a.toml", &format!("dag_id = \"x\"\n{DAG}"))
+        .file("dags/x.toml", DAG)
+        .code(3)
+        .stdout(
+            "dags/x.toml: duplicate-dag-id: the dag_id `x` is also that of `dags/a.toml`\n\
+             help: give one of the two another `dag_id`, or rename its file\n\n",
+        )
+        .stderr("2 files checked, 1 fault in 1\n")
+        .run();
+}
+
+#[test]
+fn a_broken_configuration_stops_other_commands_with_3() {
+    Test::new("dags list")
+        .file("airflow.toml", "[core]\nparallelism = 0\n")
+        .code(3)
+        .stderr_contains("airflow.toml:2:")
+        .run();
+}
+
+#[test]
+fn init_makes_a_home_that_validates_and_overwrites_nothing() {
+    let home = Test::new("init new")
+        .stderr("made a home in `new`: airflow.toml, dags/hello.toml, .gitignore\nnext: minflow --home new run\n")
+        .run();
+    let again = |command: &str| Test { home: tempfile::TempDir::new_in(home.path()).unwrap(), ..Test::new(command) };
+    again("--home ../new validate").stderr("2 files checked, no faults\n").run();
+    again("init ../new")
+        .code(1)
+        .stderr(
+            "error: `../new/airflow.toml`, `../new/dags/hello.toml`, `../new/.gitignore` would be overwritten; nothing was written\n\
+             help: choose another folder, or move these files away\n",
+        )
+        .run();
+    again("init .").stderr_contains("next: minflow run\n").run();
+}
+
+#[test]
+fn init_says_what_every_key_is_by_default() {
+    // The commented lines of a new home's airflow.toml, with their marks removed, are the defaults.
+    let text = include_str!("../src/cli/init/airflow.toml");
+    let open: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = ") => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let list = |text: &str| {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("airflow.toml"), text).unwrap();
+        let done = Command::new(env!("CARGO_BIN_EXE_minflow"))
+            .args(["config", "list", "-o", "json"])
+            .current_dir(home.path())
+            .env_clear()
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(done.stdout).unwrap().replace(home.path().to_str().unwrap(), "HOME");
+        let entries: Vec<Value> =
+            serde_json::from_str(&shown).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&done.stderr)));
+        entries.into_iter().filter(|entry| entry["key"] != "cpu_intensive").collect::<Vec<_>>()
+    };
+    let of_defaults = list("");
+    assert_eq!(list(&open), of_defaults);
+    let explained =
+        of_defaults.iter().filter(|entry| open.contains(&format!("{} = ", entry["key"].as_str().unwrap()))).count();
+    assert_eq!(explained, of_defaults.len(), "a key is not explained");
+}
+
+#[test]
+fn config_list_tells_where_each_value_comes_from() {
+    Test::new("config list --origins --section api -o plain")
+        .file("airflow.toml", "[api]\nhost = \"127.0.0.2\"\n")
+        .env("MINFLOW__API__PORT", "9000")
+        .stdout(
+            "section  key   value      origin\napi      host  127.0.0.2  airflow.toml:2\n\
+             api      port  9000       MINFLOW__API__PORT\n",
+        )
+        .run();
+}
+
+#[test]
+fn config_get_value_prints_the_value_alone() {
+    Test::new("config get-value core parallelism").stdout("32\n").run();
+    Test::new("config get-value core paralelism")
+        .code(1)
+        .stderr(
+            "error: unknown option of `core`: `paralelism`\n\
+             help: did you mean `parallelism`? `minflow config list --section core` lists them all\n",
+        )
+        .run();
+}
+
+#[test]
+fn next_execution_follows_the_schedule() {
+    let run = |day: u32| {
+        let at = format!("2099-01-0{day}T06:00:00.000000Z");
+        json!({"logical_date": at, "run_after": at, "data_interval_start": at, "data_interval_end": at})
+    };
+    Test::new("dags next-execution sales -n 2 -o json")
+        .file("dags/sales.toml", DAG)
+        .json(json!([run(1), run(2)]))
+        .run();
+    Test::new("dags next-execution sales --field run_after")
+        .file("dags/sales.toml", DAG)
+        .stdout("2099-01-01 06:00:00 UTC\n")
+        .run();
+}
+
+#[test]
+fn render_shows_the_fields_as_a_run_sees_them() {
+    Test::new("tasks render sales load 2026-11-21")
+        .file("dags/sales.toml", DAG)
+        .stdout("# bash\necho 2026-11-21\n\n")
+        .run();
+    let faulty = DAG.replace("{{ ds }}", "{{ dss }}");
+    Test::new("tasks render sales load")
+        .file("dags/sales.toml", &faulty)
+        .code(1)
+        .stderr_contains("error: sales.toml:6:17: ")
+        .run();
+}
+
+#[test]
+fn show_draws_the_graph() {
+    Test::new("dags show sales").file("dags/sales.toml", DAG).stdout("sales\nload [bash]\n└─> report [empty]\n").run();
+}
+
+#[test]
+fn conf_that_is_no_object_is_a_usage_error() {
+    for conf in ["[1]", "{"] {
+        Test::new("dags trigger sales --conf")
+            .argument(conf)
+            .code(2)
+            .stderr_contains("help: write an object, e.g.")
+            .run();
+    }
+}
+
+#[test]
+fn migrate_makes_a_database_that_checks_as_sound() {
+    let home = Test::new("db migrate").stdout("`HOME/minflow.db` has version 1\n").run();
+    Test { home, ..Test::new("db check") }.stdout("`HOME/minflow.db` is sound: version 1\n").run();
+}
+
+#[test]
+fn a_newer_database_is_refused_and_left_alone() {
+    let newer = |path: &Path| {
+        Database::open(path, Synchronous::Full).unwrap();
+        rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    };
+    for command in ["db check", "db migrate", "dags list"] {
+        let home = Test::new(command)
+            .database(newer)
+            .code(1)
+            .stderr(
+                "error: failed to open `HOME/minflow.db`: it has version 99, and this minflow knows versions up to 1\n\
+                 help: run the newer minflow that wrote it, or restore a backup made before; the file was not changed\n",
+            )
+            .run();
+        let connection = rusqlite::Connection::open(home.path().join("minflow.db")).unwrap();
+        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 99);
+    }
+}
+
+#[test]
+fn a_corrupt_database_is_named_and_left_alone() {
+    let garbage = "this is no database, whatever its name says. ".repeat(200);
+    let home =
+        Test::new("db check").file("minflow.db", &garbage).code(1).stderr_contains("error: failed to open `").run();
+    assert_eq!(fs::read_to_string(home.path().join("minflow.db")).unwrap(), garbage);
+}
+
+/// A database with one finished run of `sales`.
+fn one_run(path: &Path) {
+    let instant = |text: &str| text.parse().unwrap();
+    let tick = instant("2026-11-21T06:00:00Z");
+    let end = instant("2026-11-21T06:00:02.5Z");
+    let run = DagRun {
+        key: RunKey(1),
+        dag_id: "sales".into(),
+        run_id: "scheduled__2026-11-21T06:00:00+00:00".into(),
+        run_type: RunType::Scheduled,
+        state: RunState::Failed,
+        run_after: tick,
+        logical_date: Some(tick),
+        data_interval: Some(DataInterval { start: tick, end: tick }),
+        queued_at: Some(tick),
+        start_date: Some(tick),
+        end_date: Some(end),
+        conf: serde_json::Map::new(),
+        reason: Some("task_failure".to_owned()),
+    };
+    let instance = Instance {
+        key: InstanceKey(1),
+        run: RunKey(1),
+        task_id: "load".into(),
+        map_index: -1,
+        state: TaskState::Failed,
+        try_number: 2,
+        max_tries: 1,
+        scheduled_at: Some(tick),
+        queued_at: Some(tick),
+        start_date: Some(tick),
+        end_date: Some(end),
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        priority_weight: 1,
+        operator: "bash".into(),
+        version: None,
+        process: None,
+        exit_code: Some(3),
+        signal: None,
+        reason: None,
+        usage: Some(Usage::default()),
+    };
+    let dag = DagRecord {
+        dag_id: "sales".into(),
+        file: "sales.toml".to_owned(),
+        is_paused: true,
+        is_active: true,
+        has_import_errors: false,
+        schedule: Some("0 6 * * *".to_owned()),
+        timezone: "UTC".to_owned(),
+        description: String::new(),
+        owner: "airflow".to_owned(),
+        tags: Vec::new(),
+        max_active_runs: 16,
+        max_active_tasks: 16,
+        version: None,
+        first_seen_at: None,
+        next_run: None,
+        last_interval: None,
+    };
+    let changes = Changes {
+        dags: vec![dag],
+        runs: vec![RunWrite { run, prior: None }],
+        instances: vec![InstanceWrite { instance, dag_id: "sales".into(), prior: None }],
+        ..Changes::default()
+    };
+    Database::open(path, Synchronous::Full).unwrap().commit(&changes).unwrap();
+}
+
+const RUN: &str = "scheduled__2026-11-21T06:00:00+00:00";
+
+#[test]
+fn runs_and_their_tasks_are_read_without_a_running_minflow() {
+    Test::new("dags list-runs sales -o plain")
+        .database(one_run)
+        .stdout(
+            "dag_id  run_id                                state   run_after                logical_date             start_date               end_date\n\
+             sales   scheduled__2026-11-21T06:00:00+00:00  failed  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:02 UTC\n",
+        )
+        .run();
+    Test::new("dags state sales 2026-11-21T06:00").database(one_run).stdout("failed\n").run();
+    Test::new("dags state sales").argument(RUN).database(one_run).stdout("failed\n").run();
+    Test::new("tasks state sales load").argument(RUN).database(one_run).stdout("failed\n").run();
+    Test::new("tasks states-for-dag-run sales 2026-11-21T06:00 -o json")
+        .database(one_run)
+        .json(json!([{
+            "dag_id": "sales", "run_id": RUN, "task_id": "load", "map_index": -1, "state": "failed", "try_number": 2,
+            "max_tries": 1, "queued_at": "2026-11-21T06:00:00.000000Z", "start_date": "2026-11-21T06:00:00.000000Z",
+            "end_date": "2026-11-21T06:00:02.500000Z", "duration": 2.5, "pool": "default_pool", "pool_slots": 1,
+            "priority_weight": 1, "operator": "bash", "exit_code": 3, "signal": null, "reason": null, "user_cpu": 0.0,
+            "system_cpu": 0.0, "max_rss": 0, "read_bytes": 0, "write_bytes": 0
+        }]))
+        .run();
+    Test::new("dags list-runs sales --state success -o json").database(one_run).json(json!([])).run();
+}
+
+#[test]
+fn an_unknown_run_is_answered_with_the_nearest() {
+    Test::new("dags state sales scheduled__2026-11-21T06:00:00+00:01")
+        .database(one_run)
+        .code(1)
+        .stderr(&format!(
+            "error: unknown run of `sales`: `scheduled__2026-11-21T06:00:00+00:01`\n\
+             help: did you mean `{RUN}`? `minflow dags list-runs sales` lists them all\n"
+        ))
+        .run();
+}
+
+#[test]
+fn a_try_s_log_is_printed_as_it_was_written() {
+    let path = |attempt: u32| format!("logs/dag_id=sales/run_id={RUN}/task_id=load/attempt={attempt}.log");
+    let test = |command: &str| {
+        Test::new(command).database(one_run).file(&path(1), "first\n").file(&path(2), "second, without an end")
+    };
+    test("tasks logs sales load").stdout("second, without an end").run();
+    test("tasks logs sales load 2026-11-21T06:00 --try-number 1").stdout("first\n").run();
+    test("tasks logs sales load --try-number 3")
+        .code(1)
+        .stderr(&format!(
+            "error: `load` has had 2 tries in run `{RUN}`, no try 3\nhelp: ask for --try-number 2, or leave it out\n"
+        ))
+        .run();
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_quietly() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_minflow"))
+        .args(["config", "list", "-o", "json"])
+        .current_dir(home.path())
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nobody reads: the write fails as it does behind `head`.
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), done.stderr.as_slice()), (Some(0), &b""[..]));
+}
