@@ -134,7 +134,7 @@ fn version_prints_the_version() {
 
 #[test]
 fn an_unknown_command_is_a_usage_error() {
-    Test::new("dags lst").code(2).stderr_contains("a similar subcommand exists: 'list'").run();
+    Test::new("dags lst").code(2).stderr_contains("unrecognized subcommand 'lst'").run();
 }
 
 #[test]
