@@ -21,6 +21,11 @@ pub(super) struct Edge {
 /// Lists on both sides of an arrow connect each with each: a short line could ask for more than memory holds.
 const MAX_EDGES: usize = 1_000_000;
 
+/// A part of a chain's text.
+type Part = Range<usize>;
+/// What is wrong with a chain, and where.
+type ChainFault = (String, Part);
+
 /// Only looked up, never walked, so its order does not matter.
 type Ids<'t> = HashMap<&'t str, TaskIx>;
 
@@ -87,7 +92,7 @@ impl Reader<'_, '_> {
                 return;
             }
         };
-        let mut previous: Option<(Arrow, Vec<(TaskIx, Range<usize>)>)> = None;
+        let mut previous: Option<(Arrow, Vec<_>)> = None;
         for Link { names, arrow } in links {
             let mut found = Vec::new();
             for (name, part) in names {
@@ -121,12 +126,12 @@ enum Arrow {
 /// The ids at one place of a chain, and the arrow behind them; the last link has none.
 #[derive(Debug, PartialEq, Eq)]
 struct Link<'t> {
-    names: Vec<(&'t str, Range<usize>)>,
+    names: Vec<(&'t str, Part)>,
     arrow: Option<Arrow>,
 }
 
 /// Reads `a >> [b, c] << d`. A fault is a message and a part of the text.
-fn parse_chain(text: &str) -> Result<Vec<Link<'_>>, (String, Range<usize>)> {
+fn parse_chain(text: &str) -> Result<Vec<Link<'_>>, ChainFault> {
     let mut links = Vec::new();
     let mut rest = 0;
     loop {
@@ -148,7 +153,7 @@ fn parse_chain(text: &str) -> Result<Vec<Link<'_>>, (String, Range<usize>)> {
 }
 
 /// Reads one id, or several in brackets.
-fn parse_names(text: &str, part: Range<usize>) -> Result<Vec<(&str, Range<usize>)>, (String, Range<usize>)> {
+fn parse_names(text: &str, part: Part) -> Result<Vec<(&str, Part)>, ChainFault> {
     let part = trim(text, part);
     let inside = match text[part.clone()].strip_prefix('[') {
         None => return parse_name(text, part).map(|name| vec![name]),
@@ -164,7 +169,7 @@ fn parse_names(text: &str, part: Range<usize>) -> Result<Vec<(&str, Range<usize>
     Ok(names)
 }
 
-fn parse_name(text: &str, part: Range<usize>) -> Result<(&str, Range<usize>), (String, Range<usize>)> {
+fn parse_name(text: &str, part: Part) -> Result<(&str, Part), ChainFault> {
     let name = &text[part.clone()];
     match super::fault_of_id(name) {
         None => Ok((name, part)),
@@ -173,7 +178,7 @@ fn parse_name(text: &str, part: Range<usize>) -> Result<(&str, Range<usize>), (S
     }
 }
 
-fn trim(text: &str, part: Range<usize>) -> Range<usize> {
+fn trim(text: &str, part: Part) -> Part {
     let piece = &text[part.clone()];
     let start = part.start + (piece.len() - piece.trim_start().len());
     start..start + piece.trim().len()

@@ -8,6 +8,8 @@ pub mod keys;
 mod task;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -26,6 +28,7 @@ use crate::keytable::{self, Faults, Fields, Limits, Source};
 use crate::model::dag::{Dag, Schedule, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{DagId, MAX_ID_BYTES};
+use crate::timetable::Timetable;
 
 /// The most bytes of one DAG file.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -120,7 +123,8 @@ impl Reader<'_, '_> {
             return None;
         }
         keytable::check_table(&keys::DAG, document, self.faults);
-        if count == 0 && !self.faults.has_broken_lines() {
+        let is_table = document.get("tasks").is_none_or(|tasks| tasks.get_ref().is_table());
+        if count == 0 && is_table && !self.faults.has_broken_lines() {
             let help = "add one, for example `[tasks.hello]` and below it `bash = \"echo hello\"`";
             self.faults.add_to_file("no-tasks", "the DAG has no tasks", help);
         }
@@ -216,9 +220,9 @@ impl Reader<'_, '_> {
             "@once" => Schedule::Once,
             _ => Schedule::Cron(text.to_owned()),
         };
-        if let Err((message, help, part)) = check_schedule(&schedule, timezone) {
-            let span = self.faults.source.inner_span(span, text, part);
-            self.faults.add(span, "bad-schedule", message, help);
+        if let Err(error) = Timetable::new(&schedule, timezone) {
+            let span = self.faults.source.inner_span(span, text, error.range);
+            self.faults.add(span, "bad-schedule", error.message, error.help);
         }
         schedule
     }
@@ -270,11 +274,6 @@ impl Reader<'_, '_> {
         }
         Graph::default()
     }
-}
-
-/// What is wrong with the text of a schedule: the message, the help, and the part of the text.
-fn check_schedule(_schedule: &Schedule, _zone: &TimeZone) -> Result<(), (String, String, Range<usize>)> {
-    Ok(())
 }
 
 /// Airflow: `^[\w.-]+$`. `.` and `..` would name folders, and a name must fit into a file's.

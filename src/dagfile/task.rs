@@ -103,7 +103,7 @@ impl Reader<'_, '_> {
         let mut given = document.iter().filter(|(key, _)| OPERATORS.contains(&&**key.get_ref()));
         let Some((first, value)) = given.next() else {
             // A misspelt operator has been reported as an unknown key.
-            let is_misspelt = document.keys().any(|key| {
+            let is_misspelt = document.keys().take(keys::TASK.iter().count()).any(|key| {
                 keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {

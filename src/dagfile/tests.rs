@@ -1,13 +1,306 @@
 use super::*;
+use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Template};
+use crate::model::graph::{Role, TaskIx};
+use crate::model::state::{TriggerRule, WeightRule};
+
+fn defaults() -> Defaults {
+    Defaults { pools: BTreeSet::from(["cpu_intensive".to_owned()]), ..Defaults::default() }
+}
 
 fn read(text: &str) -> Result<Dag, Vec<Diagnostic>> {
-    parse(Path::new("dags/report.toml"), text.as_bytes(), &Defaults::default())
+    parse(Path::new("dags/report.toml"), text.as_bytes(), &defaults())
+}
+
+fn template(text: &str, line: u32, column: u32) -> Template {
+    Template { text: text.to_owned(), at: Position { line, column } }
+}
+
+fn instant(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// `upstream >> downstream` by name, in the order of the upstream tasks.
+fn arrows(dag: &Dag) -> Vec<String> {
+    let name = |task: TaskIx| &*dag.task(task).task_id;
+    let of_task = |task| dag.graph.downstream(task).iter().map(move |&after| (task, after));
+    dag.graph.indexes().flat_map(of_task).map(|(from, to)| format!("{}>{}", name(from), name(to))).collect()
 }
 
 #[test]
-fn the_smallest_file_is_a_dag_with_the_files_name() {
+fn the_smallest_file_has_every_default() {
     let dag = read("[tasks.hello]\nbash = \"echo hello\"\n").unwrap();
-    assert_eq!(&*dag.dag_id, "report");
-    assert_eq!(dag.tasks.len(), 1);
-    assert_eq!(dag.schedule, Schedule::Never);
+    let task = Task {
+        task_id: "hello".into(),
+        operator: Operator::Bash(Bash { script: Script::Text(template("echo hello", 2, 9)) }),
+        owner: "airflow".to_owned(),
+        doc_md: String::new(),
+        retries: 0,
+        retry_delay: Duration::from_secs(300),
+        execution_timeout: None,
+        grace: Duration::from_secs(5),
+        kill_signal: 15,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        env: Vec::new(),
+        cwd: None,
+        output: Output::Text,
+        skip_on_exit_code: vec![99],
+    };
+    let node = Node {
+        trigger_rule: TriggerRule::AllSuccess,
+        role: Role::Work,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+    };
+    let expected = Dag {
+        dag_id: "report".into(),
+        description: String::new(),
+        owner: "airflow".to_owned(),
+        doc_md: String::new(),
+        tags: Vec::new(),
+        schedule: Schedule::Never,
+        timezone: TimeZone::UTC,
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        max_active_runs: 16,
+        max_active_tasks: 16,
+        dagrun_timeout: None,
+        is_paused_upon_creation: false,
+        params: Map::new(),
+        tasks: vec![task],
+        graph: Graph::new(vec![node], &[]).unwrap(),
+    };
+    assert_eq!(dag, expected);
+}
+
+/// Every default that the table of keys shows as a value, written out: the documentation tells the truth.
+#[test]
+fn writing_out_the_defaults_of_the_table_changes_nothing() {
+    let written = |table: &keytable::Table, skipped: &[&str]| -> String {
+        let shown = table.iter().filter(|key| !skipped.contains(&key.name));
+        let line = |key: &'static keytable::Key| match key.default {
+            keytable::Fallback::Toml(value) => Some(format!("{} = {value}\n", key.name)),
+            _ => None,
+        };
+        shown.filter_map(line).collect()
+    };
+    let tables = format!("{}[tasks.a]\n{}", written(&keys::DAG, &[]), written(&keys::TASK, &[]));
+    assert!(tables.matches('\n').count() > 15, "the table of keys shows defaults");
+    let python = format!(
+        "python = {{ file = \"x.py\", function = \"f\", {} }}\n",
+        written(&keys::PYTHON, &[]).replace('\n', ", ")
+    );
+    let mut long = read(&format!("{tables}{python}")).unwrap();
+    let mut short = read("[tasks.a]\npython = { file = \"x.py\", function = \"f\" }\n").unwrap();
+    for dag in [&mut long, &mut short] {
+        let Operator::Python(python) = &mut dag.tasks[0].operator else { panic!("it is a python task") };
+        python.interpreter.at = Position::default();
+        python.arguments_at = Position::default();
+    }
+    assert_eq!(long, short);
+}
+
+#[test]
+fn every_key_of_a_dag_reaches_the_definition() {
+    let dag = read(
+        r#"
+dag_id = "täglich.report-1"
+description = "Daily sales"
+owner = "sales"
+doc_md = "Why"
+tags = ["finance", "daily"]
+schedule = "0 6 * * *"
+timezone = "Europe/London"
+start_date = 2026-07-01
+end_date = "2026-12-01T12:00:00"
+catchup = true
+max_active_runs = 2
+max_active_tasks = 3
+dagrun_timeout = "2h"
+is_paused_upon_creation = true
+[params]
+region = "eu"
+limits = [1, 2.5, { deep = true }]
+since = 2026-01-01
+[tasks.a]
+empty = true
+"#,
+    )
+    .unwrap();
+    assert_eq!(&*dag.dag_id, "täglich.report-1");
+    assert_eq!((&*dag.description, &*dag.owner, &*dag.doc_md), ("Daily sales", "sales", "Why"));
+    assert_eq!(dag.tags, ["finance", "daily"]);
+    assert_eq!(dag.schedule, Schedule::Cron("0 6 * * *".to_owned()));
+    assert_eq!(dag.timezone.iana_name(), Some("Europe/London"));
+    assert_eq!(dag.start_date, Some(instant("2026-06-30T23:00:00Z")));
+    assert_eq!(dag.end_date, Some(instant("2026-12-01T12:00:00Z")));
+    assert_eq!((dag.catchup, dag.max_active_runs, dag.max_active_tasks), (true, 2, 3));
+    assert_eq!(dag.dagrun_timeout, Some(Duration::from_secs(7_200)));
+    assert!(dag.is_paused_upon_creation);
+    assert_eq!(
+        serde_json::to_string(&dag.params).unwrap(),
+        r#"{"region":"eu","limits":[1,2.5,{"deep":true}],"since":"2026-01-01"}"#
+    );
+    assert_eq!(&*dag.tasks[0].owner, "sales");
+    assert_eq!(dag.tasks[0].operator, Operator::Empty);
+}
+
+#[test]
+fn every_key_of_a_task_reaches_the_definition() {
+    let dag = read(
+        r#"
+[tasks.a]
+bash = "true"
+trigger_rule = "one_failed"
+retries = 2
+retry_delay = 90
+execution_timeout = "10m"
+grace = "1s"
+kill_signal = "SIGINT"
+pool = "cpu_intensive"
+pool_slots = 2
+priority_weight = -5
+weight_rule = "absolute"
+env = { B = "{{ ds }}", A = "1" }
+cwd = "/tmp"
+output = "json"
+skip_on_exit_code = [3, 4]
+doc_md = "Why"
+owner = "me"
+"#,
+    )
+    .unwrap();
+    let task = &dag.tasks[0];
+    assert_eq!((task.retries, task.retry_delay, task.grace), (2, Duration::from_secs(90), Duration::from_secs(1)));
+    assert_eq!(task.execution_timeout, Some(Duration::from_secs(600)));
+    assert_eq!((task.kill_signal, &*task.pool, task.pool_slots), (2, "cpu_intensive", 2));
+    assert_eq!(task.env, [("B".to_owned(), template("{{ ds }}", 14, 14)), ("A".to_owned(), template("1", 14, 30))]);
+    assert_eq!(task.cwd, Some(template("/tmp", 15, 8)));
+    assert_eq!((task.output, &*task.skip_on_exit_code), (Output::Json, &[3, 4][..]));
+    assert_eq!((&*task.doc_md, &*task.owner), ("Why", "me"));
+    let node = dag.graph.node(TaskIx(0));
+    assert_eq!(node.trigger_rule, TriggerRule::OneFailed);
+    assert_eq!((node.priority_weight, node.weight_rule), (-5, WeightRule::Absolute));
+}
+
+#[test]
+fn default_args_hold_for_tasks_that_say_nothing() {
+    let dag = read(
+        "[default_args]\nretries = 3\nowner = \"team\"\nskip_on_exit_code = false\nenv = { A = \"1\" }\n\
+         [tasks.a]\nempty = true\n[tasks.b]\nempty = true\nretries = 0\nskip_on_exit_code = 7\nenv = {}\n",
+    )
+    .unwrap();
+    let of = |at: usize| {
+        (dag.tasks[at].retries, &*dag.tasks[at].owner, &*dag.tasks[at].skip_on_exit_code, dag.tasks[at].env.len())
+    };
+    assert_eq!(of(0), (3, "team", &[][..], 1));
+    assert_eq!(of(1), (0, "team", &[7][..], 0));
+}
+
+#[test]
+fn operators_have_all_their_forms() {
+    let operator = |text: &str| read(&format!("[tasks.a]\n{text}\n")).unwrap().tasks.remove(0).operator;
+    let bash = |script| Operator::Bash(Bash { script });
+    assert_eq!(operator("bash = { command = 'ls' }"), bash(Script::Text(template("ls", 2, 21))));
+    assert_eq!(operator("bash = { file = \"x.sh\" }"), bash(Script::File("x.sh".to_owned())));
+    let python = |script, function: Option<&str>, arguments_at, interpreter| Python {
+        script,
+        function: function.map(str::to_owned),
+        args: Vec::new(),
+        kwargs: Map::new(),
+        arguments_at,
+        interpreter,
+    };
+    let here = Position { line: 2, column: 10 };
+    let expected = python(Script::Text(template("result = 1", 2, 11)), None, here, template("python3", 2, 10));
+    assert_eq!(operator("python = \"result = 1\""), Operator::Python(expected));
+    let file = Script::File("r.py".to_owned());
+    let mut expected = python(file, Some("main"), Position { line: 2, column: 55 }, template("py", 2, 102));
+    expected.args = vec![serde_json::json!(1), serde_json::json!("{{ ds }}")];
+    expected.kwargs.insert("day".to_owned(), serde_json::json!({ "x": [true] }));
+    let text = "python = { file = \"r.py\", function = \"main\", args   = [1, \"{{ ds }}\"], kwargs.day.x = [true], interpreter = \"py\" }";
+    expected.interpreter.at.column = text.find("\"py\"").unwrap() as u32 + 2;
+    assert_eq!(operator(text), Operator::Python(expected));
+    assert_eq!(operator("empty = true"), Operator::Empty);
+}
+
+#[test]
+fn a_template_knows_where_its_first_character_stands() {
+    let cases = [
+        ("bash = \"x\"", (2, 9)),
+        ("bash = 'x'", (2, 9)),
+        ("bash = \"\"\"x\"\"\"", (2, 11)),
+        ("bash = \"\"\"\nx\"\"\"", (3, 1)),
+        ("bash = '''\r\nx'''", (3, 1)),
+        ("bash = \"\"\"\\\n   x\"\"\"", (3, 4)),
+        ("bash = \"\"\"\n\\\n\n  x\"\"\"", (5, 3)),
+        ("bash = '''\\\nx'''", (2, 11)),
+        ("doc_md = \"ä\"\nbash = \"x\"", (3, 9)),
+        ("env = { A = \"ö\", B = \"x\" }\nbash.command = \"x\"", (3, 17)),
+    ];
+    for (text, at) in cases {
+        let dag = read(&format!("[tasks.a]\n{text}\n")).unwrap();
+        let Operator::Bash(Bash { script: Script::Text(script) }) = &dag.tasks[0].operator else {
+            panic!("{text} is a script")
+        };
+        assert_eq!((script.at.line, script.at.column), at, "{text}");
+    }
+}
+
+#[test]
+fn schedules_are_cron_once_or_a_period() {
+    let schedule = |text: &str| read(&format!("{text}\n[tasks.a]\nempty = true\n")).unwrap().schedule;
+    assert_eq!(schedule(""), Schedule::Never);
+    assert_eq!(schedule("schedule = \"@once\""), Schedule::Once);
+    assert_eq!(schedule("schedule = \"@daily\""), Schedule::Cron("@daily".to_owned()));
+    assert_eq!(schedule("schedule = { cron = \"*/5 * * * *\" }"), Schedule::Cron("*/5 * * * *".to_owned()));
+    assert_eq!(schedule("schedule.every = \"5s\""), Schedule::Every(Duration::from_secs(5)));
+    assert_eq!(schedule("schedule = { every = 60 }"), Schedule::Every(Duration::from_secs(60)));
+}
+
+#[test]
+fn dependencies_come_from_depends_on_and_from_chains() {
+    let tasks = "[tasks.a]\nempty = true\n[tasks.b]\nempty = true\n[tasks.c]\nempty = true\n[tasks.d]\nempty = true\n";
+    let cases = [
+        ("", ""),
+        ("chain = [\"a >> b\"]", "a>b"),
+        ("chain = [\"a>>[b,c] >>d\"]", "a>b a>c b>d c>d"),
+        ("chain = [\"d << c << [ a , b ]\"]", "a>c b>c c>d"),
+        ("chain = [\"[a, b] >> [c, d]\"]", "a>c a>d b>c b>d"),
+        ("chain = [\"a >> b << c\", 'b >> d']", "a>b b>d c>b"),
+        ("chain = [\"\\u0061 >> b\"]", "a>b"),
+    ];
+    for (chain, expected) in cases {
+        assert_eq!(arrows(&read(&format!("{chain}\n{tasks}")).unwrap()).join(" "), expected, "{chain}");
+    }
+    let dag = read(&format!("chain = [\"a >> d\"]\n{tasks}depends_on = [\"a\", \"b\", \"a\"]\n")).unwrap();
+    assert_eq!(arrows(&dag), ["a>d", "b>d"]);
+}
+
+#[test]
+fn trigger_rules_are_airflows_but_for_that_of_setups() {
+    let all: BTreeSet<&str> = TriggerRule::ALL.iter().map(|rule| rule.as_str()).collect();
+    let ours: BTreeSet<&str> = keys::TRIGGER_RULES.iter().copied().collect();
+    assert_eq!(all.difference(&ours).collect::<Vec<_>>(), [&"all_done_setup_success"]);
+    assert!(ours.is_subset(&all));
+}
+
+#[test]
+fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
+    let schema = serde_json::to_string_pretty(&keytable::json_schema("minflow DAG file", &keys::DAG)).unwrap() + "\n";
+    keytable::assert_checked_in("schemas/dag.schema.json", &schema);
+    let mut text = include_str!("dag-format.head.md").to_owned();
+    let tables = [
+        ("Keys of the file", &keys::DAG),
+        ("`schedule` as a table", &keys::SCHEDULE),
+        ("`[tasks.ID]`", &keys::TASK),
+        ("`bash` as a table", &keys::BASH),
+        ("`python` as a table", &keys::PYTHON),
+    ];
+    for (title, table) in tables {
+        text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
+    }
+    text += include_str!("dag-format.foot.md");
+    keytable::assert_checked_in("docs/dag-format.md", &text);
 }

@@ -98,30 +98,40 @@ pub fn parse_document<'a>(limits: &Limits, faults: &mut Faults<'a>) -> Option<De
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut doubled = Vec::new();
+    let mut previous = (String::new(), 0);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         if error.message().starts_with("duplicate key") {
             doubled.push(span);
             continue;
         }
+        let raw = &text[span.clone()];
         let (message, help) = match error.message().split_once(", expected ") {
+            Some((message, "literal string")) if !raw.contains(['\n', '"']) => (message, format!("write `\"{raw}\"`")),
             Some((message, expected)) => (message, format!("expected {expected}")),
             None => (error.message(), String::new()),
         };
-        faults.add_syntax(span, message, help);
+        // One bracket that is never closed is met again in every line that follows.
+        let line = faults.source.position(span.start).line;
+        let is_echo = previous.0 == message && line.abs_diff(previous.1) <= 1;
+        previous = (message.to_owned(), line);
+        if !is_echo {
+            faults.add_syntax(span, message, help);
+        }
     }
     report_doubled(&doubled, faults);
     Some(table.into_inner())
 }
 
-/// Finding the first place of a doubled key parses the text again, so it is done for few.
-const MAX_LOCATED: usize = 20;
+/// Finding the first place of a doubled key parses the text again: so many bytes in all may be spent on it.
+const LOCATING_BYTES: usize = 2 << 20;
 
 fn report_doubled(doubled: &[Range<usize>], faults: &mut Faults<'_>) {
     let text = faults.source.text;
     let mut headers: Vec<usize> = Vec::new();
-    for (at, span) in doubled.iter().enumerate() {
-        let first = if at < MAX_LOCATED { find_first(text, span) } else { None };
+    let mut budget = LOCATING_BYTES;
+    for span in doubled {
+        let first = if faults.is_full() { None } else { find_first(text, span, &mut budget) };
         // The parser pours the second of two equal tables into the first: their keys are not doubled by themselves.
         let poured = |first: usize| headers.iter().any(|&header| first < header && header < span.start);
         if first.as_ref().is_some_and(|first| poured(first.start)) {
@@ -144,8 +154,8 @@ fn report_doubled(doubled: &[Range<usize>], faults: &mut Faults<'_>) {
 }
 
 /// The first place of the key that stands again at `second`: the one whose renaming makes the parser content with the second.
-fn find_first(text: &str, second: &Range<usize>) -> Option<Range<usize>> {
-    const MAX_TRIED: usize = 16;
+fn find_first(text: &str, second: &Range<usize>, budget: &mut usize) -> Option<Range<usize>> {
+    *budget = budget.checked_sub(text.len())?;
     let line_start = text[..second.start].rfind('\n').map_or(0, |at| at + 1);
     let mut candidates = Vec::new();
     let (before, _) = DeTable::parse_recoverable(&text[..line_start]);
@@ -156,7 +166,9 @@ fn find_first(text: &str, second: &Range<usize>) -> Option<Range<usize>> {
     candidates.extend(on_line.into_iter().map(|span| span.start + line_start..span.end + line_start));
     candidates.sort_by_key(|span| std::cmp::Reverse(span.start));
     candidates.dedup();
-    candidates.into_iter().take(MAX_TRIED).find(|candidate| {
+    candidates.into_iter().find(|candidate| {
+        let Some(left) = budget.checked_sub(text.len()) else { return false };
+        *budget = left;
         let other = if text[candidate.clone()].starts_with('x') { "y" } else { "x" };
         let mut renamed = text.to_owned();
         renamed.replace_range(candidate.clone(), &other.repeat(candidate.len()));

@@ -25,8 +25,10 @@ pub fn check_table(table: &Table, document: &DeTable<'_>, faults: &mut Faults<'_
 
 fn add_unknown(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, faults: &mut Faults<'_>) {
     let typed: &str = name.get_ref();
-    let help = match suggest(typed, table.iter().map(|key| key.name)) {
-        _ if faults.is_full() => String::new(),
+    // When faults are only counted, their helps are not worth the search.
+    let near = if faults.is_full() { None } else { suggest(typed, table.iter().map(|key| key.name)) };
+    let help = match near {
+        None if faults.is_full() => String::new(),
         Some(near) => format!("did you mean `{near}`?"),
         None => {
             let names: Vec<String> = table.iter().map(|key| format!("`{}`", key.name)).collect();
@@ -38,11 +40,13 @@ fn add_unknown(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, faults:
 
 /// Checks the value of one key.
 pub fn check(key: &Key, value: &Value<'_>, faults: &mut Faults<'_>) {
-    Check { key: key.name, default: key.default, faults }.value(&key.kind, value);
+    Check { key: key.name, is_item: false, default: key.default, faults }.value(&key.kind, value);
 }
 
 struct Check<'c, 'a> {
     key: &'c str,
+    /// Whether the value is one of a list's.
+    is_item: bool,
     default: Fallback,
     faults: &'c mut Faults<'a>,
 }
@@ -64,12 +68,14 @@ impl Check<'_, '_> {
             }
             Kind::List(kind) => {
                 for item in value.get_ref().as_array().into_iter().flat_map(|list| list.iter()) {
-                    self.value(kind, item);
+                    let (key, default) = (self.key, Fallback::Nothing);
+                    Check { key, is_item: true, default, faults: self.faults }.value(kind, item);
                 }
             }
             Kind::Map(_, kind) => {
                 for (name, item) in value.get_ref().as_table().into_iter().flatten() {
-                    Check { key: name.get_ref(), default: Fallback::Nothing, faults: self.faults }.value(kind, item);
+                    let (key, default) = (name.get_ref(), Fallback::Nothing);
+                    Check { key, is_item: false, default, faults: self.faults }.value(kind, item);
                 }
             }
             _ => self.scalar(kind, value),
@@ -162,16 +168,34 @@ impl Check<'_, '_> {
     }
 
     fn wrong_type(&mut self, kind: &Kind, value: &Value<'_>) {
-        let message = format!("`{}` must be {}, not {}", self.key, describe(kind), type_name(value.get_ref()));
-        let example = match self.default {
-            Fallback::Toml(text) if !text.is_empty() && text != "[]" && text != "{}" => text.to_owned(),
-            _ => example(kind),
+        let subject = if self.is_item { "each item of " } else { "" };
+        let not = type_name(value.get_ref());
+        let message = format!("{subject}`{}` must be {}, not {not}", self.key, describe(kind));
+        let example = match (mended(kind, value, self.faults.source.text), self.default) {
+            (Some(mended), _) => mended,
+            (None, Fallback::Toml(text)) if text.chars().any(char::is_alphanumeric) => text.to_owned(),
+            (None, _) => example(kind),
         };
+        let example = if self.is_item { format!("[{example}]") } else { example };
         self.faults.add(value.span(), "wrong-type", message, format!("write for example `{} = {example}`", self.key));
     }
 }
 
-/// The span of a value that has one line at least; a table's is its header.
+/// What was given, made to fit: quoted, without its quotes, or in a list.
+fn mended(kind: &Kind, value: &Value<'_>, text: &str) -> Option<String> {
+    const MAX_SHOWN: usize = 60;
+    let raw = text.get(value.span()).filter(|raw| raw.len() <= MAX_SHOWN && !raw.contains('\n'))?;
+    let inner = value.get_ref();
+    let is_scalar = !inner.is_array() && !inner.is_table();
+    let fits = |text: &str| DeValue::parse(text).is_ok_and(|value| accepts(kind, value.get_ref()));
+    match kind {
+        Kind::Text | Kind::Template if is_scalar => Some(format!("\"{raw}\"")),
+        Kind::List(item) if accepts(item, inner) => Some(format!("[{raw}]")),
+        _ => inner.as_str().filter(|bare| fits(bare)).map(str::to_owned),
+    }
+}
+
+/// Which of the names was meant, or all of them.
 fn choice_help(typed: &str, names: &[&str]) -> String {
     match suggest(typed, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

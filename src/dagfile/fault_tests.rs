@@ -1,0 +1,160 @@
+//! Every kind of fault, as it is printed; and that no input whatever does harm.
+
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn faults(bytes: &[u8]) -> Vec<Diagnostic> {
+    let defaults = Defaults { pools: BTreeSet::from(["cpu_intensive".to_owned()]), ..Defaults::default() };
+    parse(Path::new("d.toml"), bytes, &defaults).err().unwrap_or_default()
+}
+
+fn printed(bytes: &[u8]) -> String {
+    faults(bytes).iter().map(|fault| format!("{fault}\n")).collect()
+}
+
+/// `faults.txt` holds pairs: a file between `=====` and `-----`, then all that is printed about it.
+#[test]
+fn the_checked_in_faults_are_printed_as_they_stand() {
+    let cases = include_str!("faults.txt");
+    let mut generated = String::new();
+    for case in cases.split("=====\n").skip(1) {
+        let (text, _) = case.split_once("-----\n").unwrap();
+        let printed = printed(text.as_bytes());
+        assert_ne!(printed, "", "it has a fault: {text}");
+        generated += &format!("=====\n{text}-----\n{printed}");
+    }
+    keytable::assert_checked_in("src/dagfile/faults.txt", &generated);
+}
+
+#[test]
+fn what_is_no_text_is_refused_with_the_reason() {
+    let cases: [(&[u8], &str); 3] = [
+        (
+            b"a = 1\nb = \"\xff\"",
+            "d.toml: not-utf8: the file is not UTF-8: see byte 11 in line 2\nhelp: save it in the encoding UTF-8\n",
+        ),
+        (
+            b"\x7fELF\0\0",
+            "d.toml: binary: the file is binary: it holds a zero byte\nhelp: a TOML file holds text only; is this another kind of file?\n",
+        ),
+        (
+            &vec![b'#'; MAX_BYTES + 1],
+            "d.toml: too-large: the file has 4194305 bytes, more than the limit of 4194304\nhelp: keep data and long scripts in files of their own\n",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(printed(bytes), expected);
+    }
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_refused_whatever_the_brackets() {
+    let deep = |open: &str, times: usize| format!("params.a = {}", open.repeat(times));
+    let texts = [
+        deep("[", 1_000),
+        deep("[", MAX_BYTES - 20),
+        deep("{a=", 1_000),
+        format!("[{}a]\n", "a.".repeat(1_000)),
+        format!("{}a = 1\n", "a.".repeat(MAX_BYTES / 2 - 10)),
+    ];
+    for text in texts {
+        let faults = faults(text.as_bytes());
+        assert_eq!(faults.len(), 1);
+        assert_eq!((faults[0].code, &*faults[0].message), ("too-deep", "nested deeper than the limit of 64"));
+    }
+    let quoted = format!("# {0}\n[tasks.a]\nbash = '{0}'\ndoc_md = \"\"\"\\\"{0}\"\"\"\n", "[{a.".repeat(1_000));
+    assert_eq!(printed(quoted.as_bytes()), "", "brackets in strings and comments nest nothing");
+}
+
+#[test]
+fn too_many_tasks_or_arrows_are_refused_with_the_limit() {
+    let tasks = |count: usize| (0..count).map(|at| format!("[tasks.t{at}]\nempty = true\n")).collect::<String>();
+    assert_eq!(
+        printed(tasks(MAX_TASKS + 1).as_bytes()),
+        "d.toml: too-many-tasks: the DAG has 20001 tasks, more than the limit of 20000\nhelp: split it into several DAGs\n"
+    );
+    let names: Vec<String> = (0..2_000).map(|at| format!("t{at}")).collect();
+    let half = |part: &[String]| format!("[{}]", part.join(","));
+    let chain = format!("chain = [\"{} >> {}\"]\n{}", half(&names[..990]), half(&names[990..]), tasks(2_000));
+    assert_eq!(printed(chain.as_bytes()), "", "what is within the limit is taken");
+    let twice = chain.replace("\"]", &format!("\", \"t0 >> {}\"]", half(&names[1..])));
+    assert!(printed(twice.as_bytes()).starts_with("d.toml: too-many-arrows: the DAG has more arrows than the limit"));
+}
+
+#[test]
+fn a_thousand_faults_are_counted_and_a_hundred_shown() {
+    let text: String = (0..1_000).map(|at| format!("x{at} = 1\n")).collect();
+    let faults = faults(text.as_bytes());
+    assert_eq!(faults.len(), 102);
+    assert_eq!(faults[101].message, "900 more faults are not shown");
+}
+
+/// Large files, each hostile in its own way; what is quadratic takes minutes. The bound is for a debug build.
+#[test]
+fn hostile_files_are_answered_soon() {
+    let filled = |unit: &str| unit.repeat((1 << 20) / unit.len());
+    let distinct: String = (0..30_000).map(|at| format!("[tasks.a.k{at}]\n")).collect();
+    let ids: String = (0..MAX_TASKS)
+        .map(|at| format!("[tasks.{}{at}]\ndepends_on=[\"{}\"]\n", "a".repeat(50), "b".repeat(50)))
+        .collect();
+    let files = [
+        filled("=\n"),
+        filled("[a]\n"),
+        filled("a"),
+        filled("\"\"\""),
+        filled("a=[\n"),
+        format!("x=[{}]", filled("[],")),
+        "a = 1\n".repeat(40_000),
+        distinct,
+        ids,
+    ];
+    for file in files {
+        let started = Instant::now();
+        assert!(!faults(file.as_bytes()).is_empty());
+        let taken = started.elapsed();
+        assert!(taken < Duration::from_secs(20), "{:?} took {taken:?}", file.chars().take(20).collect::<String>());
+    }
+}
+
+const SAMPLE: &str = include_str!("sample.toml");
+
+#[test]
+fn the_sample_that_is_mutated_is_a_dag() {
+    assert_eq!(printed(SAMPLE.as_bytes()), "");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_mutated_file_is_a_dag_or_has_faults_at_true_places(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, any::<u8>()), 1..6)
+    ) {
+        let mut bytes = SAMPLE.as_bytes().to_vec();
+        for (place, kind, byte) in changes {
+            let at = place.index(bytes.len());
+            match kind {
+                0 => { bytes.remove(at); }
+                1 => bytes.insert(at, b"[]{}\"'=.,#\n\\->< 0"[byte as usize % 17]),
+                2 => bytes[at] = byte,
+                3 => bytes.truncate(at.max(1)),
+                4 => bytes.splice(at..at, "ä\u{0}".bytes()).for_each(drop),
+                _ => { let piece = bytes[at..(at + 30).min(bytes.len())].to_vec(); bytes.extend(piece); }
+            }
+        }
+        let lines = bytes.split(|&byte| byte == b'\n').count() as u32;
+        match parse(Path::new("d.toml"), &bytes, &Defaults::default()) {
+            Ok(dag) => prop_assert_eq!(dag.tasks.len(), dag.graph.len()),
+            Err(faults) => {
+                prop_assert!(!faults.is_empty());
+                for fault in faults {
+                    prop_assert!(fault.line <= lines, "{}", fault);
+                    prop_assert!(!fault.to_string().is_empty());
+                }
+            }
+        }
+    }
+}
