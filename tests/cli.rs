@@ -1,5 +1,7 @@
 //! The command line as a user runs it: the real binary, every byte that it prints, its exit code.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::output::Format;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::scheduler::{CommandError, StoreError};
 use crate::store::OpenError;
@@ -44,15 +43,13 @@ impl Failure {
     }
 
     /// Says it on standard error, and gives the exit code.
-    pub fn tell(self, format: Format) -> ExitCode {
+    pub fn tell(self) -> ExitCode {
         match self {
             Self::Refused { message, help } => tell("error", &message, &help, 1),
             Self::Usage { message, help } => tell("error", &message, &help, 2),
             Self::Told => ExitCode::from(1),
             Self::InvalidTold => ExitCode::from(3),
             Self::Invalid(faults) => {
-                // Standard output has the answer that was asked for, and there is none: faults are talk, in whatever format.
-                let _ = format;
                 for fault in &faults {
                     eprint(&format!("{fault}\n"));
                 }

@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     let flushed = std::io::Write::flush(&mut output).map_err(Failure::from);
     match done.and(flushed) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(cli.globals.output),
+        Err(failure) => failure.tell(),
     }
 }
 

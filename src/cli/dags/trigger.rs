@@ -63,7 +63,8 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
         eprint(&format!("`{}` is paused; {unpause}\n", arguments.dag_id));
     }
     if !arguments.wait {
-        let run = home.run(&arguments.dag_id, &run_id)?;
+        // Opened again: without a running minflow the database may be as new as the run.
+        let run = Home::open(globals)?.run(&arguments.dag_id, &run_id)?;
         return Ok(output.answer(&run_id, &record::run(&run))?);
     }
     eprint(&format!("{run_id}\n"));

@@ -13,6 +13,7 @@ use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, engine};
+use crate::executor::paths;
 use crate::model::{DagRun, Instance, TaskState};
 
 #[derive(Debug, Args)]
@@ -79,17 +80,9 @@ fn print(home: &Home, run: &DagRun, instance: &Instance, arguments: &Arguments, 
     ))
 }
 
-/// `logs/dag_id=D/run_id=R/task_id=T/[map_index=M/]attempt=N.log`
 fn log_path(home: &Home, run: &DagRun, instance: &Instance, try_number: u32) -> PathBuf {
-    let mut path = home.config.logging.base_log_folder.clone();
-    path.push(format!("dag_id={}", run.dag_id));
-    path.push(format!("run_id={}", run.run_id));
-    path.push(format!("task_id={}", instance.task_id));
-    if instance.map_index >= 0 {
-        path.push(format!("map_index={}", instance.map_index));
-    }
-    path.push(format!("attempt={try_number}.log"));
-    path
+    let logs = &home.config.logging.base_log_folder;
+    paths::log_path(logs, &run.dag_id, &run.run_id, &instance.task_id, instance.map_index, try_number)
 }
 
 impl Log {

@@ -1,7 +1,6 @@
 //! `minflow tasks render`
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use crate::cli::home::{Definition, Home};
 use crate::cli::output::{Format, Output};
 use crate::cli::{Failure, Globals, Outcome};
 use crate::clock::{Clock, SystemClock};
+use crate::executor::paths;
 use crate::model::{DagId, DagRun, Operator, RunKey, RunState, RunType, Script, TaskIx};
 use crate::store::ReaderPool;
 use crate::template::{self, Context, Lookup, TemplateError};
@@ -87,18 +87,22 @@ fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
 fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Result<Map<String, Value>, TemplateError> {
     let dag = &definition.dag;
     let task = dag.task(ix);
+    let lookup: Arc<dyn Lookup> = match &home.reader {
+        Some(_) => Arc::new(ReaderPool::new(&home.config.database.path)),
+        None => Arc::new(Nothing),
+    };
     let context = Context {
         dag: dag.clone(),
         file: definition.file.as_str().into(),
         task: ix,
-        run_dir: run_dir(home, &run),
+        run_dir: paths::run_dir(&home.config.home, &run.dag_id, &run.run_id),
         run: Arc::new(run),
         try_number: 1,
         max_tries: task.retries,
         map_index: -1,
         overrides_params: home.config.core.dag_run_conf_overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
-        lookup: Arc::new(Stored(ReaderPool::new(&home.config.database.path))),
+        lookup,
     };
     let text = |template| template::render(template, &context).map(Value::String);
     let mut fields = Map::new();
@@ -130,24 +134,15 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
     Ok(fields)
 }
 
-/// `runs/DAG_ID/RUN_ID`, with `:` and `+` as `_`.
-fn run_dir(home: &Home, run: &DagRun) -> PathBuf {
-    home.config.home.join("runs").join(run.dag_id.as_str()).join(run.run_id.replace([':', '+'], "_"))
-}
+/// A home without a database, where nothing has run.
+struct Nothing;
 
-/// What templates read from the database.
-struct Stored(ReaderPool);
-
-impl Lookup for Stored {
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
-        // A run that was made up has no rows, and there may be no database.
-        if run == RunKey(0) {
-            return Ok(None);
-        }
-        self.0.with(|reader| reader.xcom(run, task_id, map_index.unwrap_or(-1), key)).map_err(|error| error.message)
+impl Lookup for Nothing {
+    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+        Ok(None)
     }
 
-    fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
-        self.0.with(|reader| reader.previous_success(dag_id, before)).map_err(|error| error.message)
+    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(None)
     }
 }
