@@ -2,7 +2,7 @@
 //!
 //! What lies behind the limit is punched out of the file as it grows, but for the newest part: so the disk is spared, no byte
 //! of the end of the output is lost to a race, and the file is cut to its limit once the process is over. Looks as seldom as
-//! the growth allows: once a second at a quiet task.
+//! the growth allows; a quiet log is watched by the kernel, or where that fails looked at once a second.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -19,7 +19,10 @@ use crate::supervisor::protocol::TAIL_BYTES;
 const SLACK: u64 = 16 << 20;
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const QUICKEST: Duration = Duration::from_millis(2);
-const SLOWEST: Duration = Duration::from_secs(1);
+/// Of a log that grows: what a sudden torrent adds until the next look stays bounded.
+const SLOWEST: Duration = Duration::from_millis(100);
+/// Of a quiet log that the kernel does not watch.
+const UNWATCHED: Duration = Duration::from_secs(1);
 
 /// The watch over one log.
 #[derive(Debug)]
@@ -35,6 +38,17 @@ pub struct LogCap {
     cut: u64,
     /// The end of what was cut off.
     tail: Vec<u8>,
+    attention: Attention,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attention {
+    /// It is looked at.
+    Looks,
+    /// It has not grown for a while, and nobody watches it.
+    Quiet,
+    /// The kernel tells when it grows again.
+    Watched,
 }
 
 /// What the limit cost.
@@ -49,13 +63,46 @@ impl LogCap {
     /// `file` is open for reading and appending.
     pub fn new(file: File, limit: u64, now: BootInstant) -> Self {
         let interval = FIRST_LOOK;
-        Self { file, limit, size: 0, looked_at: now, interval, punched_to: limit, cut: 0, tail: Vec::new() }
+        Self {
+            file,
+            limit,
+            size: 0,
+            looked_at: now,
+            interval,
+            punched_to: limit,
+            cut: 0,
+            tail: Vec::new(),
+            attention: Attention::Looks,
+        }
     }
 
     /// When to look again. Slow looks fall on whole seconds, so that many quiet tasks cost one wake-up.
-    pub fn due(&self) -> BootInstant {
+    pub fn due(&self) -> Option<BootInstant> {
         let due = self.looked_at.after(self.interval);
-        if self.interval < SLOWEST { due } else { BootInstant(Duration::from_secs(due.0.as_secs())) }
+        match self.attention {
+            Attention::Looks => Some(due),
+            Attention::Quiet => Some(BootInstant(Duration::from_secs(due.0.as_secs()))),
+            Attention::Watched => None,
+        }
+    }
+
+    /// The file, if it has become quiet and the kernel should watch it from now on.
+    pub fn to_watch(&self) -> Option<&File> {
+        (self.attention == Attention::Quiet).then_some(&self.file)
+    }
+
+    /// The kernel watches it.
+    pub fn watched(&mut self) {
+        self.attention = Attention::Watched;
+        // What was written before the watch stood is not told of.
+        if self.file.metadata().is_ok_and(|metadata| metadata.len() != self.size) {
+            self.attention = Attention::Looks;
+        }
+    }
+
+    /// The kernel says that it grows.
+    pub fn wake(&mut self, now: BootInstant) {
+        (self.attention, self.interval, self.looked_at) = (Attention::Looks, QUICKEST, now);
     }
 
     /// Looks at the size, and frees what lies behind the limit.
@@ -66,8 +113,11 @@ impl LogCap {
         let elapsed = now.since(self.looked_at).max(QUICKEST);
         let room = self.limit.saturating_sub(size) + SLACK / 2;
         self.interval = if grown == 0 {
-            (self.interval * 2).min(SLOWEST)
+            let is_quiet = self.interval >= SLOWEST;
+            self.attention = if is_quiet { Attention::Quiet } else { Attention::Looks };
+            if is_quiet { UNWATCHED } else { (self.interval * 2).min(SLOWEST) }
         } else {
+            self.attention = Attention::Looks;
             elapsed.mul_f64(room as f64 / grown as f64 / 2.0).clamp(QUICKEST, SLOWEST)
         };
         (self.size, self.looked_at) = (size, now);
@@ -170,15 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_task_is_looked_at_once_a_second() {
+    fn a_quiet_log_is_looked_at_once_a_second_and_not_at_all_when_it_is_watched() {
         let (_folder, file) = open();
         let mut cap = LogCap::new(file, 1_000, at(0));
         let mut looks = 0;
-        while cap.due() < at(60_000) {
-            let due = cap.due();
+        while let Some(due) = cap.due().filter(|&due| due < at(60_000)) {
             cap.look(due);
             looks += 1;
         }
         assert!(looks < 70, "{looks}");
+        cap.watched();
+        assert_eq!(cap.due(), None);
+        cap.wake(at(90_000));
+        assert_eq!(cap.due(), Some(at(90_002)));
     }
 }

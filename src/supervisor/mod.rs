@@ -41,5 +41,6 @@ fn serve(home: &Path) -> std::io::Result<()> {
     let server = server::Server::new(home, socket)?;
     // It must not keep a file system busy; all paths that it gets are absolute.
     let _ = std::env::set_current_dir("/");
+    sys::forget_start();
     server.serve()
 }

@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, epoll, poll};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, inotify};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -36,6 +37,7 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 const SOCKET: u64 = 0;
 const CHILDREN: u64 = 1;
 const TIMER: u64 = 2;
+const LOGS: u64 = 3;
 
 /// What is known of a try.
 enum Record {
@@ -84,8 +86,8 @@ impl Running {
         self.signal_group(libc::SIGCONT);
     }
 
-    fn due(&self) -> BootInstant {
-        [self.times_out_at, self.kill_at].into_iter().flatten().fold(self.log.due(), BootInstant::min)
+    fn due(&self) -> Option<BootInstant> {
+        [self.times_out_at, self.kill_at, self.log.due()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: BootInstant) {
@@ -96,7 +98,7 @@ impl Running {
             self.kill_at = None;
             self.signal_group(libc::SIGKILL);
         }
-        if self.log.due() <= now {
+        if self.log.due().is_some_and(|at| at <= now) {
             self.log.look(now);
         }
     }
@@ -109,6 +111,9 @@ pub struct Server {
     events: OwnedFd,
     children: OwnedFd,
     timer: OwnedFd,
+    /// Tells when a quiet log grows; None where the user has no inotify instance left.
+    logs: Option<OwnedFd>,
+    watches: BTreeMap<i32, TryKey>,
     armed: Option<BootInstant>,
     decoder: Decoder,
     out: Vec<u8>,
@@ -130,16 +135,22 @@ impl Server {
         socket.set_nonblocking(true)?;
         let children = sys::watch_children()?;
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let logs = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&events, &socket, epoll::EventData::new_u64(SOCKET), epoll::EventFlags::IN)?;
         epoll::add(&events, &children, epoll::EventData::new_u64(CHILDREN), epoll::EventFlags::IN)?;
         epoll::add(&events, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
+        if let Some(logs) = &logs {
+            epoll::add(&events, logs, epoll::EventData::new_u64(LOGS), epoll::EventFlags::IN)?;
+        }
         Ok(Self {
             home: home.to_owned(),
             socket,
             events,
             children,
             timer,
+            logs,
+            watches: BTreeMap::new(),
             armed: None,
             decoder: Decoder::default(),
             out: Vec::new(),
@@ -169,6 +180,7 @@ impl Server {
                 match event.data.u64() {
                     SOCKET => self.read(),
                     CHILDREN => self.take_signals(),
+                    LOGS => self.wake_logs(),
                     _ => self.armed = None,
                 }
             }
@@ -186,7 +198,7 @@ impl Server {
     /// Sets the timer to the next thing that is due.
     fn arm(&mut self) -> io::Result<()> {
         let due = self.tries.values().filter_map(|record| match record {
-            Record::Running(running) => Some(running.due()),
+            Record::Running(running) => running.due(),
             Record::Draining { until, .. } => Some(*until),
             Record::Over => None,
         });
@@ -333,6 +345,24 @@ impl Server {
         while matches!(rustix::io::read(&self.children, &mut bytes), Ok(count) if count > 0) {}
     }
 
+    /// Logs that were quiet grow again.
+    fn wake_logs(&mut self) {
+        let Some(logs) = &self.logs else { return };
+        let mut bytes = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(logs, &mut bytes);
+        let mut grown = Vec::new();
+        while let Ok(event) = reader.next() {
+            grown.push(event.wd());
+        }
+        let now = SystemClock.boot();
+        for watch in grown {
+            let key = self.watches.remove(&watch);
+            if let Some(Record::Running(running)) = key.and_then(|key| self.tries.get_mut(&key)) {
+                running.log.wake(now);
+            }
+        }
+    }
+
     /// Reaps all that has ended: leaders, and orphaned descendants that came to us.
     fn reap(&mut self) {
         while let Ok(Some(pid)) = sys::peek_ended() {
@@ -372,6 +402,10 @@ impl Server {
             tail: None,
         };
         let until = SystemClock.boot().after(DRAIN_WAIT);
+        if let Some((&watch, _)) = self.watches.iter().find(|&(_, &watched)| watched == key) {
+            self.watches.remove(&watch);
+            let _ = self.logs.as_ref().map(|logs| inotify::remove_watch(logs, watch));
+        }
         let (log, wants_tail) = (running.log, running.wants_tail);
         self.tries.insert(key, Record::Draining { until, group: pid, log, end: Box::new(end), wants_tail });
         // Reported here when nobody else was in the group, so that a chain of short tasks loses no time.
@@ -397,7 +431,14 @@ impl Server {
         let mut draining = Vec::new();
         for (&key, record) in &mut self.tries {
             match record {
-                Record::Running(running) => running.tick(now),
+                Record::Running(running) => {
+                    running.tick(now);
+                    // Without a watch (the user's limit of them is reached) it is looked at once a second.
+                    if let Some(watch) = running.log.to_watch().and_then(|log| watch(self.logs.as_ref()?, log)) {
+                        self.watches.insert(watch, key);
+                        running.log.watched();
+                    }
+                }
                 Record::Draining { .. } => draining.push(key),
                 Record::Over => {}
             }
@@ -430,6 +471,12 @@ impl Server {
             let _ = epoll::modify(&self.events, &self.socket, epoll::EventData::new_u64(SOCKET), interest);
         }
     }
+}
+
+/// Has the kernel tell, once, when the file is written to.
+fn watch(logs: &OwnedFd, log: &File) -> Option<i32> {
+    let path = format!("/proc/self/fd/{}", log.as_raw_fd());
+    inotify::add_watch(logs, path, inotify::WatchFlags::MODIFY | inotify::WatchFlags::ONESHOT).ok()
 }
 
 /// Takes the home's lock on starting processes, and waits for an earlier supervisor that has not noticed yet that its scheduler
