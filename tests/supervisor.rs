@@ -241,7 +241,9 @@ fn usage_is_the_tasks_own_and_a_large_scheduler_does_not_show_in_it() {
     let mut start = bench.bash(1, "");
     start.argv = vec!["/bin/true".to_owned()];
     let end = bench.run(start);
-    assert!(end.usage.max_rss > 0 && end.usage.max_rss < 5 << 20, "{} bytes", end.usage.max_rss);
+    // A child's peak begins with the supervisor's own, which is larger when its code is not optimised.
+    let most = if cfg!(debug_assertions) { 12 << 20 } else { 5 << 20 };
+    assert!(end.usage.max_rss > 0 && end.usage.max_rss < most, "{} bytes", end.usage.max_rss);
     let busy = bench.run(bench.bash(2, "for ((i = 0; i < 100000; i++)); do :; done"));
     assert!(busy.usage.user_cpu > Duration::ZERO);
     assert_eq!(ballast.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 200 << 20);
