@@ -1,0 +1,283 @@
+//! The executor with the real supervisor: whole tries of small DAGs, from template to XCom.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver};
+use jiff::Timestamp;
+use minflow::clock::SystemClock;
+use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
+use minflow::health::Health;
+use minflow::model::dag::Position;
+use minflow::model::{
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Output, Python, Role, RunKey, RunState, RunType,
+    Schedule, Script, Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
+};
+use minflow::scheduler::event::{Event, Outcome, TryEnd};
+use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
+use minflow::supervisor::{procfs, spawn, sys};
+use minflow::template::Lookup;
+use serde_json::{Map, Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct NoLookup;
+
+impl Lookup for NoLookup {
+    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+        Ok(None)
+    }
+
+    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(None)
+    }
+}
+
+struct Bench {
+    home: tempfile::TempDir,
+    executor: LocalExecutor,
+    events: Receiver<Event>,
+    supervisor: i32,
+}
+
+fn bench() -> Bench {
+    let home = tempfile::tempdir().unwrap();
+    let handle = spawn(Path::new(env!("CARGO_BIN_EXE_minflow")), home.path()).unwrap();
+    let supervisor = handle.pid();
+    let (sender, events) = channel::unbounded();
+    let settings = ExecutorSettings {
+        home: home.path().to_owned(),
+        logs: home.path().join("logs"),
+        dags_folder: home.path().join("dags"),
+        parallelism: 2,
+        max_log_bytes: 1 << 20,
+        overrides_params: true,
+        search_path: std::env::var("PATH").unwrap(),
+    };
+    let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
+    let executor = LocalExecutor::start(settings, handle, lookup, sender, clock, Health::default()).unwrap();
+    Bench { home, executor, events, supervisor }
+}
+
+fn text(text: &str) -> Template {
+    Template { text: text.to_owned(), at: Position { line: 3, column: 8 } }
+}
+
+fn bash(script: &str) -> Operator {
+    Operator::Bash(Bash { script: Script::Text(text(script)) })
+}
+
+fn python(script: Script, function: Option<&str>) -> Operator {
+    Operator::Python(Python {
+        script,
+        function: function.map(str::to_owned),
+        args: vec![json!("{{ run_id }}")],
+        kwargs: Map::from_iter([("n".to_owned(), json!(2))]),
+        arguments_at: Position::default(),
+        interpreter: text("python3"),
+    })
+}
+
+fn work(instance: i64, operator: Operator) -> Work {
+    let task = Task {
+        task_id: "t".into(),
+        operator,
+        owner: "me".to_owned(),
+        doc_md: String::new(),
+        retries: 0,
+        retry_delay: Duration::ZERO,
+        execution_timeout: None,
+        grace: Duration::from_secs(5),
+        kill_signal: 15,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
+        cwd: None,
+        output: Output::Text,
+        skip_on_exit_code: vec![99],
+    };
+    let node = Node {
+        trigger_rule: TriggerRule::AllSuccess,
+        role: Role::Work,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+    };
+    let dag = Dag {
+        dag_id: "d".into(),
+        description: String::new(),
+        owner: String::new(),
+        doc_md: String::new(),
+        tags: Vec::new(),
+        schedule: Schedule::Never,
+        timezone: jiff::tz::TimeZone::UTC,
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        max_active_runs: 1,
+        max_active_tasks: 1,
+        dagrun_timeout: None,
+        is_paused_upon_creation: false,
+        params: Map::new(),
+        tasks: vec![task],
+        graph: Graph::new(vec![node], &[]).unwrap(),
+    };
+    let run = DagRun {
+        key: RunKey(1),
+        dag_id: "d".into(),
+        run_id: "manual__1".into(),
+        run_type: RunType::Manual,
+        state: RunState::Running,
+        run_after: Timestamp::UNIX_EPOCH,
+        logical_date: None,
+        data_interval: None,
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        conf: Map::new(),
+        reason: None,
+    };
+    Work {
+        key: TryKey { instance: InstanceKey(instance), try_number: instance as u32 },
+        dag: Arc::new(dag),
+        file: "d.toml".into(),
+        task: TaskIx(0),
+        map_index: -1,
+        run: Arc::new(run),
+        max_tries: 0,
+    }
+}
+
+impl Bench {
+    fn ended(&self) -> TryEnd {
+        loop {
+            if let Event::Ended(end) = self.events.recv_timeout(PATIENCE).unwrap() {
+                return *end;
+            }
+        }
+    }
+
+    fn run(&mut self, instance: i64, operator: Operator) -> TryEnd {
+        self.executor.start(work(instance, operator));
+        self.ended()
+    }
+
+    fn log(&self, instance: u32) -> String {
+        let path = paths::log_path(&self.home.path().join("logs"), "d", "manual__1", "t", -1, instance);
+        fs::read_to_string(path).unwrap()
+    }
+}
+
+fn faulted(end: &TryEnd) -> &str {
+    match &end.outcome {
+        Outcome::Faulted { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bash_try_leaves_its_last_line_its_xcom_file_and_a_log() {
+    let mut bench = bench();
+    let script = "pwd; echo k=v > $MINFLOW_XCOM; echo $GREETING $AIRFLOW_CTX_DAG_OWNER $MINFLOW_TRY_NUMBER; exit 0";
+    let end = bench.run(1, bash(script));
+    assert_eq!(end.outcome, Outcome::Exited(0));
+    let pair = |key: &str, value: &str| (key.to_owned(), json!(value));
+    assert_eq!(end.xcoms, [pair("k", "v"), pair("return_value", "hello manual__1 me 1")]);
+    let log = bench.log(1);
+    let lines: Vec<&str> = log.lines().collect();
+    let run_dir = paths::run_dir(bench.home.path(), "d", "manual__1");
+    assert!(lines[0].contains("begins try 1") && lines[3].contains("exit code 0"), "{log}");
+    assert_eq!(lines[1], run_dir.to_str().unwrap());
+    assert_eq!(fs::read_dir(paths::scratch_folder(&run_dir)).unwrap().count(), 0, "files of the try are left");
+    assert_eq!(bench.run(2, bash("echo skipped; exit 99")).outcome, Outcome::Exited(99));
+    let failed = bench.run(3, bash("echo x; exit 4"));
+    assert_eq!((failed.outcome, failed.xcoms), (Outcome::Exited(4), Vec::new()));
+}
+
+#[test]
+fn a_python_try_leaves_its_value_as_json() {
+    let mut bench = bench();
+    let end = bench.run(1, python(Script::Text(text("print('noise')\nresult = {'a': [1, None]}")), None));
+    assert_eq!(end.xcoms, [("return_value".to_owned(), json!({ "a": [1, null] }))]);
+    fs::create_dir(bench.home.path().join("dags")).unwrap();
+    fs::write(bench.home.path().join("dags/s.py"), "def f(run, n):\n    return [run] * n\n").unwrap();
+    let end = bench.run(2, python(Script::File("s.py".to_owned()), Some("f")));
+    assert_eq!(end.xcoms, [("return_value".to_owned(), json!(["manual__1", "manual__1"]))]);
+    let end = bench.run(3, python(Script::Text(text("x = 1\nraise ValueError('oops')")), None));
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    let log = bench.log(3);
+    assert!(log.contains("line 2, in <module>") && log.contains("ValueError: oops"), "{log}");
+    assert!(!log.contains("<string>"), "{log}");
+}
+
+#[test]
+fn what_is_wrong_with_a_task_is_said_in_its_reason_and_its_log() {
+    let mut bench = bench();
+    let undefined = bench.run(1, bash("echo {{ nonsense }}"));
+    assert!(faulted(&undefined).contains("dags/d.toml:3"), "{}", faulted(&undefined));
+    assert!(bench.log(1).contains("nonsense"));
+    let missing = bench.run(2, Operator::Bash(Bash { script: Script::File("no.sh".to_owned()) }));
+    assert!(faulted(&missing).contains("no.sh` does not exist"));
+    let Operator::Python(mut python) = python(Script::Text(text("")), None) else { panic!() };
+    python.interpreter = text("no-such-python");
+    assert!(faulted(&bench.run(3, Operator::Python(python))).contains("`no-such-python` was not found"));
+    let long = format!("# {}\necho long", "x".repeat(300_000));
+    assert_eq!(bench.run(4, bash(&long)).xcoms[0].1, json!("long"));
+}
+
+#[test]
+fn a_kill_reaches_a_try_that_runs_and_one_that_still_waits_for_a_worker() {
+    let mut bench = bench();
+    for instance in 1..=3 {
+        bench.executor.start(work(instance, bash("sleep 1000")));
+    }
+    let kill = || Kill { reason: "stopped".to_owned(), force: Force::Graceful };
+    for instance in [3, 2, 1] {
+        bench.executor.kill(work(instance, bash("")).key, kill());
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.ended().outcome, Outcome::Killed { reason: "stopped".to_owned() });
+    }
+}
+
+#[test]
+fn when_the_supervisor_dies_its_tries_are_ended_and_lost_and_work_goes_on() {
+    let mut bench = bench();
+    bench.executor.start(work(1, bash("sleep 1000")));
+    let Event::Started(attempt) = bench.events.recv_timeout(PATIENCE).unwrap() else { panic!() };
+    sys::kill(bench.supervisor, 9).unwrap();
+    assert_eq!(bench.ended().outcome, Outcome::Lost);
+    assert!(procfs::stat(attempt.process.pid).is_none_or(|stat| stat.has_ended()));
+    let mut instance = 2;
+    // Until another supervisor stands, tries wait.
+    while let Outcome::Unstarted { .. } = bench.run(instance, bash("true")).outcome {
+        instance += 1;
+        assert!(instance < 10_000);
+    }
+}
+
+#[test]
+fn a_stray_is_found_by_its_mark_ended_and_lost() {
+    let mut bench = bench();
+    let work = work(1, bash("true"));
+    let mut stray = std::process::Command::new("sleep")
+        .arg("1000")
+        .env(environment::MARK, environment::mark(bench.home.path(), work.key))
+        .process_group_of_its_own()
+        .spawn()
+        .unwrap();
+    bench.executor.reclaim(Stray { work, process: None });
+    assert_eq!(bench.ended().outcome, Outcome::Lost);
+    assert!(!stray.wait().unwrap().success());
+}
+
+trait OwnGroup {
+    fn process_group_of_its_own(&mut self) -> &mut Self;
+}
+
+impl OwnGroup for std::process::Command {
+    fn process_group_of_its_own(&mut self) -> &mut Self {
+        std::os::unix::process::CommandExt::process_group(self, 0)
+    }
+}
