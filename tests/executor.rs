@@ -1,5 +1,7 @@
 //! The executor with the real supervisor: whole tries of small DAGs, from template to XCom.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The supervisor as a process: the real binary, real tasks, real signals.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;

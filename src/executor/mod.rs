@@ -7,6 +7,8 @@ pub mod environment;
 mod output;
 pub mod paths;
 mod reclaim;
+#[cfg(test)]
+mod tests;
 mod try_log;
 mod worker;
 

@@ -1,0 +1,179 @@
+//! The executor in front of a supervisor without processes: what each answer becomes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::model::dag::Position;
+use crate::model::{
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Output, Role, RunKey, RunState, RunType, Schedule,
+    Script, Task, TaskIx, Template, TriggerRule, Usage, WeightRule,
+};
+use crate::scheduler::event::TryEnd;
+use crate::supervisor::fake::FakeSupervisor;
+use crate::supervisor::protocol::{Cause, Exit};
+
+struct NoLookup;
+
+impl Lookup for NoLookup {
+    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+        Ok(None)
+    }
+
+    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(None)
+    }
+}
+
+fn text(text: &str) -> Template {
+    Template { text: text.to_owned(), at: Position { line: 3, column: 8 } }
+}
+
+fn bash(script: &str) -> Operator {
+    Operator::Bash(Bash { script: Script::Text(text(script)) })
+}
+
+fn work(instance: i64, operator: Operator) -> Work {
+    let task = Task {
+        task_id: "t".into(),
+        operator,
+        owner: "me".to_owned(),
+        doc_md: String::new(),
+        retries: 0,
+        retry_delay: Duration::ZERO,
+        execution_timeout: None,
+        grace: Duration::from_secs(5),
+        kill_signal: 15,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
+        cwd: None,
+        output: Output::Text,
+        skip_on_exit_code: vec![99],
+    };
+    let node = Node {
+        trigger_rule: TriggerRule::AllSuccess,
+        role: Role::Work,
+        priority_weight: 1,
+        weight_rule: WeightRule::Downstream,
+    };
+    let dag = Dag {
+        dag_id: "d".into(),
+        description: String::new(),
+        owner: String::new(),
+        doc_md: String::new(),
+        tags: Vec::new(),
+        schedule: Schedule::Never,
+        timezone: jiff::tz::TimeZone::UTC,
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        max_active_runs: 1,
+        max_active_tasks: 1,
+        dagrun_timeout: None,
+        is_paused_upon_creation: false,
+        params: Map::new(),
+        tasks: vec![task],
+        graph: Graph::new(vec![node], &[]).unwrap(),
+    };
+    let run = DagRun {
+        key: RunKey(1),
+        dag_id: "d".into(),
+        run_id: "manual__1".into(),
+        run_type: RunType::Manual,
+        state: RunState::Running,
+        run_after: Timestamp::UNIX_EPOCH,
+        logical_date: None,
+        data_interval: None,
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        conf: Map::new(),
+        reason: None,
+    };
+    Work {
+        key: TryKey { instance: InstanceKey(instance), try_number: instance as u32 },
+        dag: Arc::new(dag),
+        file: "d.toml".into(),
+        task: TaskIx(0),
+        map_index: -1,
+        run: Arc::new(run),
+        max_tries: 0,
+    }
+}
+
+/// Runs one try whose start is answered as `script` says.
+fn run_with(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, is_gone: bool) -> TryEnd {
+    let home = tempfile::tempdir().unwrap();
+    let (sender, events) = channel::unbounded();
+    let settings = ExecutorSettings {
+        home: home.path().to_owned(),
+        logs: home.path().join("logs"),
+        dags_folder: home.path().join("dags"),
+        parallelism: 1,
+        max_log_bytes: 1 << 20,
+        overrides_params: true,
+        search_path: "/usr/bin:/bin".to_owned(),
+    };
+    let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
+    let mut executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();
+    let shared = executor.shared.clone();
+    let notify = Arc::new(move |notice| {
+        if let Notice::Answer(answer) = notice {
+            shared.hear(answer);
+        }
+    });
+    let fake = FakeSupervisor::new(notify, script);
+    *fake.is_gone.lock() = is_gone;
+    *executor.shared.supervisor.lock() = Some(Arc::new(fake));
+    executor.start(work(1, bash("true")));
+    loop {
+        if let Event::Ended(end) = events.recv_timeout(Duration::from_secs(60)).unwrap() {
+            return *end;
+        }
+    }
+}
+
+fn ended(start: &Start, exit: Exit, cause: Cause, tail: Option<&str>) -> Vec<Answer> {
+    let at = Timestamp::UNIX_EPOCH;
+    vec![Answer::Ended(Box::new(End {
+        key: start.key,
+        exit,
+        cause,
+        usage: Usage::default(),
+        started_at: at,
+        ended_at: at,
+        log_bytes_dropped: tail.map_or(0, |_| 1),
+        tail: tail.map(str::to_owned),
+    }))]
+}
+
+#[test]
+fn a_host_without_processes_lets_the_try_wait_and_a_faulty_task_fails() {
+    let refuse =
+        |kind| move |start: &Start| vec![Answer::NotStarted { key: start.key, kind, message: "why".to_owned() }];
+    let reason = || "why".to_owned();
+    assert_eq!(run_with(refuse(Refusal::Transient), false).outcome, Outcome::Unstarted { reason: reason() });
+    assert_eq!(run_with(refuse(Refusal::Permanent), false).outcome, Outcome::Faulted { reason: reason() });
+}
+
+#[test]
+fn a_try_without_a_supervisor_waits() {
+    let end = run_with(|_| Vec::new(), true);
+    assert!(matches!(end.outcome, Outcome::Unstarted { .. }));
+}
+
+#[test]
+fn the_output_line_of_a_log_that_was_cut_comes_from_its_tail() {
+    let end = run_with(|start| ended(start, Exit::Code(0), Cause::Itself, Some("x\nlast\n")), false);
+    assert_eq!(end.xcoms, [("return_value".to_owned(), json!("last"))]);
+}
+
+#[test]
+fn a_timeout_is_one_however_the_process_left() {
+    let end = run_with(|start| ended(start, Exit::Code(0), Cause::TimedOut, None), false);
+    assert_eq!((end.outcome, end.xcoms), (Outcome::TimedOut, Vec::new()));
+}
