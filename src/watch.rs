@@ -68,9 +68,9 @@ enum Order {
 
 impl Watcher {
     /// Starts the thread, which scans at once: files in pieces, then all of them in one complete event (not complete if a folder
-    /// could not be listed, so that no DAG is taken for gone). Later events carry what changed, and are never complete. Without a
-    /// dags folder an empty event that is not complete says that there is nothing to wait for, and the first scan comes when it is
-    /// there.
+    /// could not be listed, so that no DAG is taken for gone), then [`Event::Scanned`]. Later events carry what changed, and are
+    /// never complete. Without a dags folder `Scanned` says that there is nothing to wait for, and the first scan comes when the
+    /// folder is there.
     ///
     /// # Errors
     /// No thread can be started.
@@ -206,6 +206,7 @@ impl Worker {
         self.is_first = false;
         let complete = listing.unknown.is_empty();
         self.events.send(Event::DagFiles { files: news.files, complete }).map_err(|_| Over)?;
+        self.events.send(Event::Scanned).map_err(|_| Over)?;
         Ok(news.is_unsettled)
     }
 
@@ -223,7 +224,7 @@ impl Worker {
         let root = self.root.display();
         self.health.raise(CONDITION, format!("failed to list `{root}`: {error}; make it or mend its permissions"));
         if self.is_first && !was_missing {
-            return self.events.send(Event::DagFiles { files: Vec::new(), complete: false }).map_err(|_| Over);
+            return self.events.send(Event::Scanned).map_err(|_| Over);
         }
         Ok(())
     }

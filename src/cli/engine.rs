@@ -2,8 +2,8 @@
 //!
 //! All that the command line needs of the daemon goes through this one file.
 
-use std::path::Path;
-use std::process::ExitCode;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,8 +14,10 @@ use crate::api::protocol::Pong;
 use crate::cli::Failure;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
+use crate::cli::output::Output;
 use crate::config::Loaded;
-use crate::model::{DagId, DagRun, RunId, TaskIx};
+use crate::daemon::{self, DagTrial, TaskTrial};
+use crate::model::{Dag, DagId, DagRun, RunId, RunState, TaskIx};
 use crate::scheduler::Command;
 use crate::scheduler::command::Done;
 use crate::store::Database;
@@ -134,32 +136,74 @@ fn split(text: &str) -> Failure {
     Failure::refused(message, help)
 }
 
-/// `minflow run`: the scheduler in the foreground until it is told to stop. Gives the exit code; what went wrong has been said.
-pub fn run(loaded: Loaded) -> ExitCode {
-    drop(loaded);
-    unfinished("run")
+/// `minflow run`: the scheduler in the foreground until it is told to stop.
+///
+/// # Errors
+/// It could not start.
+pub fn run(loaded: &Loaded) -> Result<(), Failure> {
+    start_log(&loaded.config.logging.level);
+    for note in &loaded.notes {
+        log::info!("{note}");
+    }
+    let config = &loaded.config;
+    let started = |address: &str| {
+        let home = config.home.display();
+        eprint(&format!("minflow {} runs on {home}: http://{address}\n", env!("CARGO_PKG_VERSION")));
+    };
+    daemon::run(loaded, started).map_err(|error| split(&error.to_string()))
 }
 
-/// Carries `command` out in this process: takes the home's lock, reads the DAG files, makes one turn and ends. Called only when no
-/// minflow runs on the home.
+/// The log goes to standard error; `RUST_LOG` wins over the configuration.
+fn start_log(level: &str) {
+    let environment = env_logger::Env::default().default_filter_or(level);
+    env_logger::Builder::from_env(environment).format_timestamp_millis().init();
+}
+
+/// Carries `command` out in this process. Called only when no minflow runs on the home.
 fn offline(home: &Home, command: Command) -> Result<Done, Failure> {
-    let _ = command;
-    Err(home.not_running())
+    let reply = daemon::apply_offline(&home.config, command).map_err(|error| split(&error.to_string()))?;
+    Ok(reply?)
 }
 
-/// `dags test`: one run of `definition` in the foreground, with a supervisor of its own and a store in memory, without the home's
-/// lock and without a row in minflow.db. Shows each task's output as it comes and a table of states at the end, on standard
-/// output; 0 if the run succeeded, else 1.
-pub fn test_dag(home: &Home, definition: &Definition, logical_date: Timestamp, conf: Map<String, Value>) -> ExitCode {
-    let _ = (home, definition, logical_date, conf);
-    unfinished("dags test")
+/// `dags test`: one run of `definition` in the foreground, without the home's lock and without a row in minflow.db. Shows each
+/// task's output as its try ends, and a table of states at the end.
+///
+/// # Errors
+/// The run failed, or could not be started.
+pub fn test_dag(
+    home: &Home,
+    definition: &Definition,
+    logical_date: Timestamp,
+    conf: Map<String, Value>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    start_log("warn");
+    let trial =
+        DagTrial { dag: Dag::clone(&definition.dag), file: PathBuf::from(&definition.file), logical_date, conf };
+    let tried = daemon::test_dag(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
+    for instance in &tried.instances {
+        let reason = instance.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        writeln!(output, "{}: {}{reason}", instance.task_id, instance.state)?;
+    }
+    writeln!(output, "{}: {}", tried.run.run_id, tried.run.state)?;
+    if tried.run.state == RunState::Success { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// `tasks test`: one try of one task of `run` (which may be made up: key 0) in the foreground; its output on standard output; nothing
-/// is recorded. 0 if it succeeded or skipped, else 1.
-pub fn test_task(home: &Home, definition: &Definition, task: TaskIx, run: DagRun) -> ExitCode {
-    let _ = (home, definition, task, run);
-    unfinished("tasks test")
+/// `tasks test`: one try of one task of `run`, which may be made up, in the foreground; nothing is recorded.
+///
+/// # Errors
+/// The try failed, or could not be started.
+pub fn test_task(
+    home: &Home,
+    definition: &Definition,
+    task: TaskIx,
+    run: DagRun,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    start_log("warn");
+    let trial = TaskTrial { dag: definition.dag.clone(), file: definition.file.clone(), task, run };
+    let state = daemon::test_task(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
+    if state == RunState::Success { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// Creates the database, or brings it to this version. A running minflow has done so already.
@@ -172,9 +216,4 @@ pub fn migrate(loaded: &Loaded) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(_) => Ok(Database::open(&database.path, database.synchronous).map(drop)?),
     }
-}
-
-fn unfinished(command: &str) -> ExitCode {
-    eprint(&format!("error: `minflow {command}` has no engine in this build\n"));
-    ExitCode::FAILURE
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::{Failure, Globals, Outcome, engine, settings};
+use crate::cli::{Globals, Outcome, engine, settings};
 use crate::config::Flag;
 
 #[derive(Debug, Args)]
@@ -30,5 +30,5 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> Outcome {
     };
     let flags = [flag("host", &arguments.host), flag("port", &arguments.port)].into_iter().flatten().collect();
     let loaded = settings::load_with(globals, flags)?;
-    Err(Failure::Code(engine::run(loaded)))
+    engine::run(&loaded)
 }

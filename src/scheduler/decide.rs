@@ -135,6 +135,7 @@ impl World {
             slots,
             held: 0,
             has_started: false,
+            is_examined: false,
             waiting: Vec::new(),
             shared: None,
         });
@@ -261,12 +262,14 @@ impl World {
         if this.row.state != RunState::Running || !self.dag(this.dag).record.is_active {
             return false;
         }
-        if let Some(ahead) = this.row.logical_date.filter(|&date| date > now.wall) {
-            // Airflow does not examine a run whose logical date lies ahead.
+        if let Some(ahead) = this.row.logical_date.filter(|&date| date > now.wall && !this.is_examined) {
+            // Airflow does not examine a run whose logical date lies ahead. One that is under way goes on, though the clock was set back.
             self.arm(TimerKey::Wake(run), Deadline::Wall(ahead));
             return false;
         }
-        let Pass { marks, schedulable, verdict } = self.run_quiet(run).progress.pass();
+        let this = self.run_quiet(run);
+        this.is_examined = true;
+        let Pass { marks, schedulable, verdict } = this.progress.pass();
         let has_changed = !marks.is_empty() || !schedulable.is_empty();
         for (ix, state) in marks {
             self.mark(run, self.run(run).slot_of(ix), state, now);
@@ -361,8 +364,6 @@ impl World {
         let (pool, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
         let (priority_weight, map_index) = (entry.row.priority_weight, entry.row.map_index);
         let logical_date = this.row.logical_date;
-        let limit = self.dag(this.dag).record.max_active_tasks;
-        self.limits.set_run(run, limit);
         let claim = Claim { run, pool: self.limits.pools.intern(&pool), pool_slots };
         let handle = self.new_handle(run, slot);
         self.ready.insert(Candidate { handle, claim, priority_weight, logical_date, map_index, order: task.0 });

@@ -21,6 +21,8 @@ pub enum Event {
         files: Vec<DagFile>,
         complete: bool,
     },
+    /// The first look at the dags folder is over, whatever it could not see: what is known may be acted upon.
+    Scanned,
     Command {
         command: Command,
         reply: ReplyTo<Reply>,

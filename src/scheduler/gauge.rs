@@ -79,11 +79,11 @@ impl Heartbeat {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Zero when no commit is under way.
-    pub fn committing_for(&self, now: BootInstant) -> Duration {
+    /// None when no commit is under way.
+    pub fn committing_for(&self, now: BootInstant) -> Option<Duration> {
         match self.0.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => now.since(BootInstant(Duration::from_micros(since))),
+            0 => None,
+            since => Some(now.since(BootInstant(Duration::from_micros(since)))),
         }
     }
 }

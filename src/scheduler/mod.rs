@@ -16,6 +16,8 @@ pub mod progress;
 pub mod ready;
 mod reload;
 pub mod retry;
+#[cfg(test)]
+mod simulation;
 mod steer;
 mod surroundings;
 pub mod timers;

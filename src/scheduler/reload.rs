@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, DagId, Instance, InstanceKey, RunState, TaskIx, TaskState};
+use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::event::{DagFile, Found};
 use crate::scheduler::machine::{self, TaskEvent};
@@ -35,10 +35,6 @@ impl World {
         }
         for dag_id in touched {
             self.settle_owner(&dag_id, now);
-        }
-        if complete && !self.is_scanned {
-            self.is_scanned = true;
-            self.after_first_scan(now);
         }
     }
 
@@ -315,6 +311,7 @@ impl World {
             self.add_instance(run, task, definition);
         }
         self.run_quiet(run).definition = Some(definition.clone());
+        self.limits.set_run(run, dag.max_active_tasks);
         self.rebuild_progress(run, definition);
         self.arm_run_timeout(run, now);
         for slot in self.run(run).slots_in_order() {
@@ -403,30 +400,17 @@ impl World {
         run.progress = Progress::new(graph, &present);
     }
 
-    /// Everything has been seen once: DAGs without a file are retired, and what was under way goes on.
-    fn after_first_scan(&mut self, now: Now) {
+    /// The first look at the files is over. A DAG whose file could not be seen goes on by its last good version.
+    pub(super) fn apply_scanned(&mut self, now: Now) {
+        self.is_scanned = true;
         for at in 0..self.dags.len() {
             let ix = DagIx(at as u32);
             let entry = self.dag(ix);
-            let has_file = self
-                .files
-                .get(Path::new(&entry.record.file))
-                .is_some_and(|file| !matches!(file.state, FileState::Stored));
-            if entry.record.is_active && !has_file {
-                let dag_id = entry.record.dag_id.clone();
-                self.retire(&dag_id);
-            }
-            if self.dag(ix).definition.is_none() && !self.dag(ix).runs.is_empty() {
+            if entry.definition.is_none() && (entry.record.is_active || !entry.runs.is_empty()) {
                 self.restore_stored(ix, now);
             }
+            // From now on a definition comes from a file.
             self.dags[at].stored = None;
-        }
-        let unfinished: Vec<RunIx> =
-            (0..self.runs.len() as u32).map(RunIx).filter(|ix| self.runs[ix.0 as usize].is_some()).collect();
-        for run in unfinished {
-            if self.run(run).row.state == RunState::Running {
-                self.active.insert(run);
-            }
         }
     }
 }

@@ -129,7 +129,7 @@ impl Scheduler {
         self.write_and_act();
     }
 
-    fn write_and_act(&mut self) {
+    pub(super) fn write_and_act(&mut self) {
         let Some((changes, actions)) = self.unwritten.take() else { return };
         if !changes.is_empty() {
             self.parts.heartbeat.begin_commit(self.parts.clock.boot());
@@ -204,6 +204,7 @@ impl World {
     pub fn apply(&mut self, event: Event, now: Now, history: &mut dyn History) {
         match event {
             Event::DagFiles { files, complete } => self.apply_files(files, complete, now),
+            Event::Scanned => self.apply_scanned(now),
             Event::Command { command, reply } => self.apply_command(command, reply, now, history),
             Event::Started(attempt) => self.apply_started(attempt),
             Event::Ended(end) => self.apply_ended(*end, now),

@@ -132,6 +132,8 @@ pub struct Run {
     pub held: u32,
     /// Whether its lag has been recorded.
     pub(super) has_started: bool,
+    /// A pass has looked at it.
+    pub(super) is_examined: bool,
     pub(super) waiting: Vec<ReplyTo<Reply>>,
     /// The row as workers see it; made anew when the row has changed.
     pub(super) shared: Option<Arc<DagRun>>,
@@ -378,6 +380,7 @@ impl World {
         self.insert_run(Run {
             prior: Some(row.state),
             has_started: instances.iter().any(|entry| entry.row.start_date.is_some()),
+            is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
             row,
             dag,
             definition: None,
@@ -508,6 +511,7 @@ impl World {
         });
         self.runs[ix.0 as usize] = Some(run);
         let entry = &mut self.dags[dag.0 as usize];
+        self.limits.set_run(ix, entry.record.max_active_tasks);
         entry.runs.insert((run_after, ix));
         entry.running += u32::from(is_running);
         ix

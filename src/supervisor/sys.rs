@@ -264,3 +264,27 @@ pub fn forget_start() {
     // Five resets the peak; a kernel without it shows a larger one, and nothing else.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
+
+/// How many bytes one signal is, as read from [`watch_requests_to_end`].
+pub const SIGNAL_RECORD: usize = size_of::<libc::signalfd_siginfo>();
+
+/// A descriptor that becomes readable when SIGTERM, SIGINT or SIGHUP comes; they are blocked in this thread and in those that it
+/// starts from now on.
+///
+/// # Errors
+/// No descriptors left.
+pub fn watch_requests_to_end() -> io::Result<OwnedFd> {
+    // SAFETY: the set is filled before it is read; the descriptor is new, and nobody else owns it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&mut set, signal);
+        }
+        if libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}

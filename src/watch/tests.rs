@@ -79,6 +79,7 @@ impl Home {
     fn next(&self) -> (Vec<DagFile>, bool) {
         match self.events.recv_timeout(LONG) {
             Ok(Event::DagFiles { files, complete }) => (files, complete),
+            Ok(Event::Scanned) => self.next(),
             other => panic!("{other:?}"),
         }
     }

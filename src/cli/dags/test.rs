@@ -21,13 +21,17 @@ pub struct Arguments {
     conf: Option<String>,
 }
 
-pub fn run(globals: &Globals, arguments: &Arguments, _output: &mut Output) -> Outcome {
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let conf = arguments.conf.as_deref().map(parse_conf).transpose()?.unwrap_or_default();
     let home = Home::open(globals)?;
     let logical_date = match &arguments.logical_date {
         Some(text) => home.instant(text)?,
         None => SystemClock.now(),
     };
+    if logical_date > SystemClock.now() {
+        let message = "the logical date lies ahead, and such a run waits for it".to_owned();
+        return Err(Failure::Usage { message, help: "give a date that has passed".to_owned() });
+    }
     let definition = home.definition(&arguments.dag_id)?;
-    Err(Failure::Code(engine::test_dag(&home, &definition, logical_date, conf)))
+    engine::test_dag(&home, &definition, logical_date, conf, output)
 }

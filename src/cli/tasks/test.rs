@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::home::Home;
 use crate::cli::output::Output;
-use crate::cli::{Failure, Globals, Outcome, engine};
+use crate::cli::{Globals, Outcome, engine};
 
 use super::render::run_of;
 
@@ -18,10 +18,10 @@ pub struct Arguments {
     logical_date_or_run_id: Option<String>,
 }
 
-pub fn run(globals: &Globals, arguments: &Arguments, _output: &mut Output) -> Outcome {
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let home = Home::open(globals)?;
     let definition = home.definition(&arguments.dag_id)?;
     let task = definition.task(&arguments.task_id)?;
     let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
-    Err(Failure::Code(engine::test_task(&home, &definition, task, run)))
+    engine::test_task(&home, &definition, task, run, output)
 }

@@ -1,0 +1,95 @@
+//! One minflow to a home: the lock that says whose it is.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "minflow.lock";
+
+/// Held for as long as it lives; the kernel takes it back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct HomeLock(#[allow(dead_code, reason = "holding the open file is holding the lock")] File);
+
+/// Why a home could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    Held { home: PathBuf, pid: String },
+    Io { path: PathBuf, cause: io::Error },
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { home, pid } => write!(
+                f,
+                "another minflow (pid {pid}) runs on `{}`\nhelp: `minflow status` shows it; stop it, or give this one another `--home`",
+                home.display()
+            ),
+            Self::Io { path, cause } => write!(
+                f,
+                "failed to lock `{}`: {cause}\nhelp: the home must exist and be writable, on a file system that knows locks",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Held { .. } => None,
+            Self::Io { cause, .. } => Some(cause),
+        }
+    }
+}
+
+impl HomeLock {
+    /// Takes the lock and writes this process's pid into it.
+    ///
+    /// # Errors
+    /// Another process holds it, or the home does not let itself be locked.
+    pub fn take(home: &Path) -> Result<Self, LockError> {
+        let path = home.join(LOCK);
+        let failed = |cause| LockError::Io { path: path.clone(), cause };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+                return Err(LockError::Held { home: home.to_owned(), pid });
+            }
+            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_is_told_who_holds_the_lock_until_it_is_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        let held = HomeLock::take(home.path()).unwrap();
+        let refused = HomeLock::take(home.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        drop(held);
+        HomeLock::take(home.path()).unwrap();
+    }
+}

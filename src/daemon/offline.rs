@@ -1,0 +1,83 @@
+//! A command without a running minflow: this process takes the home's lock, makes the change in one turn, and ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crossbeam::channel::{bounded, unbounded};
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::dagfile::Defaults;
+use crate::health::Health;
+use crate::model::TryKey;
+use crate::scheduler::command::{Command, CommandError, Reply};
+use crate::scheduler::event::DagFile;
+use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
+use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::turn::{Parts, Scheduler};
+use crate::scheduler::{Event, Store};
+use crate::store::Database;
+use crate::watch::{WatchSettings, Watcher};
+
+use super::{HomeLock, RunError, io_error, parse, restore, scheduler_settings};
+
+/// Carries out `command` on the home of `config`.
+///
+/// # Errors
+/// The home is locked or its database cannot be used; whether the command itself was refused is in the reply.
+pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunError> {
+    let _lock = HomeLock::take(&config.home)?;
+    let mut database = Database::open(&config.database.path, config.database.synchronous)?;
+    let snapshot = database.load()?;
+    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()));
+    let parts = Parts {
+        store: Box::new(database),
+        executor: Box::new(Nobody),
+        timer: Box::new(Nobody),
+        clock: Arc::new(SystemClock),
+        health: Health::default(),
+        gauges: GaugeBoard::default(),
+        heartbeat: Heartbeat::default(),
+    };
+    let mut scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(defaults.clone()), parts);
+    let files = dag_files(config, defaults)?;
+    let (sender, replies) = bounded(1);
+    let reply = ReplyTo::new(move |reply| {
+        let _ = sender.send(reply);
+    });
+    // Without `Scanned` nothing is decided, and nobody is here to carry it out.
+    let found = Event::DagFiles { files, complete: false };
+    scheduler.turn(vec![found, Event::Command { command, reply }]);
+    Ok(replies.try_recv().unwrap_or_else(|_| {
+        let help = "free the disk or end what holds the database, then ask again".to_owned();
+        let message = "the database cannot be written now; nothing was changed".to_owned();
+        Err(CommandError { code: "database".to_owned(), message, help })
+    }))
+}
+
+/// All DAG files, read and parsed once.
+fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, RunError> {
+    let (events, found) = unbounded();
+    let settings = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
+    let _watcher =
+        Watcher::start(settings, parse(defaults), events, Health::default()).map_err(io_error("read the DAG files"))?;
+    let mut files = Vec::new();
+    while let Ok(Event::DagFiles { files: piece, .. }) = found.recv() {
+        files.extend(piece);
+    }
+    Ok(files)
+}
+
+/// Runs nothing and wakes nobody.
+struct Nobody;
+
+impl Executor for Nobody {
+    fn start(&mut self, _: Work) {}
+    fn kill(&mut self, _: TryKey, _: Kill) {}
+    fn reclaim(&mut self, _: Stray) {}
+    fn acknowledge(&mut self, _: &[TryKey]) {}
+}
+
+impl Timer for Nobody {
+    fn arm(&mut self, _: Option<jiff::Timestamp>, _: Option<crate::clock::BootInstant>) {}
+}

@@ -1,0 +1,302 @@
+//! Trials in the foreground: one run of a DAG, or one try of a task, with the real workers and supervisor, and without a server,
+//! the home's lock, or a row in minflow.db.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::executor::{ExecutorSettings, LocalExecutor, paths};
+use crate::health::Health;
+use crate::model::{Dag, DagRun, Instance, InstanceKey, Operator, RunState, Schedule, TaskIx, TryKey};
+use crate::scheduler::change::Snapshot;
+use crate::scheduler::command::{Command, Done, LogicalDate, Stop, Trigger};
+use crate::scheduler::event::{DagFile, Found, Outcome};
+use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
+use crate::scheduler::port::{Executor, Force, Kill, ReplyTo, Stray, Work};
+use crate::scheduler::turn::{Parts, Scheduler};
+use crate::scheduler::{Event, TryEnd};
+use crate::store::{MemoryStore, ReaderPool};
+use crate::supervisor::{self, SupervisorHandle, sys};
+use crate::template::Lookup;
+use crate::timer::SystemTimer;
+
+use super::{RunError, forward_requests_to_end, io_error, scheduler_settings};
+
+/// What `dags test` runs.
+pub struct DagTrial {
+    pub dag: Dag,
+    /// Relative to the dags folder.
+    pub file: PathBuf,
+    pub logical_date: Timestamp,
+    pub conf: Map<String, Value>,
+}
+
+/// What a trial run came to.
+pub struct Tried {
+    pub run: DagRun,
+    /// In the order of the DAG file.
+    pub instances: Vec<Instance>,
+}
+
+/// What `tasks test` runs.
+pub struct TaskTrial {
+    pub dag: Arc<Dag>,
+    /// Relative to the dags folder.
+    pub file: String,
+    pub task: TaskIx,
+    /// An existing run, whose XComs are read from minflow.db, or one that is made up.
+    pub run: DagRun,
+}
+
+/// A task whose log is shown when its try is over.
+struct Handed {
+    task_id: String,
+    try_number: u32,
+    log: PathBuf,
+}
+
+/// The executor, telling what it is handed.
+struct Telling {
+    inner: LocalExecutor,
+    logs: PathBuf,
+    handed: Sender<(TryKey, Handed)>,
+}
+
+impl Executor for Telling {
+    fn start(&mut self, work: Work) {
+        let handed = handed(&self.logs, &work);
+        // Nobody listens any more once the run has ended.
+        let _ = self.handed.send((work.key, handed));
+        self.inner.start(work);
+    }
+
+    fn kill(&mut self, key: TryKey, how: Kill) {
+        self.inner.kill(key, how);
+    }
+
+    fn reclaim(&mut self, stray: Stray) {
+        self.inner.reclaim(stray);
+    }
+
+    fn acknowledge(&mut self, keys: &[TryKey]) {
+        self.inner.acknowledge(keys);
+    }
+}
+
+fn handed(logs: &std::path::Path, work: &Work) -> Handed {
+    let task_id = &work.dag.task(work.task).task_id;
+    let try_number = work.key.try_number;
+    let log = paths::log_path(logs, &work.dag.dag_id, &work.run.run_id, task_id, work.map_index, try_number);
+    Handed { task_id: task_id.to_string(), try_number, log }
+}
+
+/// A folder of the trial's own: a running minflow has the home's supervisor lock, and the logs of real tries are not touched.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new() -> Result<Self, RunError> {
+        let path = std::env::temp_dir().join(format!("minflow-test-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("make a folder for the trial"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the temporary folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The parts that every trial has, begun in the order that the supervisor needs.
+struct Bench {
+    aside: Aside,
+    supervisor: SupervisorHandle,
+    signals: OwnedFd,
+    clock: Arc<dyn Clock>,
+    settings: ExecutorSettings,
+}
+
+impl Bench {
+    fn new(config: &Config) -> Result<Self, RunError> {
+        let exe = std::env::current_exe().map_err(io_error("find this program's own file"))?;
+        let aside = Aside::new()?;
+        let supervisor = supervisor::spawn(&exe, &aside.0).map_err(io_error("start the supervisor"))?;
+        let signals = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;
+        let settings = ExecutorSettings { logs: aside.0.join("logs"), ..ExecutorSettings::of(config) };
+        Ok(Self { aside, supervisor, signals, clock: Arc::new(SystemClock), settings })
+    }
+}
+
+/// Runs a DAG once, and writes each task's log to `out` as its try ends.
+///
+/// # Errors
+/// The supervisor, the workers or the timer cannot be started.
+pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result<Tried, RunError> {
+    let bench = Bench::new(config)?;
+    let store = MemoryStore::default();
+    let (events, inbox) = unbounded();
+    let (tapped, tap) = unbounded();
+    let (handed_to, handed) = unbounded();
+    let health = Health::default();
+    let logs = bench.settings.logs.clone();
+    let _aside = bench.aside;
+    let lookup: Arc<dyn Lookup> = Arc::new(store.clone());
+    let inner =
+        LocalExecutor::start(bench.settings, bench.supervisor, lookup, tapped, bench.clock.clone(), health.clone())
+            .map_err(io_error("start the workers"))?;
+    let parts = Parts {
+        store: Box::new(store.clone()),
+        executor: Box::new(Telling { inner, logs, handed: handed_to }),
+        timer: Box::new(SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?),
+        clock: bench.clock,
+        health,
+        gauges: GaugeBoard::default(),
+        heartbeat: Heartbeat::default(),
+    };
+    let scheduler = Scheduler::new(scheduler_settings(config), Snapshot::default(), Box::new(|_, _| None), parts);
+    forward_requests_to_end(bench.signals, events.clone()).map_err(io_error("watch for signals"))?;
+    begin(trial, &events);
+    let looping = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || scheduler.run(&inbox));
+    let looping = looping.map_err(io_error("start the scheduler"))?;
+    show_ends(&tap, &handed, &events, out);
+    if looping.join().is_err() {
+        log::error!("the scheduler panicked; please report what stands above");
+    }
+    let run = store
+        .runs()
+        .into_iter()
+        .next()
+        .ok_or_else(|| RunError::Io { what: "create the run", cause: io::Error::other("the scheduler refused it") })?;
+    // The run was made up, and so was its folder.
+    let _ = std::fs::remove_dir_all(paths::run_dir(&config.home, &run.dag_id, &run.run_id));
+    Ok(Tried { run, instances: store.instances() })
+}
+
+/// The script of a trial: the one file, one run, and a stop when it has ended.
+fn begin(trial: DagTrial, events: &Sender<Event>) {
+    let dag_id = trial.dag.dag_id.clone();
+    let dag = Dag { schedule: Schedule::Never, is_paused_upon_creation: false, ..trial.dag };
+    let found = Found::Parsed { dag: Arc::new(dag), source: "".into(), hash: "".into() };
+    let files = vec![DagFile { path: trial.file, modified_at: None, found }];
+    let trigger = Trigger {
+        dag_id: dag_id.clone(),
+        run_id: None,
+        logical_date: LogicalDate::At(trial.logical_date),
+        conf: trial.conf,
+        unpause: false,
+    };
+    let stop = |events: &Sender<Event>| {
+        let command = Command::Stop(Stop::Drain);
+        // The loop has ended already if nobody listens.
+        let _ = events.send(Event::Command { command, reply: ReplyTo::new(|_| ()) });
+    };
+    let again = events.clone();
+    let when_triggered = ReplyTo::new(move |reply| match reply {
+        Ok(Done::Triggered { run_id, .. }) => {
+            let ended = again.clone();
+            let reply = ReplyTo::new(move |_| stop(&ended));
+            let _ = again.send(Event::Command { command: Command::Await { dag_id, run_id }, reply });
+        }
+        other => {
+            log::error!("the run was not created: {other:?}");
+            stop(&again);
+        }
+    });
+    // The loop owns the other end, and has not begun.
+    let _ = events.send(Event::DagFiles { files, complete: true });
+    let _ = events.send(Event::Scanned);
+    let _ = events.send(Event::Command { command: Command::Trigger(trigger), reply: when_triggered });
+}
+
+/// Passes what the executor tells on to the loop, and shows each log when its try is over. Returns when the executor has closed.
+fn show_ends(tap: &Receiver<Event>, handed: &Receiver<(TryKey, Handed)>, events: &Sender<Event>, out: &mut dyn Write) {
+    let mut known: BTreeMap<TryKey, Handed> = BTreeMap::new();
+    for event in tap {
+        if let Event::Ended(end) = &event {
+            known.extend(handed.try_iter());
+            if let Some(handed) = known.remove(&end.key) {
+                show_end(&handed, end, out);
+            }
+        }
+        // The loop drops its executor, and with it the tap, when it ends.
+        let _ = events.send(event);
+    }
+}
+
+fn show_end(handed: &Handed, end: &TryEnd, out: &mut dyn Write) {
+    let log = std::fs::read(&handed.log).unwrap_or_default();
+    // A reader that has gone away does not end the run.
+    let _ = writeln!(out, "--- {} try {}: {}", handed.task_id, handed.try_number, in_words(&end.outcome));
+    let _ = out.write_all(&log);
+    let _ = out.flush();
+}
+
+fn in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited(code) => format!("exit code {code}"),
+        Outcome::Signaled(signal) => format!("signal {signal}"),
+        Outcome::TimedOut => "timed out".to_owned(),
+        Outcome::Killed { reason } | Outcome::Faulted { reason } | Outcome::Unstarted { reason } => reason.clone(),
+        Outcome::Lost => "lost".to_owned(),
+    }
+}
+
+/// Runs one try of one task, and writes its log to `out`. Gives how it ended.
+///
+/// # Errors
+/// The supervisor or the workers cannot be started.
+pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Result<RunState, RunError> {
+    let spec = trial.dag.task(trial.task).clone();
+    if matches!(spec.operator, Operator::Empty) {
+        let _ = writeln!(out, "--- {}: empty, nothing to run", spec.task_id);
+        return Ok(RunState::Success);
+    }
+    let bench = Bench::new(config)?;
+    let (events, ends) = unbounded();
+    let logs = bench.settings.logs.clone();
+    let _aside = bench.aside;
+    let lookup: Arc<dyn Lookup> = Arc::new(ReaderPool::new(&config.database.path));
+    let mut executor =
+        LocalExecutor::start(bench.settings, bench.supervisor, lookup, events.clone(), bench.clock, Health::default())
+            .map_err(io_error("start the workers"))?;
+    forward_requests_to_end(bench.signals, events).map_err(io_error("watch for signals"))?;
+    let key = TryKey { instance: InstanceKey(0), try_number: 1 };
+    let run = Arc::new(trial.run);
+    let work = Work {
+        key,
+        dag: trial.dag,
+        file: trial.file.into(),
+        task: trial.task,
+        map_index: -1,
+        run,
+        max_tries: spec.retries,
+    };
+    let handed = handed(&logs, &work);
+    executor.start(work);
+    for event in &ends {
+        match event {
+            Event::Ended(end) => {
+                show_end(&handed, &end, out);
+                let is_well =
+                    matches!(end.outcome, Outcome::Exited(code) if code == 0 || spec.skip_on_exit_code.contains(&code));
+                return Ok(if is_well { RunState::Success } else { RunState::Failed });
+            }
+            Event::Command { command: Command::Stop(stop), .. } => {
+                let force = if stop == Stop::Now { Force::Immediate } else { Force::Graceful };
+                executor.kill(key, Kill { reason: "stopped".to_owned(), force });
+            }
+            _ => {}
+        }
+    }
+    Ok(RunState::Failed)
+}

@@ -1,0 +1,260 @@
+//! Simulations of the loop: a fake clock, a fake executor, a store in memory, and a script of events. What the loop asks of the
+//! executor and what it commits is a trace in words, which the tests compare.
+
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, unbounded};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::clock::{BootInstant, Clock, SimulatedClock};
+use crate::dagfile::{self, Defaults};
+use crate::health::Health;
+use crate::model::{Pool, ProcessIdentity, RunState, TaskState, TryKey};
+use crate::scheduler::Store;
+use crate::scheduler::command::{Command, Reply};
+use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
+use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
+use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::turn::{Parts, Scheduler};
+use crate::scheduler::world::Settings;
+use crate::store::MemoryStore;
+
+/// What the loop asked of the executor, in order.
+#[derive(Clone, Default)]
+struct Calls(Arc<Mutex<Recorded>>);
+
+#[derive(Default)]
+struct Recorded {
+    trace: Vec<String>,
+    works: BTreeMap<TryKey, Work>,
+    armed: (Option<Timestamp>, Option<BootInstant>),
+}
+
+fn name_of(work: &Work) -> String {
+    format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id)
+}
+
+impl Executor for Calls {
+    fn start(&mut self, work: Work) {
+        let mut recorded = self.0.lock();
+        recorded.trace.push(format!("start {} try {}", name_of(&work), work.key.try_number));
+        recorded.works.insert(work.key, work);
+    }
+
+    fn kill(&mut self, key: TryKey, how: Kill) {
+        let mut recorded = self.0.lock();
+        let name = recorded.works.get(&key).map_or("?".to_owned(), name_of);
+        recorded.trace.push(format!("kill {name}: {}", how.reason));
+    }
+
+    fn reclaim(&mut self, stray: Stray) {
+        let mut recorded = self.0.lock();
+        recorded.trace.push(format!("reclaim {} try {}", name_of(&stray.work), stray.work.key.try_number));
+        recorded.works.insert(stray.work.key, stray.work);
+    }
+
+    fn acknowledge(&mut self, keys: &[TryKey]) {
+        let mut recorded = self.0.lock();
+        for key in keys {
+            recorded.works.remove(key);
+        }
+    }
+}
+
+impl Timer for Calls {
+    fn arm(&mut self, wall: Option<Timestamp>, boot: Option<BootInstant>) {
+        self.0.lock().armed = (wall, boot);
+    }
+}
+
+/// One simulated minflow.
+struct Simulation {
+    clock: SimulatedClock,
+    store: MemoryStore,
+    calls: Calls,
+    scheduler: Scheduler,
+    settings: Settings,
+    files: BTreeMap<String, String>,
+    health: Health,
+}
+
+fn defaults() -> Defaults {
+    let mut defaults = Defaults::default();
+    defaults.pools.insert("narrow".to_owned());
+    defaults
+}
+
+fn pool(name: &str, slots: i64) -> Pool {
+    Pool { name: name.into(), slots, description: String::new() }
+}
+
+impl Simulation {
+    /// At 2026-11-21 12:30 UTC, with these DAG files, and all of them seen.
+    fn with(files: &[(&str, &str)]) -> Self {
+        Self::with_parallelism(32, files)
+    }
+
+    fn with_parallelism(parallelism: u32, files: &[(&str, &str)]) -> Self {
+        let clock = SimulatedClock::starting_at("2026-11-21T12:30:00Z".parse().unwrap());
+        let settings = Settings {
+            parallelism,
+            drain_timeout: Duration::from_secs(5),
+            pools: vec![pool("default_pool", 128), pool("narrow", 1)],
+        };
+        let store = MemoryStore::default();
+        let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let mut simulation = Self::start(clock, store, settings, files);
+        simulation.rescan();
+        simulation
+    }
+
+    fn start(clock: SimulatedClock, store: MemoryStore, settings: Settings, files: BTreeMap<String, String>) -> Self {
+        let (calls, health) = (Calls::default(), Health::default());
+        let parts = Parts {
+            store: Box::new(store.clone()),
+            executor: Box::new(calls.clone()),
+            timer: Box::new(calls.clone()),
+            clock: Arc::new(clock.clone()),
+            health: health.clone(),
+            gauges: GaugeBoard::default(),
+            heartbeat: Heartbeat::default(),
+        };
+        let snapshot = store.clone().load().unwrap();
+        let restore = Box::new(|record: &super::DagRecord, version: &super::change::VersionWrite| {
+            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults()).ok().map(Arc::new)
+        });
+        let mut scheduler = Scheduler::new(settings.clone(), snapshot, restore, parts);
+        scheduler.turn(Vec::new());
+        Self { clock, store, calls, scheduler, settings, files, health }
+    }
+
+    /// The process dies, and another one starts on the same database.
+    fn crash_and_restart(self) -> Self {
+        let mut next = Self::start(self.clock, self.store, self.settings, self.files);
+        next.rescan();
+        next
+    }
+
+    fn file(&self, name: &str) -> DagFile {
+        let now = Some(self.clock.now());
+        let Some(text) = self.files.get(name) else {
+            return DagFile { path: name.into(), modified_at: None, found: Found::Gone };
+        };
+        let found = match dagfile::parse(Path::new(name), text.as_bytes(), &defaults()) {
+            Ok(dag) => Found::Parsed {
+                dag: Arc::new(dag),
+                source: text.as_str().into(),
+                hash: format!("{:x}", text.bytes().fold(7_u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into())))
+                    .into(),
+            },
+            Err(faults) => Found::Broken(faults),
+        };
+        DagFile { path: name.into(), modified_at: now, found }
+    }
+
+    fn rescan(&mut self) {
+        let files = self.files.keys().map(|name| self.file(name)).collect();
+        self.turn(Event::DagFiles { files, complete: true });
+        self.turn(Event::Scanned);
+    }
+
+    /// Saves a file, and the watcher sees it.
+    fn save(&mut self, name: &str, text: &str) {
+        self.files.insert(name.to_owned(), text.to_owned());
+        let file = self.file(name);
+        self.turn(Event::DagFiles { files: vec![file], complete: false });
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.files.remove(name);
+        let file = self.file(name);
+        self.turn(Event::DagFiles { files: vec![file], complete: false });
+    }
+
+    fn turn(&mut self, event: Event) {
+        self.scheduler.turn(vec![event]);
+    }
+
+    /// Time passes, deadline by deadline, as the timer would wake the loop.
+    fn advance(&mut self, by: Duration) {
+        let until = self.clock.boot().after(by);
+        loop {
+            let (now, boot) = (self.clock.now(), self.clock.boot());
+            let (wall_at, boot_at) = self.calls.0.lock().armed;
+            let to_wall = wall_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            let to_boot = boot_at.map(|at| at.since(boot));
+            let next = to_wall.into_iter().chain(to_boot).min();
+            let left = until.since(boot);
+            match next {
+                Some(step) if step <= left => {
+                    self.clock.advance(step);
+                    self.turn(Event::Tick);
+                }
+                _ => {
+                    self.clock.advance(left);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Receiver<Reply> {
+        let (sender, replies) = unbounded();
+        let reply = ReplyTo::new(move |reply| {
+            let _ = sender.send(reply);
+        });
+        self.turn(Event::Command { command, reply });
+        replies
+    }
+
+    /// The key of the try of `dag.task` that the executor has.
+    fn key(&self, name: &str) -> TryKey {
+        let recorded = self.calls.0.lock();
+        let found = recorded.works.iter().find(|(_, work)| name_of(work) == name);
+        *found.unwrap_or_else(|| panic!("the executor does not have {name}: {:?}", recorded.trace)).0
+    }
+
+    fn started(&mut self, name: &str) {
+        let process = ProcessIdentity { pid: 1_000, start_ticks: 1, boot_id: "boot".to_owned() };
+        let attempt = Attempt { key: self.key(name), process, started_at: self.clock.now() };
+        self.turn(Event::Started(attempt));
+    }
+
+    fn end(&mut self, name: &str, outcome: Outcome) {
+        let now = self.clock.now();
+        let end = TryEnd {
+            key: self.key(name),
+            outcome,
+            started_at: Some(now),
+            ended_at: now,
+            usage: None,
+            xcoms: Vec::new(),
+        };
+        self.turn(Event::Ended(Box::new(end)));
+    }
+
+    fn succeed(&mut self, name: &str) {
+        self.started(name);
+        self.end(name, Outcome::Exited(0));
+    }
+
+    /// What the executor was asked since the last look.
+    fn trace(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.calls.0.lock().trace)
+    }
+
+    fn task_state(&self, task: &str) -> TaskState {
+        let instances = self.store.instances();
+        instances.iter().rfind(|row| &*row.task_id == task).unwrap_or_else(|| panic!("no instance of {task}")).state
+    }
+
+    fn run_states(&self) -> Vec<(String, RunState)> {
+        self.store.runs().into_iter().map(|run| (run.run_id.to_string(), run.state)).collect()
+    }
+}
