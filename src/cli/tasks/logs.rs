@@ -136,7 +136,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
     let mut watch = Watch::new(home, &log.path, &wake)?;
     await_run(home, run, wake);
     let task_id = instance.task_id.clone();
-    let mut is_over = false;
+    let (mut is_over, mut is_fresh) = (false, true);
     loop {
         // The state first: what a try wrote before its end is in the log by the time its end is committed.
         let has_ended = is_over || instance.try_number > number || has_ended(&instance);
@@ -148,7 +148,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
             }
             return Ok(());
         }
-        match next(&wakes) {
+        match next(&wakes, &mut is_fresh) {
             Wake::Written => {}
             Wake::RunEnded => is_over = true,
             Wake::Gone => return Err(home.not_running()),
@@ -162,19 +162,15 @@ fn has_ended(instance: &Instance) -> bool {
     instance.state.is_finished() || instance.state == TaskState::UpForRetry
 }
 
-/// Blocks until something has happened, and a little longer for what belongs to it.
-fn next(wakes: &Receiver<Wake>) -> Wake {
-    let mut first = wakes.recv().unwrap_or(Wake::Gone);
-    while matches!(first, Wake::Written) {
-        match wakes.recv_timeout(SETTLE) {
-            // More output is shown at once; a torrent of writes must not keep it back.
-            Ok(Wake::Written) if wakes.is_empty() => return Wake::Written,
-            Ok(wake) => first = wake,
-            Err(RecvTimeoutError::Timeout) => return Wake::Written,
-            Err(RecvTimeoutError::Disconnected) => return Wake::Gone,
-        }
+/// Blocks until something has happened. `is_fresh`: something has, a moment ago, and one more look is due when it is quiet.
+fn next(wakes: &Receiver<Wake>, is_fresh: &mut bool) -> Wake {
+    let woken = if *is_fresh { wakes.recv_timeout(SETTLE) } else { wakes.recv().map_err(RecvTimeoutError::from) };
+    *is_fresh = woken.is_ok();
+    match woken {
+        Ok(wake) => wake,
+        Err(RecvTimeoutError::Timeout) => Wake::Written,
+        Err(RecvTimeoutError::Disconnected) => Wake::Gone,
     }
-    first
 }
 
 /// Watches the database's write-ahead log, and the task's log folder as soon as that is there.

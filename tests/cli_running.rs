@@ -1,0 +1,219 @@
+//! Commands beside a running minflow: the real binary against the real socket, with a scheduler that answers by script.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command as Process, Output, Stdio};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Sender, unbounded};
+use minflow::api::protocol::Pong;
+use minflow::api::socket::{Patience, SocketServer};
+use minflow::config::Synchronous;
+use minflow::model::{DagRun, Instance, InstanceKey, RunKey, RunState, RunType, TaskState};
+use minflow::scheduler::command::Done;
+use minflow::scheduler::{Changes, Command, Event, InstanceWrite, Reply, RunWrite, Store};
+use minflow::store::Database;
+use tempfile::TempDir;
+
+const RUN: &str = "manual__2026-11-21T06:00:00+00:00";
+
+/// A home whose minflow runs: its socket is open, and its database has one run of `sales`.
+struct Running {
+    home: TempDir,
+    database: Database,
+    _server: SocketServer,
+    _scheduler: JoinHandle<()>,
+}
+
+impl Running {
+    /// `answer` says what the scheduler replies; None leaves the client waiting.
+    fn new(answer: impl Fn(&Command) -> Option<Reply> + Send + 'static) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("dags")).unwrap();
+        fs::write(home.path().join("dags/sales.toml"), "[tasks.load]\nbash = \"true\"\n").unwrap();
+        let mut database = Database::open(&home.path().join("minflow.db"), Synchronous::Full).unwrap();
+        let changes = Changes {
+            runs: vec![RunWrite { run: run(), prior: None }],
+            instances: vec![write(TaskState::Running, None)],
+            ..Changes::default()
+        };
+        database.commit(&changes).unwrap();
+        let (events, inbox): (Sender<Event>, _) = unbounded();
+        let pong = Pong { pid: 42, version: "0.1.0".to_owned(), http: None };
+        let server = SocketServer::start(home.path(), pong, events, Patience::default()).unwrap();
+        let scheduler = std::thread::spawn(move || {
+            let mut waiting = Vec::new();
+            while let Ok(Event::Command { command, reply }) = inbox.recv() {
+                match answer(&command) {
+                    Some(answer) => reply.send(answer),
+                    None => waiting.push(reply),
+                }
+            }
+        });
+        Self { home, database, _server: server, _scheduler: scheduler }
+    }
+
+    fn spawn(&self, command: &str) -> Child {
+        Process::new(env!("CARGO_BIN_EXE_minflow"))
+            .args(command.split_whitespace())
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("TZ", "UTC")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn expect(&self, command: &str, code: i32, stdout: &str, stderr: &str) {
+        let done = self.spawn(command).wait_with_output().unwrap();
+        assert_eq!(texts(&done), (Some(code), stdout.to_owned(), stderr.to_owned()));
+    }
+}
+
+fn texts(done: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
+}
+
+fn run() -> DagRun {
+    let tick = "2026-11-21T06:00:00Z".parse().unwrap();
+    DagRun {
+        key: RunKey(1),
+        dag_id: "sales".into(),
+        run_id: RUN.into(),
+        run_type: RunType::Manual,
+        state: RunState::Running,
+        run_after: tick,
+        logical_date: Some(tick),
+        data_interval: None,
+        queued_at: Some(tick),
+        start_date: Some(tick),
+        end_date: None,
+        conf: serde_json::Map::new(),
+        reason: None,
+    }
+}
+
+fn write(state: TaskState, prior: Option<TaskState>) -> InstanceWrite {
+    let instance = Instance {
+        key: InstanceKey(1),
+        run: RunKey(1),
+        task_id: "load".into(),
+        map_index: -1,
+        state,
+        try_number: 1,
+        max_tries: 0,
+        scheduled_at: None,
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        priority_weight: 1,
+        operator: "bash".into(),
+        version: None,
+        process: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        usage: None,
+    };
+    InstanceWrite { instance, dag_id: "sales".into(), prior }
+}
+
+fn answer_trigger(state: &'static str, is_paused: bool) -> impl Fn(&Command) -> Option<Reply> + Send {
+    move |command| {
+        Some(Ok(match command {
+            Command::Trigger(_) => Done::Triggered { run_id: RUN.into(), is_paused },
+            Command::Await { .. } => Done::Ended { state: state.to_owned() },
+            other => panic!("{other:?}"),
+        }))
+    }
+}
+
+#[test]
+fn trigger_and_wait_exits_as_the_run_ends() {
+    Running::new(answer_trigger("success", false)).expect(
+        "dags trigger sales --wait",
+        0,
+        "success\n",
+        &format!("{RUN}\n"),
+    );
+    Running::new(answer_trigger("failed", false)).expect(
+        "dags trigger sales --wait",
+        1,
+        "failed\n",
+        &format!("{RUN}\n"),
+    );
+}
+
+#[test]
+fn trigger_without_waiting_prints_the_run_id() {
+    Running::new(answer_trigger("success", false)).expect("dags trigger sales", 0, &format!("{RUN}\n"), "");
+}
+
+#[test]
+fn a_run_of_a_paused_dag_is_not_waited_for() {
+    let help = "`minflow dags unpause sales` lets it start";
+    Running::new(answer_trigger("success", true)).expect(
+        "dags trigger sales --wait",
+        1,
+        "",
+        &format!("error: run `{RUN}` waits: `sales` is paused\nhelp: {help}; --unpause does both\n"),
+    );
+    Running::new(answer_trigger("success", true)).expect(
+        "dags trigger sales",
+        0,
+        &format!("{RUN}\n"),
+        &format!("`sales` is paused; {help}\n"),
+    );
+}
+
+#[test]
+fn pausing_what_is_paused_says_so() {
+    let running = Running::new(|_| Some(Ok(Done::PausedSet { was: true })));
+    running.expect("dags pause sales -o plain", 0, "dag_id  is_paused\nsales   true\n", "`sales` was paused already\n");
+    running.expect("dags unpause sales -o plain", 0, "dag_id  is_paused\nsales   false\n", "");
+}
+
+#[test]
+fn a_misspelt_dag_among_several_leaves_all_as_they_are() {
+    let running = Running::new(|command| panic!("{command:?}"));
+    let help = "help: did you mean `sales`? `minflow dags list` lists them all\n";
+    running.expect("dags pause sales saels", 1, "", &format!("error: unknown dag_id `saels`\n{help}"));
+}
+
+fn append(log: &Path, text: &str) {
+    OpenOptions::new().append(true).create(true).open(log).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn logs_follow_a_try_until_it_has_ended() {
+    let mut running = Running::new(|_| None);
+    let folder = running.home.path().join(format!("logs/dag_id=sales/run_id={RUN}/task_id=load"));
+    fs::create_dir_all(&folder).unwrap();
+    let log = folder.join("attempt=1.log");
+    append(&log, "first\n");
+    let mut child = running.spawn("tasks logs sales load -f");
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut read = || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(read(), "first\n");
+    append(&log, "second\n");
+    assert_eq!(read(), "second\n");
+    append(&log, "last\n");
+    let instances = vec![write(TaskState::Success, Some(TaskState::Running))];
+    running.database.commit(&Changes { instances, ..Changes::default() }).unwrap();
+    assert_eq!(read(), "last\n");
+    assert_eq!(read(), "");
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), done.stderr), (Some(0), Vec::new()));
+}
