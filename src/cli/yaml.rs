@@ -73,7 +73,7 @@ mod tests {
         let value = json!([{"dag_id": "a", "tags": ["x", "y"], "last_run": {"state": null}, "conf": {}, "n": 3}, {"dag_id": "b"}]);
         assert_eq!(
             to_text(&value),
-            "- dag_id: a\n  tags:\n    - x\n    - y\n  last_run:\n    state: null\n  conf: {}\n  \"n\": 3\n- dag_id: b\n"
+            "- dag_id: a\n  tags:\n    - x\n    - \"y\"\n  last_run:\n    state: null\n  conf: {}\n  \"n\": 3\n- dag_id: b\n"
         );
     }
 
