@@ -15,6 +15,10 @@ const fn section(name: &'static str, table: &'static Table, description: &'stati
 pub const SECTIONS: [(&str, &Table); 5] =
     [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
 
+/// Where Airflow's own server listens is its own affair: taken from its environment, it would be another server's port, or an
+/// address that minflow refuses.
+pub const LISTENING: [(&str, &str); 2] = [("api", "host"), ("api", "port")];
+
 /// The keys that hold a path: resolved against home, and never taken from Airflow's environment.
 pub const PATHS: [(&str, &str); 3] = [("core", "dags_folder"), ("database", "path"), ("logging", "base_log_folder")];
 

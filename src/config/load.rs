@@ -224,9 +224,9 @@ impl Layers {
             let Some(rest) = variable.strip_prefix(prefix) else { continue };
             let lower = rest.to_lowercase();
             let (section, key) = lower.split_once("__").unwrap_or((&lower, ""));
-            let is_path = keys::PATHS.contains(&(section, key));
+            let is_airflows = keys::PATHS.contains(&(section, key)) || keys::LISTENING.contains(&(section, key));
             match find(section, key) {
-                Some(found) if is_ours || !is_path => self.add_text(section, found, value, variable),
+                Some(found) if is_ours || !is_airflows => self.add_text(section, found, value, variable),
                 _ if is_ours && section == "pools" && self.add_pool(key, value, variable) => {}
                 _ if is_ours => self.add_unknown(variable),
                 _ => ignored.push(variable.as_str()),
@@ -234,7 +234,7 @@ impl Layers {
         }
         if !ignored.is_empty() {
             self.notes.push(format!(
-                "ignored: {} (variables of Airflow that minflow has no setting for, or paths, which it never takes from Airflow)",
+                "ignored: {} (variables of Airflow that minflow has no setting for, or its paths and address, which minflow never takes)",
                 ignored.join(", ")
             ));
         }

@@ -155,6 +155,7 @@ fn values_of_variables_need_no_quotes() {
 #[test]
 fn airflows_own_variables_are_ignored_with_one_note_and_its_paths_never_taken() {
     let environment = [
+        ("AIRFLOW__API__HOST", "0.0.0.0"),
         ("AIRFLOW__CORE__DAGS_FOLDER", "/opt/airflow/dags"),
         ("AIRFLOW__CORE__EXECUTOR", "LocalExecutor"),
         ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://secret"),
@@ -167,7 +168,7 @@ fn airflows_own_variables_are_ignored_with_one_note_and_its_paths_never_taken() 
     assert_eq!(
         loaded.notes,
         [
-            "ignored: AIRFLOW__CORE__DAGS_FOLDER, AIRFLOW__CORE__EXECUTOR, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, AIRFLOW__LOGGING__BASE_LOG_FOLDER, AIRFLOW__X (variables of Airflow that minflow has no setting for, or paths, which it never takes from Airflow)"
+            "ignored: AIRFLOW__API__HOST, AIRFLOW__CORE__DAGS_FOLDER, AIRFLOW__CORE__EXECUTOR, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN, AIRFLOW__LOGGING__BASE_LOG_FOLDER, AIRFLOW__X (variables of Airflow that minflow has no setting for, or its paths and address, which minflow never takes)"
         ]
     );
 }
