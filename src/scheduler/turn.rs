@@ -169,9 +169,10 @@ impl Scheduler {
 
     /// Waits a while for the database; what comes meanwhile is kept. False: minflow is to end without it.
     fn outlast_failure(&mut self, events: &Receiver<Event>, delay: Duration) -> bool {
-        let until = std::time::Instant::now() + delay;
+        let clock = Arc::clone(&self.parts.clock);
+        let until = clock.boot().after(delay);
         loop {
-            match events.recv_deadline(until) {
+            match events.recv_timeout(until.since(clock.boot())) {
                 Ok(Event::Command { command: Command::Stop(Stop::Now), reply }) => {
                     // What is decided cannot be written, and the user insists: the next start finds the rest.
                     reply.send(Ok(crate::scheduler::command::Done::Stopping));

@@ -2,18 +2,17 @@
 
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, Value, context};
-
-use crate::api::json::Status;
+use serde::Serialize;
 
 /// Nothing but what the page itself carries: no other host is ever asked. It refreshes by a meta tag, without scripts.
 pub const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Makes the page. Every value is escaped: the template's name ends in `.html`.
+/// Makes the page of what `/status` answers. Every value is escaped: the template's name ends in `.html`.
 ///
 /// # Errors
 /// The template is broken, which a test would have shown.
-pub fn render(status: &Status) -> Result<String, Error> {
+pub fn render(status: &impl Serialize) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.add_filter("bytes", |bytes: Option<f64>| bytes.map_or_else(|| "–".to_owned(), human_bytes));
     environment.add_filter("instant", |text: Option<String>| text.map_or_else(|| "–".to_owned(), short_instant));
