@@ -1,0 +1,172 @@
+//! A temporary home, and the real binary that runs on it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use minflow::api::client::Client;
+use minflow::scheduler::Command as Order;
+use minflow::scheduler::command::{Done, LogicalDate, Trigger};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_minflow");
+
+/// How long anything may take before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub struct Home(TempDir);
+
+impl Home {
+    pub fn new(parallelism: usize) -> Self {
+        let home = Self(tempfile::tempdir().expect("the folder of temporary files is writable"));
+        fs::create_dir(home.path().join("dags")).expect("a new folder takes a folder");
+        let settings = format!(
+            "[core]\nparallelism = {parallelism}\nmax_active_tasks_per_dag = {parallelism}\n[database]\nsynchronous = \"full\"\n"
+        );
+        fs::write(home.path().join("airflow.toml"), settings).expect("a new folder takes a file");
+        home
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn dag(&self, dag_id: &str, text: &str) {
+        fs::write(self.path().join(format!("dags/{dag_id}.toml")), text).expect("the dags folder takes a file");
+    }
+
+    /// Starts minflow; it may not answer yet.
+    pub fn exec(&self) -> Server<'_> {
+        let errors = fs::File::create(self.path().join("stderr.txt")).expect("a new folder takes a file");
+        let mut command = Command::new(BINARY);
+        command.args(["run", "--port", "0", "--home"]).arg(self.path());
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("MINFLOW_") || text.starts_with("AIRFLOW_") || text == "RUST_LOG" {
+                command.env_remove(&name);
+            }
+        }
+        let began = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
+        Server {
+            home: self,
+            child: child.expect("the binary was built with this bench"),
+            began,
+            address: String::new(),
+        }
+    }
+
+    /// Starts minflow and waits until it is healthy and `dags` DAGs are live.
+    pub fn start(&self, dags: usize) -> Server<'_> {
+        let mut server = self.exec();
+        server.await_health();
+        server.await_live(dags);
+        server
+    }
+}
+
+/// A running minflow; dropped, it is stopped.
+pub struct Server<'a> {
+    home: &'a Home,
+    child: Child,
+    began: Instant,
+    address: String,
+}
+
+impl Server<'_> {
+    /// Seconds since it was executed.
+    pub fn age(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.home.path()).expect("it answers already")
+    }
+
+    /// Waits until `/health` says 200.
+    pub fn await_health(&mut self) {
+        self.address = self.until("it answers on its socket", Duration::from_micros(200), |server| {
+            Client::connect(server.home.path()).ok()?.ping().ok()?.http
+        });
+        self.until("it is healthy", Duration::from_micros(500), |server| {
+            get(&server.address, "/health").filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        });
+    }
+
+    /// Waits until `/status` counts so many active DAGs.
+    pub fn await_live(&mut self, dags: usize) {
+        self.until("all DAGs are live", Duration::from_millis(4), |server| {
+            // Asked for one DAG that does not exist: the list of all would be most of the work.
+            let answer = get(&server.address, "/status?dag_id=-")?;
+            let status: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+            (status["dag_counts"]["active"] == dags).then_some(())
+        });
+    }
+
+    /// Waits for something that `look` finds, and looks each `pause`.
+    pub fn until<T>(&mut self, what: &str, pause: Duration, look: impl Fn(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            let is_gone = self.child.try_wait().is_ok_and(|status| status.is_some());
+            if is_gone || Instant::now() > deadline {
+                let errors = fs::read_to_string(self.home.path().join("stderr.txt")).unwrap_or_default();
+                panic!("waited in vain until {what}; minflow said: {errors}");
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Triggers a run and waits for its end. Gives its run_id.
+    pub fn run(&self, dag_id: &str) -> String {
+        let trigger = Trigger {
+            dag_id: dag_id.into(),
+            run_id: None,
+            logical_date: LogicalDate::RunAfter,
+            conf: serde_json::Map::new(),
+            unpause: false,
+        };
+        let run_id = match self.client().request(&Order::Trigger(trigger)) {
+            Ok(Ok(Done::Triggered { run_id, .. })) => run_id,
+            other => panic!("failed to trigger `{dag_id}`: {other:?}"),
+        };
+        match self.client().request(&Order::Await { dag_id: dag_id.into(), run_id: run_id.clone() }) {
+            Ok(Ok(Done::Ended { state })) if state == "success" => run_id.to_string(),
+            other => panic!("run `{run_id}` of `{dag_id}` did not succeed: {other:?}"),
+        }
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        let _ = kill_process(pid, Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < deadline {
+            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        eprintln!("  minflow did not stop within 15 s and was killed");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}

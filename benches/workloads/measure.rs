@@ -1,0 +1,232 @@
+//! The workloads: what is run, how often, and which figures it gives.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::home::{BINARY, Home};
+use crate::rows::{Rows, Span};
+use crate::table::{Goal, Table, median, percentile, slope};
+use crate::{floor, host};
+
+/// How much time the figures may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    Full,
+    /// Smaller workloads and fewer rounds: to see that all works, and a first impression.
+    Quick,
+}
+
+impl Effort {
+    fn pick<T>(self, full: T, quick: T) -> T {
+        if self == Self::Full { full } else { quick }
+    }
+}
+
+/// Threads of the floor of W1.
+const FLOOR_THREADS: usize = 8;
+
+/// W1: one task, then many at once, then one.
+pub fn wide(table: &mut Table, effort: Effort) {
+    let rounds = effort.pick(5, 2);
+    wide_at(table, 8, 500, rounds);
+    wide_at(table, 64, 500, rounds);
+    if effort == Effort::Full {
+        wide_at(table, 8, 5_000, 3);
+    }
+}
+
+fn wide_at(table: &mut Table, parallelism: usize, width: usize, rounds: usize) {
+    let home = Home::new(parallelism);
+    home.dag("wide", &wide_dag(width));
+    let server = home.start(1);
+    let rows = Rows::open(home.path());
+    server.run("wide");
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        floors.push(floor::wide(width + 2, FLOOR_THREADS));
+        let spans = rows.spans("wide", &server.run("wide"));
+        assert_eq!(spans.len(), width + 2, "every task of the run has succeeded");
+        ours.push(spans.len() as f64 / (wall(&spans) / 1e3));
+    }
+    let what = format!("W1 wide {width}, parallelism {parallelism}");
+    table.beside(what, &ours, &floors, "tasks/s", Goal::AtLeast(0.8));
+}
+
+fn wide_dag(width: usize) -> String {
+    let mut text = String::from("[tasks.first]\nbash = \"true\"\n");
+    let mut ids = Vec::new();
+    for number in 0..width {
+        let _ = writeln!(text, "[tasks.t{number}]\nbash = \"true\"\ndepends_on = [\"first\"]");
+        ids.push(format!("\"t{number}\""));
+    }
+    let _ = writeln!(text, "[tasks.last]\nbash = \"true\"\ndepends_on = [{}]", ids.join(", "));
+    text
+}
+
+/// From the first start to the last end, in milliseconds.
+fn wall(spans: &[Span]) -> f64 {
+    let start = spans.iter().map(|span| span.start).fold(f64::INFINITY, f64::min);
+    spans.iter().map(|span| span.end).fold(0.0, f64::max) - start
+}
+
+/// W2: tasks in a row.
+pub fn chain(table: &mut Table, effort: Effort) {
+    const LENGTH: usize = 50;
+    let home = Home::new(8);
+    home.dag("chain", &chain_dag(LENGTH));
+    let server = home.start(1);
+    let rows = Rows::open(home.path());
+    server.run("chain");
+    let (mut ours, mut floors, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.pick(11, 3) {
+        floors.push(floor::chain(LENGTH));
+        let spans = rows.spans("chain", &server.run("chain"));
+        assert_eq!(spans.len(), LENGTH, "every task of the run has succeeded");
+        ours.push(wall(&spans) / LENGTH as f64);
+        gaps.extend(spans.windows(2).map(|pair| pair[1].start - pair[0].end));
+    }
+    table.beside("W2 chain of 50, one hop", &ours, &floors, "ms", Goal::AtMost(1.5));
+    table.figure("W2 end to next start, p50", median(&gaps), "ms", Goal::None);
+    table.figure("W2 end to next start, p99", percentile(&gaps, 99.0), "ms", Goal::None);
+}
+
+fn chain_dag(length: usize) -> String {
+    let mut text = String::from("[tasks.t0]\nbash = \"true\"\n");
+    for number in 1..length {
+        let _ = writeln!(text, "[tasks.t{number}]\nbash = \"true\"\ndepends_on = [\"t{}\"]", number - 1);
+    }
+    text
+}
+
+/// A DAG of five tasks that is not due before the day after tomorrow.
+fn resting_dag() -> String {
+    let day = (Timestamp::now() + Duration::from_secs(2 * 86_400)).to_zoned(TimeZone::UTC).date();
+    let mut text = format!("schedule = \"@daily\"\nstart_date = {day}\n");
+    text.push_str(&chain_dag(5));
+    text
+}
+
+/// W3: many DAGs that rest.
+pub fn many(table: &mut Table, effort: Effort) {
+    many_at(table, 1_000, 0.2, effort);
+    if effort == Effort::Full {
+        many_at(table, 10_000, 1.0, effort);
+    }
+}
+
+fn many_at(table: &mut Table, dags: usize, goal_seconds: f64, effort: Effort) {
+    let home = Home::new(32);
+    let text = resting_dag();
+    for number in 0..dags {
+        home.dag(&format!("dag_{number}"), &text);
+    }
+    let first = live_after(&home, dags);
+    let restarts: Vec<f64> = (0..effort.pick(3, 1)).map(|_| live_after(&home, dags)).collect();
+    table.figure(format!("W3 {dags} DAGs live, first start"), first, "s", Goal::AtMost(goal_seconds));
+    table.figure(format!("W3 {dags} DAGs live, restart"), median(&restarts), "s", Goal::AtMost(goal_seconds));
+    let server = home.start(dags);
+    std::thread::sleep(Duration::from_secs(5));
+    let pids = host::processes(home.path());
+    let (began, before) = (Instant::now(), host::cpu_seconds(&pids));
+    std::thread::sleep(Duration::from_secs(effort.pick(30, 5)));
+    let percent = (host::cpu_seconds(&pids) - before) / began.elapsed().as_secs_f64() * 100.0;
+    table.figure(format!("W3 {dags} DAGs, memory (PSS)"), host::pss_megabytes(&pids), "MB", Goal::None);
+    table.figure(format!("W3 {dags} DAGs, idle CPU of a core"), percent, "%", Goal::AtMost(0.5));
+    drop(server);
+}
+
+/// Seconds from exec to all DAGs live.
+fn live_after(home: &Home, dags: usize) -> f64 {
+    home.start(dags).age()
+}
+
+/// W4: five DAGs, of which one runs at once.
+pub fn start(table: &mut Table, effort: Effort) {
+    let (mut healthy, mut done, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.pick(9, 3) {
+        let home = Home::new(32);
+        let text = resting_dag();
+        for number in 0..4 {
+            home.dag(&format!("dag_{number}"), &text);
+        }
+        home.dag("now", "schedule = \"@once\"\nstart_date = 2020-01-01\n[tasks.hello]\nbash = \"true\"\n");
+        let executed_at = Timestamp::now().as_microsecond() as f64 / 1e3;
+        let mut server = home.exec();
+        server.await_health();
+        healthy.push(server.age() * 1e3);
+        let rows = Rows::open(home.path());
+        let ended_at = server.until("the first task is over", Duration::from_millis(1), |_| rows.first_end());
+        done.push(ended_at - executed_at);
+        if memory.len() < effort.pick(3, 1) {
+            std::thread::sleep(Duration::from_secs(5));
+            memory.push(host::pss_megabytes(&host::processes(home.path())));
+        }
+    }
+    table.figure("W4 exec to healthy", median(&healthy), "ms", Goal::AtMost(50.0));
+    table.figure("W4 exec to first task done", median(&done), "ms", Goal::None);
+    table.figure("W4 memory at rest (PSS, all processes)", median(&memory), "MB", Goal::AtMost(10.0));
+    let bytes = std::fs::metadata(BINARY).map_or(f64::NAN, |binary| binary.len() as f64);
+    table.figure("W4 binary", bytes / 1e6, "MB", Goal::None);
+}
+
+/// W5: many DAGs due in the same minute.
+pub fn lag(table: &mut Table, effort: Effort) {
+    lag_of(table, 100, Goal::AtMost(200.0));
+    if effort == Effort::Full {
+        lag_of(table, 1_000, Goal::None);
+    }
+}
+
+fn lag_of(table: &mut Table, dags: usize, goal: Goal) {
+    const PARALLELISM: usize = 32;
+    let home = Home::new(PARALLELISM);
+    // Time to be live, whatever the second of this minute.
+    let due = (Timestamp::now() + Duration::from_secs(75)).to_zoned(TimeZone::UTC);
+    let schedule = format!("{} {} {} {} *", due.minute(), due.hour(), due.day(), due.month());
+    for number in 0..dags {
+        home.dag(&format!("dag_{number}"), &format!("schedule = \"{schedule}\"\n[tasks.hello]\nbash = \"true\"\n"));
+    }
+    let mut server = home.start(dags);
+    let floor = floor::burst(dags, PARALLELISM);
+    let rows = Rows::open(home.path());
+    let all_begun = |_: &_| Some(rows.lags()).filter(|lags| lags.len() == dags);
+    let lags = server.until("every DAG has begun its run", Duration::from_millis(250), all_begun);
+    for (name, percent, goal) in [("p50", 50.0, Goal::None), ("p99", 99.0, goal)] {
+        let ours = percentile(&lags, percent);
+        table.figure(format!("W5 {dags} DAGs due at once, {name}"), ours, "ms", goal);
+        let of_floor = [percentile(&floor, percent)];
+        table.beside(format!("W5 {dags} the same beside the floor, {name}"), &[ours], &of_floor, "ms", Goal::None);
+    }
+}
+
+/// Fifty DAGs each five seconds: does memory grow?
+pub fn soak(table: &mut Table, length: Duration) {
+    const SETTLED: f64 = 2.0;
+    let home = Home::new(8);
+    for number in 0..50 {
+        home.dag(&format!("dag_{number}"), "schedule = { every = \"5s\" }\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\ndepends_on = [\"a\"]\n");
+    }
+    let server = home.start(50);
+    let pids = host::processes(home.path());
+    let began = Instant::now();
+    let mut samples = Vec::new();
+    while began.elapsed() < length {
+        std::thread::sleep(Duration::from_secs(10));
+        let at = began.elapsed().as_secs_f64() / 60.0;
+        let sample = (at, host::pss_megabytes(&pids));
+        eprintln!("  minute {at:.1}: {:.2} MB", sample.1);
+        samples.push(sample);
+    }
+    let percent = host::cpu_seconds(&pids) / server.age() * 100.0;
+    let (runs, tasks) = Rows::open(home.path()).finished();
+    samples.retain(|sample| sample.0 > SETTLED);
+    let last = samples.last().map_or(f64::NAN, |sample| sample.1);
+    table.figure("soak runs finished", runs as f64, "", Goal::None);
+    table.figure("soak tasks finished", tasks as f64, "", Goal::None);
+    table.figure("soak memory at the end (PSS)", last, "MB", Goal::None);
+    table.figure("soak memory after minute 2", slope(&samples) * 1e3, "kB a minute", Goal::None);
+    table.figure("soak CPU of minflow itself", percent, "% of a core", Goal::None);
+}

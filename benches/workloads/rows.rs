@@ -1,0 +1,62 @@
+//! When things happened, as minflow.db remembers it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// When a task's process began and ended, in milliseconds since 1970.
+pub struct Span {
+    pub start: f64,
+    pub end: f64,
+}
+
+pub struct Rows(Connection);
+
+impl Rows {
+    pub fn open(home: &Path) -> Self {
+        let connection = Connection::open_with_flags(home.join("minflow.db"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let rows = Self(connection.expect("minflow has made its database"));
+        rows.0.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout can always be set");
+        rows
+    }
+
+    /// The tasks of one run, in the order in which they began.
+    pub fn spans(&self, dag_id: &str, run_id: &str) -> Vec<Span> {
+        let sql = "SELECT i.start_date, i.end_date FROM task_instance i JOIN dag_run r ON r.key = i.run_key \
+            WHERE r.dag_id = ?1 AND r.run_id = ?2 AND i.state = 'success' ORDER BY i.start_date";
+        let mut statement = self.0.prepare(sql).expect("the schema has these columns");
+        let span = |row: &rusqlite::Row<'_>| Ok(Span { start: millis(row.get(0)?), end: millis(row.get(1)?) });
+        let rows = statement.query_map([dag_id, run_id], span).expect("the query takes two texts");
+        rows.map(|row| row.expect("a task that succeeded has both instants")).collect()
+    }
+
+    /// From due to the start of the first process, in milliseconds, for each scheduled run that has begun.
+    pub fn lags(&self) -> Vec<f64> {
+        let sql = "SELECT min(i.start_date) - r.run_after FROM task_instance i JOIN dag_run r ON r.key = i.run_key \
+            WHERE r.run_type = 'scheduled' AND i.start_date IS NOT NULL GROUP BY r.key";
+        let mut statement = self.0.prepare(sql).expect("the schema has these columns");
+        let rows = statement.query_map([], |row| Ok(millis(row.get(0)?))).expect("the query takes nothing");
+        rows.map(|row| row.expect("both instants are there")).collect()
+    }
+
+    /// When the first task of all ended, in milliseconds since 1970.
+    pub fn first_end(&self) -> Option<f64> {
+        let sql = "SELECT min(end_date) FROM task_instance WHERE state = 'success'";
+        let end: Option<i64> = self.0.query_row(sql, [], |row| row.get(0)).expect("the schema has these columns");
+        end.map(millis)
+    }
+
+    /// Runs and tasks that are over.
+    pub fn finished(&self) -> (i64, i64) {
+        let of = |kind: &str| {
+            let sql =
+                "SELECT coalesce(sum(count), 0) FROM state_count WHERE kind = ?1 AND state IN ('success', 'failed')";
+            self.0.query_row(sql, [kind], |row| row.get(0)).expect("the schema has these columns")
+        };
+        (of("run"), of("task"))
+    }
+}
+
+fn millis(micros: i64) -> f64 {
+    micros as f64 / 1e3
+}
