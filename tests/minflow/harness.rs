@@ -1,0 +1,320 @@
+//! A home in a temporary folder, the minflow that runs on it, and commands beside it. What is started here is ended here, by its
+//! number; every wait is for a condition and has a deadline.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy host.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer.
+pub fn until<T>(what: &str, answer: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, answer)
+}
+
+pub fn within<T>(patience: Duration, what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn is_alive(pid: i32) -> bool {
+    // What is dead and not yet awaited has no command line.
+    test_kill_process(Pid::from_raw(pid).unwrap()).is_ok()
+        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+pub fn signal(pid: i32, signal: Signal) {
+    // It may have ended already.
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn texts(&self) -> (Option<i32>, &str, &str) {
+        (self.code, &self.out, &self.err)
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+pub struct Home {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::below("")
+    }
+
+    /// A home some folders down.
+    pub fn below(folders: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(folders);
+        fs::create_dir_all(path.join("dags")).unwrap();
+        Self { folder, path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file under the home.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn dag(&self, dag_id: &str, text: &str) {
+        self.write(&format!("dags/{dag_id}.toml"), text);
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_minflow"));
+        self.settle(command.args(words.split_whitespace()));
+        command
+    }
+
+    /// The same folder and environment for any program.
+    pub fn settle(&self, command: &mut Command) {
+        command.current_dir(&self.path).env_clear().env("TZ", "UTC").env("PATH", std::env::var("PATH").unwrap());
+    }
+
+    /// Runs a command to its end; `HOME` in what it printed stands for the home's path.
+    pub fn cli(&self, words: &str) -> Ran {
+        let done = self.command(words).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(self.path.to_str().unwrap(), "HOME");
+        Ran { code: done.status.code(), out: text(&done.stdout), err: text(&done.stderr) }
+    }
+
+    pub fn json(&self, words: &str) -> Value {
+        let ran = self.cli(&format!("{words} -o json"));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.json()
+    }
+
+    /// `minflow run`, up and serving.
+    pub fn start(&self) -> Minflow {
+        self.start_as(self.command("run --port 0"))
+    }
+
+    /// The same by a command of the test's own, which must end up as minflow (`exec`).
+    pub fn start_as(&self, command: Command) -> Minflow {
+        let mut minflow = self.launch(command);
+        let line = until("the first line of standard error", || {
+            let said = minflow.said();
+            let line = said.lines().find(|line| line.contains(" runs on ")).map(str::to_owned);
+            assert!(line.is_some() || minflow.ended().is_none(), "it ended: {said}");
+            line
+        });
+        let (_, address) = line.split_once("http://").unwrap();
+        minflow.address = address.to_owned();
+        minflow
+    }
+
+    /// Starts it without waiting for its address.
+    pub fn launch(&self, mut command: Command) -> Minflow {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let (mut lines, heard) = (BufReader::new(child.stderr.take().unwrap()), said.clone());
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                heard.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        Minflow { child, address: String::new(), said, home: self.path.clone() }
+    }
+
+    /// Starts a run and gives it time to end.
+    pub fn run_dag(&self, dag_id: &str, run_id: &str) -> Ran {
+        self.cli(&format!("dags trigger {dag_id} --run-id {run_id} --wait"))
+    }
+
+    /// Starts a run.
+    pub fn trigger(&self, dag_id: &str, run_id: &str) {
+        assert_eq!(
+            self.cli(&format!("dags trigger {dag_id} --run-id {run_id}")).texts(),
+            (Some(0), &*format!("{run_id}\n"), "")
+        );
+    }
+
+    /// The task instances of a run.
+    pub fn tasks(&self, dag_id: &str, run_id: &str) -> Vec<Value> {
+        self.json(&format!("tasks states-for-dag-run {dag_id} {run_id}")).as_array().unwrap().clone()
+    }
+
+    /// One of them.
+    pub fn task(&self, dag_id: &str, run_id: &str, task_id: &str) -> Value {
+        let tasks = self.tasks(dag_id, run_id);
+        tasks
+            .iter()
+            .find(|task| task["task_id"] == task_id)
+            .unwrap_or_else(|| panic!("no {task_id}: {tasks:?}"))
+            .clone()
+    }
+
+    /// The runs of a DAG, newest first.
+    pub fn runs(&self, dag_id: &str) -> Vec<Value> {
+        self.json(&format!("dags list-runs {dag_id}")).as_array().unwrap().clone()
+    }
+
+    pub fn run_state(&self, dag_id: &str, run_id: &str) -> String {
+        let runs = self.runs(dag_id);
+        let run = runs.iter().find(|run| run["run_id"] == run_id).unwrap_or_else(|| panic!("no {run_id}: {runs:?}"));
+        run["state"].as_str().unwrap().to_owned()
+    }
+
+    pub fn await_run(&self, dag_id: &str, run_id: &str) -> String {
+        until(&format!("the end of {dag_id} {run_id}"), || {
+            let state = self.run_state(dag_id, run_id);
+            matches!(&*state, "success" | "failed").then_some(state)
+        })
+    }
+
+    /// The log of a try.
+    pub fn log(&self, dag_id: &str, run_id: &str, task_id: &str, try_number: u32) -> String {
+        self.read(&format!("logs/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/attempt={try_number}.log"))
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A test may have taken the right to list a folder away.
+        let _ = fs::set_permissions(self.file("dags"), std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        let _ = self.folder.path();
+    }
+}
+
+/// A running `minflow run`.
+pub struct Minflow {
+    child: Child,
+    pub address: String,
+    said: Arc<Mutex<String>>,
+    home: PathBuf,
+}
+
+impl Minflow {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn supervisor(&self) -> i32 {
+        let pid = fs::read_to_string(self.home.join("minflow.supervisor")).unwrap_or_default();
+        pid.trim().parse().unwrap_or_else(|_| panic!("no pid of a supervisor: {pid:?}"))
+    }
+
+    /// What it has written to standard error.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn await_end(&mut self) -> ExitStatus {
+        until("the end of minflow", || self.ended())
+    }
+
+    /// SIGKILL, and nothing before it.
+    pub fn kill(&mut self) {
+        signal(self.pid(), Signal::KILL);
+        assert_eq!(self.await_end().signal(), Some(9), "{}", self.said());
+    }
+
+    /// SIGTERM, and its end, which must be a good one.
+    pub fn stop(&mut self) {
+        signal(self.pid(), Signal::TERM);
+        assert_eq!(self.await_end().code(), Some(0), "{}", self.said());
+    }
+
+    /// The status and the body of an answer.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.try_get(path).unwrap_or_else(|| panic!("no answer of {path}: {}", self.said()))
+    }
+
+    pub fn try_get(&self, path: &str) -> Option<(u16, Value)> {
+        let mut line = TcpStream::connect(&self.address).ok()?;
+        line.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(line, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).ok()?;
+        let mut answer = String::new();
+        line.read_to_string(&mut answer).ok()?;
+        let status = answer.split_whitespace().nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n")?.1;
+        Some((status, serde_json::from_str(body).ok()?))
+    }
+
+    pub fn status(&self) -> Value {
+        self.get("/status").1
+    }
+
+    /// The DAG as `/status` shows it, once it does and it is live.
+    pub fn await_dag(&self, dag_id: &str) -> Value {
+        until(&format!("the DAG {dag_id}"), || self.dag(dag_id))
+    }
+
+    pub fn dag(&self, dag_id: &str) -> Option<Value> {
+        let dag = self.get(&format!("/status?dag_id={dag_id}")).1["dags"].get(0).cloned()?;
+        (dag["is_active"] == true).then_some(dag)
+    }
+}
+
+impl Drop for Minflow {
+    fn drop(&mut self) {
+        let supervisor = fs::read_to_string(self.home.join("minflow.supervisor")).ok();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Without its scheduler the supervisor ends its tasks and itself; the home must stay until then.
+        let Some(supervisor) = supervisor.and_then(|pid| pid.trim().parse().ok()) else { return };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_supervisor(supervisor, &self.home) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if is_supervisor(supervisor, &self.home) {
+            signal(supervisor, Signal::KILL);
+        }
+    }
+}
+
+fn is_supervisor(pid: i32, home: &Path) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).into_owned();
+    line.contains("supervise") && line.contains(home.to_str().unwrap())
+}

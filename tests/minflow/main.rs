@@ -1,0 +1,9 @@
+//! minflow as a person runs it: the real binary, in homes of its own, with real tasks, real files and real signals.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
+
+mod crash;
+mod harness;
+mod limits;
+mod path;
+mod reload;
