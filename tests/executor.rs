@@ -123,7 +123,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         is_paused_upon_creation: false,
         params: Map::new(),
         tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap(),
+        graph: Graph::new(vec![node], &[]).unwrap().into(),
     };
     let run = DagRun {
         key: RunKey(1),

@@ -158,7 +158,7 @@ impl Reader<'_, '_> {
                 .unwrap_or(self.defaults.is_paused_upon_creation),
             params: params(&fields),
             tasks,
-            graph,
+            graph: graph.into(),
         })
     }
 

@@ -69,7 +69,7 @@ fn the_smallest_file_has_every_default() {
         is_paused_upon_creation: false,
         params: Map::new(),
         tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap(),
+        graph: Graph::new(vec![node], &[]).unwrap().into(),
     };
     assert_eq!(dag, expected);
 }

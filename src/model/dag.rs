@@ -1,5 +1,6 @@
 //! A DAG's definition, checked and with every default filled in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,7 +33,8 @@ pub struct Dag {
     /// Defaults by name, in the order of the file.
     pub params: Map<String, Value>,
     pub tasks: Vec<Task>,
-    pub graph: Graph,
+    /// Shared with the runs that follow this definition.
+    pub graph: Arc<Graph>,
 }
 
 impl Dag {

@@ -110,9 +110,9 @@ impl World {
     /// Puts a new run and its instances into memory, to be written with this turn.
     pub(super) fn create_run(&mut self, dag: DagIx, row: DagRun, definition: &Arc<Definition>) -> RunIx {
         let key = row.key;
-        let mut instances = Vec::with_capacity(definition.graph.len());
-        let mut present = Vec::with_capacity(definition.graph.len());
-        for task in definition.graph.indexes() {
+        let mut instances = Vec::with_capacity(definition.dag.graph.len());
+        let mut present = Vec::with_capacity(definition.dag.graph.len());
+        for task in definition.dag.graph.indexes() {
             let instance = InstanceKey(self.new_instance_key());
             instances.push(InstanceEntry {
                 row: fresh_row(instance, key, task, definition),
@@ -131,7 +131,7 @@ impl World {
             dag,
             definition: Some(definition.clone()),
             instances,
-            progress: Progress::new(definition.graph.clone(), &present),
+            progress: Progress::new(definition.dag.graph.clone(), &present),
             slots,
             held: 0,
             has_started: false,

@@ -9,6 +9,7 @@ pub mod command;
 mod decide;
 pub mod event;
 pub mod gauge;
+mod load;
 pub mod machine;
 pub mod pools;
 pub mod port;

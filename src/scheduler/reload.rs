@@ -307,7 +307,7 @@ impl World {
             }
         }
         let known: BTreeSet<TaskIx> = self.run(run).instances.iter().filter_map(|entry| entry.task).collect();
-        for task in definition.graph.indexes().filter(|task| !known.contains(task)) {
+        for task in definition.dag.graph.indexes().filter(|task| !known.contains(task)) {
             self.add_instance(run, task, definition);
         }
         self.run_quiet(run).definition = Some(definition.clone());
@@ -385,7 +385,7 @@ impl World {
 
     /// Builds the run's progress from the rows of the tasks that the definition has.
     pub(super) fn rebuild_progress(&mut self, run: RunIx, definition: &Definition) {
-        let graph = definition.graph.clone();
+        let graph = definition.dag.graph.clone();
         let run = self.run_quiet(run);
         let mut present = Vec::with_capacity(run.instances.len());
         run.slots.clear();
@@ -471,9 +471,8 @@ pub(super) fn fresh_row(
 /// None when the timetable does not hold, which the parser has already refused.
 fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -> Option<Definition> {
     let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?;
-    let graph = Arc::new(dag.graph.clone());
-    let weights = weight::effective(&graph);
-    Some(Definition { dag, graph, file: file.into(), version, timetable, weights })
+    let weights = weight::effective(&dag.graph);
+    Some(Definition { dag, file: file.into(), version, timetable, weights })
 }
 
 fn import_error(path: &Path, fault: &Diagnostic, now: Now) -> ImportError {

@@ -11,9 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{
-    Dag, DagId, DagRun, Graph, Instance, Pool, RunId, RunKey, RunState, TaskIx, TaskState, TryKey, VersionKey,
-};
+use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx, TaskState, TryKey, VersionKey};
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
@@ -82,7 +80,6 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Definition {
     pub dag: Arc<Dag>,
-    pub graph: Arc<Graph>,
     /// Relative to the dags folder.
     pub file: Arc<str>,
     pub version: VersionKey,
@@ -307,127 +304,6 @@ impl World {
         };
         world.load(snapshot, now);
         world
-    }
-
-    fn load(&mut self, snapshot: Snapshot, now: Now) {
-        self.load_pools(&snapshot.pools);
-        let mut errors: BTreeMap<String, Vec<ImportError>> = BTreeMap::new();
-        for error in snapshot.import_errors {
-            errors.entry(error.filename.clone()).or_default().push(error);
-        }
-        for (file, errors) in errors {
-            let entry = FileEntry { errors, ..FileEntry::default() };
-            self.files.insert(PathBuf::from(file), entry);
-        }
-        for record in snapshot.dags {
-            let ix = DagIx(self.dags.len() as u32);
-            self.dag_index.insert(record.dag_id.clone(), ix);
-            if record.is_active {
-                let path = PathBuf::from(&record.file);
-                self.files.entry(path.clone()).or_default();
-                self.owned.insert(path, record.dag_id.clone());
-            }
-            self.dags.push(DagEntry::new(record));
-        }
-        for version in snapshot.versions {
-            let Some(&ix) = self.dag_index.get(&version.dag_id) else { continue };
-            let entry = self.dag_quiet(ix);
-            entry.hash = version.hash.clone();
-            entry.version_number = version.number;
-            entry.stored = Some(version);
-        }
-        self.load_runs(snapshot.runs, snapshot.instances, now);
-    }
-
-    /// The pools of airflow.toml are the pools; a row that is no longer there is dropped.
-    fn load_pools(&mut self, stored: &[Pool]) {
-        for pool in self.settings.pools.clone() {
-            self.limits.set_pool(&pool.name, pool.slots);
-            if !stored.contains(&pool) {
-                self.changes.pools.push(pool);
-            }
-        }
-        let is_gone = |pool: &&Pool| !self.settings.pools.iter().any(|kept| kept.name == pool.name);
-        let gone = stored.iter().filter(is_gone).map(|pool| pool.name.clone()).collect();
-        self.changes.dropped_pools = gone;
-    }
-
-    fn load_runs(&mut self, runs: Vec<DagRun>, instances: Vec<Instance>, now: Now) {
-        let mut by_run: BTreeMap<RunKey, Vec<Instance>> = BTreeMap::new();
-        for instance in instances {
-            by_run.entry(instance.run).or_default().push(instance);
-        }
-        let mut dags = BTreeSet::new();
-        for row in runs {
-            let Some(&dag) = self.dag_index.get(&row.dag_id) else { continue };
-            dags.insert(dag);
-            let rows = by_run.remove(&row.key).unwrap_or_default();
-            self.load_run(dag, row, rows);
-        }
-        for dag in dags {
-            self.restore_stored(dag, now);
-        }
-        self.reclaim_strays();
-    }
-
-    fn load_run(&mut self, dag: DagIx, row: DagRun, rows: Vec<Instance>) {
-        let mut instances = Vec::with_capacity(rows.len());
-        for row in rows {
-            count(&mut self.counts, row.state, |n| *n += 1);
-            let prior = Some(row.state);
-            instances.push(InstanceEntry { row, prior, ix: None, task: None, held: None, handle: None });
-        }
-        self.insert_run(Run {
-            prior: Some(row.state),
-            has_started: instances.iter().any(|entry| entry.row.start_date.is_some()),
-            is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
-            row,
-            dag,
-            definition: None,
-            instances,
-            progress: Progress::new(Arc::new(Graph::default()), &[]),
-            slots: Vec::new(),
-            held: 0,
-            waiting: Vec::new(),
-            shared: None,
-        });
-    }
-
-    /// Tries that an earlier minflow left under way: what lives of them is ended before they are settled.
-    fn reclaim_strays(&mut self) {
-        let mut strays = Vec::new();
-        for run in self.runs.iter().enumerate().filter_map(|(at, run)| run.as_ref().map(|_| RunIx(at as u32))) {
-            for slot in self.run(run).slots_in_order() {
-                if self.run(run).entry(slot).row.state.is_executing() {
-                    strays.push((run, slot));
-                }
-            }
-        }
-        for (run, slot) in strays {
-            let entry = self.run(run).entry(slot);
-            let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
-            let (is_running, process) = (entry.row.state == TaskState::Running, entry.row.process.clone());
-            let claim = Claim { run, pool: self.limits.pools.intern(&name), pool_slots };
-            self.limits.occupy(claim);
-            self.hold(run, slot, claim);
-            if is_running {
-                self.hold_as_running(run, slot);
-            }
-            let shared = self.shared_run(run);
-            let this = self.run(run);
-            let entry = this.entry(slot);
-            let Some((definition, task)) = this.definition.as_ref().zip(entry.task) else { continue };
-            let work = Work {
-                key: entry.row.try_key(),
-                dag: definition.dag.clone(),
-                file: definition.file.clone(),
-                task,
-                map_index: entry.row.map_index,
-                run: shared,
-                max_tries: entry.row.max_tries,
-            };
-            self.actions.push(Action::Reclaim(Stray { work, process }));
-        }
     }
 
     /// The wall clock was set: what is due is looked at anew.
@@ -671,7 +547,7 @@ fn next(counter: &mut i64) -> i64 {
     key
 }
 
-fn count(counts: &mut TaskCounts, state: TaskState, change: impl FnOnce(&mut u64)) {
+pub(super) fn count(counts: &mut TaskCounts, state: TaskState, change: impl FnOnce(&mut u64)) {
     match state {
         TaskState::Running => change(&mut counts.running),
         TaskState::Queued => change(&mut counts.queued),

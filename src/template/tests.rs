@@ -73,7 +73,7 @@ fn dag() -> Dag {
         is_paused_upon_creation: false,
         params: json!({"region": "eu", "n": 1}).as_object().unwrap().clone(),
         tasks: vec![task("a"), task("b")],
-        graph: Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap(),
+        graph: Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap().into(),
     }
 }
 

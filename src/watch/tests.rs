@@ -44,7 +44,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Dag, Vec<Diagnostic>> {
         is_paused_upon_creation: false,
         params: serde_json::Map::new(),
         tasks: Vec::new(),
-        graph: Graph::default(),
+        graph: Graph::default().into(),
     })
 }
 

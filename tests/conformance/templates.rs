@@ -78,7 +78,7 @@ fn dag(all: &Value, params: Map<String, Value>) -> Dag {
         is_paused_upon_creation: false,
         params,
         tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap(),
+        graph: Graph::new(vec![node], &[]).unwrap().into(),
     }
 }
 
