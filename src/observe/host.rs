@@ -1,4 +1,5 @@
-//! What the host has to spare, measured when somebody asks. Reads `/proc` and the file systems of the given folders only.
+//! What the host has to spare, measured when somebody asks. Reads `/proc` and the file systems of the given folders only: the
+//! list of all disks that sysinfo would make hangs on a dead mount.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
+use sysinfo::{MemoryRefreshKind, System};
 
 /// How long an answer waits for the disks. A dead mount answers never.
 const DISK_PATIENCE: Duration = Duration::from_millis(50);
@@ -46,19 +48,19 @@ impl HostProbe {
     /// Never waits for longer than about 50 ms, whatever the disks do.
     pub fn sample(&self) -> HostSample {
         let mut probe = self.0.lock();
-        let cpu = read("/proc/stat").and_then(|text| CpuTime::parse(&text));
+        let cpu = std::fs::read_to_string("/proc/stat").ok().and_then(|text| CpuTime::parse(&text));
         let cpu_percent = probe.last_cpu.zip(cpu).and_then(|(before, now)| now.busy_percent_since(before));
         // Two askings within one tick of the kernel's clock: the older one stays the point of reference.
         if cpu_percent.is_some() || probe.last_cpu.is_none() {
             probe.last_cpu = cpu;
         }
-        let memory = read("/proc/meminfo").unwrap_or_default();
+        let memory = memory();
         let disk = probe.disk();
         HostSample {
             cpu_percent,
-            load1: read("/proc/loadavg").and_then(|text| text.split_whitespace().next()?.parse().ok()),
-            memory_total: meminfo(&memory, "MemTotal:"),
-            memory_available: meminfo(&memory, "MemAvailable:"),
+            load1: System::load_average().ok().map(|load| load.one),
+            memory_total: memory.as_ref().map(System::total_memory),
+            memory_available: memory.as_ref().map(System::available_memory),
             disk_total: disk.map(|disk| disk.total),
             disk_free: disk.map(|disk| disk.free),
         }
@@ -88,6 +90,13 @@ impl Probe {
         }
         self.disk
     }
+}
+
+fn memory() -> Option<System> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    // What sysinfo could not read stays 0.
+    (system.total_memory() > 0).then_some(system)
 }
 
 fn look(folders: &[PathBuf], sender: &Sender<Option<Disk>>) {
@@ -148,15 +157,6 @@ impl CpuTime {
     }
 }
 
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(path).ok()
-}
-
-fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(sample.cpu_percent, None);
         assert!(sample.load1.is_some());
         assert!(sample.memory_available < sample.memory_total);
+        assert!(sample.memory_total.unwrap() > 1 << 24, "memory is told in bytes");
         assert!(sample.disk_total.is_some());
     }
 
@@ -194,11 +195,5 @@ mod tests {
         let mut probe = Probe { folders: Vec::new(), last_cpu: None, disk: Some(known), pending: Some(pending) };
         assert_eq!(probe.disk(), Some(known));
         assert!(probe.pending.is_some(), "no second thread may be started");
-    }
-
-    #[test]
-    fn memory_is_in_bytes() {
-        assert_eq!(meminfo("MemTotal:       16 kB\nMemFree: 1 kB", "MemTotal:"), Some(16_384));
-        assert_eq!(meminfo("MemFree: 1 kB", "MemTotal:"), None);
     }
 }
