@@ -15,6 +15,7 @@ pub mod pools;
 pub mod port;
 pub mod progress;
 pub mod ready;
+pub mod reason;
 mod reload;
 pub mod retry;
 #[cfg(test)]

@@ -7,6 +7,9 @@ use crate::model::{RunState, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::command::{Command, Done, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::Outcome;
+use crate::scheduler::progress::NotReady;
+use crate::scheduler::ready::NotStarted;
+use crate::scheduler::reason::Reason;
 
 const CHAIN: &str = r#"
 schedule = "0 * * * *"
@@ -372,4 +375,39 @@ fn catching_up_creates_every_missed_date_once() {
     assert_eq!(ids, expected);
     let simulation = simulation.crash_and_restart();
     assert_eq!(simulation.run_states().len(), 4);
+}
+
+#[test]
+fn whatever_does_not_run_has_a_reason() {
+    let text = "max_active_runs = 1\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\ndepends_on = [\"a\"]\n\
+        [tasks.c]\nbash = \"true\"\npool = \"narrow\"\n[tasks.d]\nbash = \"true\"\npool = \"narrow\"\n\
+        [tasks.e]\nbash = \"true\"\npool = \"narrow\"\npool_slots = 2\n[tasks.f]\nbash = \"false\"\nretries = 1\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.command(trigger("d"));
+    simulation.clock.advance(SECOND);
+    simulation.command(trigger("d"));
+    simulation.end("d.f", Outcome::Exited(1));
+    let run_ids: Vec<String> = simulation.run_states().into_iter().map(|(run_id, _)| run_id).collect();
+    let why = |simulation: &Simulation, run: usize, task: &str| {
+        simulation.scheduler.world().why_not_running(&"d".into(), &run_ids[run].as_str().into(), task)
+    };
+    assert_eq!(why(&simulation, 0, "a"), None);
+    assert!(matches!(why(&simulation, 0, "b"), Some(Reason::NotReady(NotReady::UpstreamPending { pending: 1, .. }))));
+    assert!(matches!(
+        why(&simulation, 0, "d"),
+        Some(Reason::NotStarted(NotStarted::PoolFull { open: 0, needed: 1, .. }))
+    ));
+    assert!(matches!(why(&simulation, 0, "e"), Some(Reason::NotStarted(NotStarted::PoolTooSmall { slots: 1, .. }))));
+    assert_eq!(why(&simulation, 0, "f"), Some(Reason::NotReady(NotReady::RetryNotOver)));
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::RunQueued { running: 1, max_active_runs: 1 }));
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: true });
+    assert_eq!(why(&simulation, 0, "d"), Some(Reason::DagPaused));
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: false });
+    simulation.end("d.a", Outcome::Unstarted { reason: "no processes left".to_owned() });
+    assert_eq!(why(&simulation, 0, "a"), Some(Reason::HostExhausted));
+    simulation.remove("d.toml");
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::DagGone));
+    simulation.save("d.toml", text);
+    simulation.command(Command::Stop(Stop::Drain));
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::Stopping));
 }

@@ -1,0 +1,99 @@
+//! Why does it not run? One typed answer for every instance of an unfinished run, taken from the state that decides.
+//!
+//! Reads the world and changes nothing. Who shows the answer makes words of it.
+
+use jiff::Timestamp;
+
+use crate::model::{DagId, RunId, RunState, TaskState};
+use crate::scheduler::progress::NotReady;
+use crate::scheduler::ready::NotStarted;
+use crate::scheduler::world::{RunIx, Slot, TimerKey, World};
+
+/// The first thing that keeps an instance from starting, from the outside in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The first look at the DAG files is not over.
+    FilesNotScanned,
+    /// minflow has been told to stop.
+    Stopping,
+    DagPaused,
+    /// No file defines the DAG any longer.
+    DagGone,
+    /// Its run is queued: so many runs of the DAG are running, and no more may.
+    RunQueued {
+        running: u32,
+        max_active_runs: u32,
+    },
+    /// Its run is not due, or its logical date lies ahead.
+    RunAhead {
+        until: Timestamp,
+    },
+    /// The live definition has no such task.
+    TaskGone,
+    /// Its dependencies are not met, or its retry delay is not over.
+    NotReady(NotReady),
+    /// It waits for a slot.
+    NotStarted(NotStarted),
+    /// The host had no processes, memory or descriptors for it; it is tried again within a second.
+    HostExhausted,
+    /// The next turn starts it.
+    NextTurn,
+}
+
+impl World {
+    /// Why `task_id` of a run does not run; none if it does, has, or if nobody knows of it.
+    pub fn why_not_running(&self, dag_id: &DagId, run_id: &RunId, task_id: &str) -> Option<Reason> {
+        let (dag, _) = self.find_dag(dag_id)?;
+        let run = self.find_live_run(dag, run_id)?;
+        let slot = self.run(run).slots_in_order().find(|&slot| &*self.run(run).entry(slot).row.task_id == task_id)?;
+        let state = self.run(run).entry(slot).row.state;
+        let is_waiting = state.is_schedulable() || state == TaskState::Scheduled;
+        is_waiting.then(|| self.obstacle(run, slot))
+    }
+
+    fn obstacle(&self, run: RunIx, slot: Slot) -> Reason {
+        let this = self.run(run);
+        let dag = self.dag(this.dag);
+        let entry = this.entry(slot);
+        if !self.is_scanned {
+            return Reason::FilesNotScanned;
+        }
+        if self.stopping.is_some() {
+            return Reason::Stopping;
+        }
+        if !dag.record.is_active {
+            return Reason::DagGone;
+        }
+        if dag.record.is_paused {
+            return Reason::DagPaused;
+        }
+        if let Some(until) = self.ahead(run) {
+            return Reason::RunAhead { until };
+        }
+        if this.row.state == RunState::Queued {
+            return Reason::RunQueued { running: dag.running, max_active_runs: dag.record.max_active_runs };
+        }
+        if entry.row.state == TaskState::Scheduled {
+            return self.why_no_slot(run, slot);
+        }
+        match entry.ix {
+            Some(ix) => this.progress.why_waiting(ix).map_or(Reason::NextTurn, Reason::NotReady),
+            None => Reason::TaskGone,
+        }
+    }
+
+    /// What the run waits for, if the timer that wakes it is armed.
+    fn ahead(&self, run: RunIx) -> Option<Timestamp> {
+        self.timers.get(&TimerKey::Wake(run))?;
+        let row = &self.run(run).row;
+        Some(row.logical_date.map_or(row.run_after, |date| date.max(row.run_after)))
+    }
+
+    fn why_no_slot(&self, run: RunIx, slot: Slot) -> Reason {
+        if self.timers.get(&TimerKey::Requeue(run, slot)).is_some() {
+            return Reason::HostExhausted;
+        }
+        let handle = self.run(run).entry(slot).handle;
+        handle.and_then(|handle| self.ready.why_not(handle, &self.limits)).map_or(Reason::NextTurn, Reason::NotStarted)
+    }
+}
