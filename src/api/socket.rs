@@ -254,7 +254,14 @@ fn understand(line: &[u8]) -> Result<Ask, CommandError> {
 fn carry_out(stream: &UnixStream, shared: &Shared, command: Command) -> io::Result<Option<Answer>> {
     let (reply_sender, replies) = bounded(1);
     // The wake end is closed once the reply is in the channel, or was dropped: poll sees either.
-    let (wake, waiting) = UnixStream::pair()?;
+    let (wake, waiting) = match UnixStream::pair() {
+        Ok(pair) => pair,
+        Err(error) => {
+            let message = format!("minflow cannot take the command: {error}");
+            let help = "raise its limit of descriptors (`ulimit -n`), or try again when fewer commands wait";
+            return Ok(Some(Answer::Refused(refusal("descriptors", &message, help))));
+        }
+    };
     let reply = ReplyTo::new(move |reply| {
         // Capacity one and one reply: never full. A receiver that has gone is no error.
         let _ = reply_sender.try_send(reply);

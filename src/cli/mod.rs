@@ -108,6 +108,7 @@ enum Command {
 
 /// The whole program: reads the command line, does what it says, tells what went wrong, gives the exit code.
 pub fn main() -> ExitCode {
+    crate::supervisor::sys::outlive_file_size_limit();
     let cli = Cli::parse();
     let mut output = Output::new(cli.globals.output);
     let done = dispatch(&cli.globals, cli.command, &mut output);

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
-use crate::scheduler::event::{Attempt, Event, Outcome};
+use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
 use crate::scheduler::port::{Executor, Kill, Stray, Work};
 use crate::supervisor::protocol::{Answer, End, Refusal, Start};
 use crate::supervisor::{self, Gone, Notice, Supervise, SupervisorClient, SupervisorHandle};
@@ -33,6 +33,8 @@ use crate::template::Lookup;
 
 /// Under which the board tells of a supervisor that died.
 const CONDITION: &str = "supervisor";
+/// Under which it tells of tries that the host does not let start.
+const WAITING: &str = "tasks";
 /// A template may recurse; untouched stack costs no memory.
 const WORKER_STACK: usize = 1 << 20;
 const FIRST_RESPAWN_PAUSE: Duration = Duration::from_millis(100);
@@ -207,12 +209,24 @@ impl Shared {
         Ok(())
     }
 
+    /// What the host refuses to one try concerns all; the first try that starts again shows that it is over.
+    fn tell_of_start(&self, end: Option<&TryEnd>) {
+        match end {
+            Some(TryEnd { outcome: Outcome::Unstarted { reason }, .. }) => {
+                self.health.raise(WAITING, format!("cannot be started and wait: {reason}"));
+            }
+            Some(TryEnd { started_at: Some(_), .. }) => self.health.clear(WAITING),
+            _ => {}
+        }
+    }
+
     fn work(&self, jobs: &Receiver<Job>) {
         for job in jobs {
             let end = match job {
                 Job::Run(work) => {
                     let end = worker::run(self, &work);
                     self.tries.lock().remove(&work.key);
+                    self.tell_of_start(end.as_ref());
                     end
                 }
                 Job::Reclaim(stray) => Some(worker::reclaim(self, &stray)),

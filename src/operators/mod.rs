@@ -58,6 +58,9 @@ impl Fault {
             Some(libc::ENOSPC | libc::EDQUOT) => {
                 Self::Host(format!("cannot {act} `{shown}`: the disk is full; make room"))
             }
+            Some(libc::EFBIG) => {
+                Self::Host(format!("cannot {act} `{shown}`: the limit of file sizes is reached; raise it (ulimit -f)"))
+            }
             Some(libc::EMFILE | libc::ENFILE) => {
                 Self::Host(format!("cannot {act} `{shown}`: no file descriptors left; raise the limit (ulimit -n)"))
             }

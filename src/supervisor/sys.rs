@@ -206,6 +206,12 @@ pub fn ignore_requests_to_end() {
     }
 }
 
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) an error that can be told and outlived; by default it ends the process.
+pub fn outlive_file_size_limit() {
+    // SAFETY: SIG_IGN is a valid disposition for this signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Makes every descriptor from 3 on close itself on exec, whoever left it open.
 pub fn close_all_on_exec() {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
