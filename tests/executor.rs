@@ -269,7 +269,16 @@ fn a_stray_is_found_by_its_mark_ended_and_lost() {
         .process_group_of_its_own()
         .spawn()
         .unwrap();
-    bench.executor.reclaim(Stray { work, process: None });
+    let task = work.dag.task(work.task);
+    bench.executor.reclaim(Stray {
+        key: work.key,
+        run: work.run.clone(),
+        task_id: task.task_id.clone(),
+        map_index: work.map_index,
+        kill_signal: task.kill_signal,
+        grace: task.grace,
+        process: None,
+    });
     assert_eq!(bench.ended().outcome, Outcome::Lost);
     assert!(!stray.wait().unwrap().success());
 }

@@ -14,7 +14,7 @@ use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, paths};
-use crate::model::{Output, Task};
+use crate::model::{Output, Task, TryKey};
 use crate::operators::{self, Fault, Place, Program};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
@@ -32,7 +32,7 @@ struct Prepared {
 /// Runs a try to its end. None if minflow closes before that.
 pub fn run(shared: &Shared, work: &Work) -> Option<TryEnd> {
     if let Some(reason) = shared.killed(work.key) {
-        return Some(without_process(shared, work, Outcome::Killed { reason }));
+        return Some(without_process(shared, work.key, Outcome::Killed { reason }));
     }
     let task = work.dag.task(work.task);
     let head = format!(
@@ -41,28 +41,29 @@ pub fn run(shared: &Shared, work: &Work) -> Option<TryEnd> {
     );
     let log = match TryLog::open(log_path(shared, work), &head, shared.clock.now()) {
         Ok(log) => log,
-        Err(fault) => return Some(without_process(shared, work, outcome_of(fault))),
+        Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
     match prepare(shared, work, task, &log) {
         Ok(Some(prepared)) => run_prepared(shared, work, prepared, log),
-        Ok(None) => Some(close(shared, log, without_process(shared, work, Outcome::Exited(0)))),
-        Err(fault) => Some(close(shared, log, without_process(shared, work, outcome_of(fault)))),
+        Ok(None) => Some(close(shared, log, without_process(shared, work.key, Outcome::Exited(0)))),
+        Err(fault) => Some(close(shared, log, without_process(shared, work.key, outcome_of(fault)))),
     }
 }
 
 /// Ends what is left of a try of an earlier minflow.
 pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
-    let task = stray.work.dag.task(stray.work.task);
-    let key = stray.work.key;
     let count = reclaim::end(&Remains {
-        mark: environment::mark(&shared.settings.home, key),
+        mark: environment::mark(&shared.settings.home, stray.key),
         process: stray.process.clone(),
-        kill_signal: task.kill_signal,
-        grace: task.grace,
+        kill_signal: stray.kill_signal,
+        grace: stray.grace,
     });
-    let ended = without_process(shared, &stray.work, Outcome::Lost);
+    let ended = without_process(shared, stray.key, Outcome::Lost);
     let text = format!("lost: minflow ended before this try did; {count} of its processes still ran and were ended");
-    try_log::close_left(&log_path(shared, &stray.work), &text, ended.ended_at);
+    let (run, try_number) = (&stray.run, stray.key.try_number);
+    let logs = &shared.settings.logs;
+    let log = paths::log_path(logs, &run.dag_id, &run.run_id, &stray.task_id, stray.map_index, try_number);
+    try_log::close_left(&log, &text, ended.ended_at);
     ended
 }
 
@@ -75,7 +76,7 @@ fn run_prepared(shared: &Shared, work: &Work, prepared: Prepared, log: TryLog) -
             let output = work.dag.task(work.task).output;
             output::collect(Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom })
         })?,
-        Err(outcome) => without_process(shared, work, outcome),
+        Err(outcome) => without_process(shared, work.key, outcome),
     };
     for file in files.iter().chain([&xcom]) {
         let _ = fs::remove_file(file);
@@ -93,10 +94,10 @@ fn heard(
     match answer.recv().ok()? {
         Told::Ended(end) => Some(try_end(work, &end, collect)),
         Told::NotStarted { kind: Refusal::Transient, message } => {
-            Some(without_process(shared, work, Outcome::Unstarted { reason: message }))
+            Some(without_process(shared, work.key, Outcome::Unstarted { reason: message }))
         }
         Told::NotStarted { kind: Refusal::Permanent, message } => {
-            Some(without_process(shared, work, Outcome::Faulted { reason: message }))
+            Some(without_process(shared, work.key, Outcome::Faulted { reason: message }))
         }
         Told::Gone { process } => {
             let task = work.dag.task(work.task);
@@ -107,7 +108,7 @@ fn heard(
                 grace: task.grace,
             });
             let outcome = shared.killed(work.key).map_or(Outcome::Lost, |reason| Outcome::Killed { reason });
-            Some(without_process(shared, work, outcome))
+            Some(without_process(shared, work.key, outcome))
         }
     }
 }
@@ -146,9 +147,9 @@ fn try_end(
     }
 }
 
-fn without_process(shared: &Shared, work: &Work, outcome: Outcome) -> TryEnd {
+fn without_process(shared: &Shared, key: TryKey, outcome: Outcome) -> TryEnd {
     let ended_at = shared.clock.now();
-    TryEnd { key: work.key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new() }
+    TryEnd { key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new() }
 }
 
 fn outcome_of(fault: Fault) -> Outcome {

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{DagRun, Graph, Instance, Pool, RunKey, TaskState};
 use crate::scheduler::change::{ImportError, Snapshot};
 use crate::scheduler::pools::Claim;
-use crate::scheduler::port::{Stray, Work};
+use crate::scheduler::port::Stray;
 use crate::scheduler::progress::Progress;
 use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry, Now, Run, RunIx, World, count};
+
+/// The grace of a try whose task is no longer defined.
+const FORGOTTEN_GRACE: Duration = Duration::from_secs(5);
 
 impl World {
     pub(super) fn load(&mut self, snapshot: Snapshot, now: Now) {
@@ -119,17 +123,19 @@ impl World {
             let shared = self.shared_run(run);
             let this = self.run(run);
             let entry = this.entry(slot);
-            let Some((definition, task)) = this.definition.as_ref().zip(entry.task) else { continue };
-            let work = Work {
+            let spec = entry.task.zip(this.definition.as_ref()).map(|(task, definition)| definition.dag.task(task));
+            let (kill_signal, grace) =
+                spec.map_or((libc::SIGTERM, FORGOTTEN_GRACE), |spec| (spec.kill_signal, spec.grace));
+            let stray = Stray {
                 key: entry.row.try_key(),
-                dag: definition.dag.clone(),
-                file: definition.file.clone(),
-                task,
-                map_index: entry.row.map_index,
                 run: shared,
-                max_tries: entry.row.max_tries,
+                task_id: entry.row.task_id.clone(),
+                map_index: entry.row.map_index,
+                kill_signal,
+                grace,
+                process,
             };
-            self.actions.push(Action::Reclaim(Stray { work, process }));
+            self.actions.push(Action::Reclaim(stray));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Dag, DagId, DagRun, ProcessIdentity, TaskIx, TryKey};
+use crate::model::{Dag, DagId, DagRun, ProcessIdentity, TaskId, TaskIx, TryKey};
 use crate::scheduler::change::{Changes, RunLookup, Snapshot};
 
 /// The database, as the loop sees it.
@@ -92,10 +93,16 @@ pub enum Force {
     Immediate,
 }
 
-/// A try that an earlier minflow left behind.
+/// A try that an earlier minflow left behind. Its task, or all of its DAG's definition, may be gone by now.
 #[derive(Clone, Debug)]
 pub struct Stray {
-    pub work: Work,
+    pub key: TryKey,
+    pub run: Arc<DagRun>,
+    pub task_id: TaskId,
+    pub map_index: i32,
+    /// A signal's number.
+    pub kill_signal: i32,
+    pub grace: Duration,
     /// Null if its start was never recorded: it may have begun all the same.
     pub process: Option<ProcessIdentity>,
 }

@@ -97,6 +97,8 @@ impl World {
     fn settle_end(&mut self, run: RunIx, slot: Slot, end: TryEnd, now: Now) {
         let meaning = self.meaning_of(run, slot, &end.outcome);
         let run_is_over = self.run(run).row.state.is_finished();
+        // A task that has left its DAG has no next try; a DAG without a definition may get it back.
+        let is_dropped = self.run(run).definition.is_some() && self.run(run).entry(slot).task.is_none();
         let state = self.run(run).entry(slot).row.state;
         self.release(run, slot, end.key);
         let row = &mut self.entry_mut(run, slot).row;
@@ -110,7 +112,7 @@ impl World {
         row.reason = meaning.reason;
         row.start_date = end.started_at.or(row.start_date).or(Some(end.ended_at));
         row.end_date = Some(end.ended_at);
-        let can_retry = !run_is_over && retry::is_eligible(row.max_tries, row.try_number);
+        let can_retry = !run_is_over && !is_dropped && retry::is_eligible(row.max_tries, row.try_number);
         let event = match meaning.event {
             TaskEvent::Fail if can_retry => TaskEvent::Retry,
             TaskEvent::Requeue if run_is_over => TaskEvent::RunEnded,

@@ -32,37 +32,35 @@ struct Calls(Arc<Mutex<Recorded>>);
 #[derive(Default)]
 struct Recorded {
     trace: Vec<String>,
-    works: BTreeMap<TryKey, Work>,
+    names: BTreeMap<TryKey, String>,
     armed: (Option<Timestamp>, Option<BootInstant>),
-}
-
-fn name_of(work: &Work) -> String {
-    format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id)
 }
 
 impl Executor for Calls {
     fn start(&mut self, work: Work) {
         let mut recorded = self.0.lock();
-        recorded.trace.push(format!("start {} try {}", name_of(&work), work.key.try_number));
-        recorded.works.insert(work.key, work);
+        let name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
+        recorded.trace.push(format!("start {name} try {}", work.key.try_number));
+        recorded.names.insert(work.key, name);
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
         let mut recorded = self.0.lock();
-        let name = recorded.works.get(&key).map_or("?".to_owned(), name_of);
+        let name = recorded.names.get(&key).map_or("?", String::as_str).to_owned();
         recorded.trace.push(format!("kill {name}: {}", how.reason));
     }
 
     fn reclaim(&mut self, stray: Stray) {
         let mut recorded = self.0.lock();
-        recorded.trace.push(format!("reclaim {} try {}", name_of(&stray.work), stray.work.key.try_number));
-        recorded.works.insert(stray.work.key, stray.work);
+        let name = format!("{}.{}", stray.run.dag_id, stray.task_id);
+        recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
+        recorded.names.insert(stray.key, name);
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {
         let mut recorded = self.0.lock();
         for key in keys {
-            recorded.works.remove(key);
+            recorded.names.remove(key);
         }
     }
 }
@@ -216,7 +214,7 @@ impl Simulation {
     /// The key of the try of `dag.task` that the executor has.
     fn key(&self, name: &str) -> TryKey {
         let recorded = self.calls.0.lock();
-        let found = recorded.works.iter().find(|(_, work)| name_of(work) == name);
+        let found = recorded.names.iter().find(|(_, known)| *known == name);
         *found.unwrap_or_else(|| panic!("the executor does not have {name}: {:?}", recorded.trace)).0
     }
 

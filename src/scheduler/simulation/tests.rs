@@ -247,6 +247,22 @@ fn a_crash_loses_the_try_ends_what_lives_of_it_and_follows_the_retry_rule() {
 }
 
 #[test]
+fn a_task_that_left_its_dag_while_it_ran_is_reclaimed_after_a_crash_and_holds_nothing() {
+    let text = "[tasks.a]\nbash = \"true\"\nretries = 1\n[tasks.b]\nbash = \"true\"\n";
+    let mut simulation = Simulation::with_parallelism(1, &[("d.toml", text)]);
+    simulation.command(trigger("d"));
+    simulation.started("d.a");
+    simulation.save("d.toml", "[tasks.b]\nbash = \"true\"\n");
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
+    simulation.end("d.a", Outcome::Lost);
+    assert_eq!(simulation.task_state("a"), TaskState::Failed);
+    assert_eq!(simulation.trace(), ["start d.b try 1"]);
+    simulation.succeed("d.b");
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
+
+#[test]
 fn what_waited_before_a_crash_waits_after_it() {
     let mut simulation = Simulation::with_parallelism(1, &[("d.toml", WIDE)]);
     simulation.command(trigger("d"));
