@@ -191,6 +191,29 @@ fn unknown_ids_are_answered_with_what_was_meant() {
 }
 
 #[test]
+fn a_dag_whose_file_is_broken_is_not_called_unknown() {
+    let broken = "[tasks.load]\nbash = 3\n";
+    for command in ["dags trigger sales", "dags show sales", "tasks list sales"] {
+        Test::new(command)
+            .file("dags/etl/sales.toml", broken)
+            .code(1)
+            .stderr(
+                "error: `sales` has no definition: its file `dags/etl/sales.toml` is broken\n\
+                 help: `minflow validate dags/etl/sales.toml` shows what is wrong with it\n",
+            )
+            .run();
+    }
+    Test::new("dags list -o json")
+        .file("dags/etl/sales.toml", broken)
+        .json(json!([]))
+        .stderr(
+            "there is no database yet: these are the DAG files; `minflow run` starts them\n\
+             1 DAG file is broken: `minflow dags list-import-errors` says what is wrong with it\n",
+        )
+        .run();
+}
+
+#[test]
 fn without_a_running_minflow_status_exits_with_4() {
     Test::new("status")
         .code(4)
@@ -358,7 +381,7 @@ fn render_shows_the_fields_as_a_run_sees_them() {
     Test::new("tasks render sales load")
         .file("dags/sales.toml", &faulty)
         .code(1)
-        .stderr_contains("error: sales.toml:6:17: ")
+        .stderr_contains("error: dags/sales.toml:6:17: ")
         .run();
 }
 

@@ -175,11 +175,25 @@ impl Home {
     }
 
     fn unknown_dag(&self, dag_id: &str, found: &[Definition]) -> Failure {
+        if let Some(file) = self.broken_file(dag_id) {
+            let file =
+                settings::shown(&self.config.core.dags_folder.join(file), &self.config.home).display().to_string();
+            let message = format!("`{dag_id}` has no definition: its file `{file}` is broken");
+            return Failure::refused(message, format!("`minflow validate {file}` shows what is wrong with it"));
+        }
         let mut known: Vec<String> = found.iter().map(|definition| definition.dag.dag_id.to_string()).collect();
         if let Some(Ok(dags)) = self.reader.as_ref().map(Reader::dags) {
             known.extend(dags.iter().map(|dag| dag.dag.dag_id.to_string()));
         }
         Failure::unknown("dag_id", dag_id, known.iter().map(String::as_str), "minflow dags list")
+    }
+
+    /// The faulty file that, going by its name, defines this DAG.
+    fn broken_file(&self, dag_id: &str) -> Option<PathBuf> {
+        let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
+        let named =
+            files::dag_files(folder).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == dag_id));
+        named.filter(|file| parse(folder, file, &defaults).is_err())
     }
 
     /// All DAGs whose files are sound. Of a dag_id in two files, the first by path.

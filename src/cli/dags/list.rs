@@ -1,8 +1,12 @@
 //! `minflow dags list`
 
+use std::collections::BTreeSet;
+use std::io::Write;
+
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::{Column, Output};
 use crate::cli::{Failure, Globals, Outcome};
@@ -39,7 +43,18 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let columns = choose(&arguments.columns)?;
     let home = Home::open(globals)?;
     let records: Vec<Value> = home.dag_records()?;
-    Ok(output.list(&records, &columns)?)
+    output.list(&records, &columns)?;
+    let faults = home.import_errors()?;
+    let broken: BTreeSet<_> = faults.iter().filter_map(|fault| fault["filename"].as_str()).collect();
+    if !broken.is_empty() {
+        output.flush()?;
+        let (files, them) = if broken.len() == 1 { ("file is", "it") } else { ("files are", "them") };
+        let count = broken.len();
+        eprint(&format!(
+            "{count} DAG {files} broken: `minflow dags list-import-errors` says what is wrong with {them}\n"
+        ));
+    }
+    Ok(())
 }
 
 fn choose(names: &[String]) -> Result<Vec<Column>, Failure> {

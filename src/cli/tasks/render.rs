@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::{Format, Output};
-use crate::cli::{Failure, Globals, Outcome};
+use crate::cli::{Failure, Globals, Outcome, settings};
 use crate::clock::{Clock, SystemClock};
 use crate::executor::paths;
 use crate::model::{DagId, DagRun, Operator, RunKey, RunState, RunType, Script, TaskIx};
@@ -93,7 +93,9 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
     };
     let context = Context {
         dag: dag.clone(),
-        file: definition.file.as_str().into(),
+        file: settings::shown(&home.config.core.dags_folder.join(&definition.file), &home.config.home)
+            .to_string_lossy()
+            .into(),
         task: ix,
         run_dir: paths::run_dir(&home.config.home, &run.dag_id, &run.run_id),
         run: Arc::new(run),
