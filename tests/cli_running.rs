@@ -153,6 +153,20 @@ fn trigger_and_wait_exits_as_the_run_ends() {
 }
 
 #[test]
+fn a_run_that_failed_is_followed_by_the_tasks_that_failed_and_their_logs() {
+    let mut running = Running::new(answer_trigger("failed", false));
+    let mut failed = write(TaskState::Failed, Some(TaskState::Running));
+    failed.instance.exit_code = Some(3);
+    running.database.commit(&Changes { instances: vec![failed], ..Changes::default() }).unwrap();
+    running.expect(
+        "dags trigger sales --wait",
+        1,
+        "failed\n",
+        &format!("{RUN}\n`load` failed: exit code 3\n  minflow tasks logs sales load {RUN}\n"),
+    );
+}
+
+#[test]
 fn trigger_without_waiting_prints_the_run_id() {
     Running::new(answer_trigger("success", false)).expect("dags trigger sales", 0, &format!("{RUN}\n"), "");
 }

@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::api::client::{Client, ConnectError, RequestError};
 use crate::api::protocol::Pong;
-use crate::cli::Failure;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::Output;
+use crate::cli::{Failure, record};
 use crate::config::Loaded;
 use crate::daemon::{self, DagTrial, TaskTrial};
+use crate::executor::paths;
 use crate::model::{Dag, DagId, DagRun, RunId, RunState, TaskIx};
 use crate::scheduler::Command;
 use crate::scheduler::command::Done;
@@ -165,6 +166,9 @@ fn offline(home: &Home, command: Command) -> Result<Done, Failure> {
     Ok(reply?)
 }
 
+/// What a trial says beside its tasks' output: that something is wrong, and that Ctrl-C was understood.
+const TRIAL_LOG: &str = "warn,minflow::daemon=info";
+
 /// `dags test`: one run of `definition` in the foreground, without the home's lock and without a row in minflow.db. Shows each
 /// task's output as its try ends, and a table of states at the end.
 ///
@@ -177,12 +181,12 @@ pub fn test_dag(
     conf: Map<String, Value>,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    start_log("warn");
+    start_log(TRIAL_LOG);
     let trial =
         DagTrial { dag: Dag::clone(&definition.dag), file: PathBuf::from(&definition.file), logical_date, conf };
     let tried = daemon::test_dag(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
     for instance in &tried.instances {
-        let reason = instance.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        let reason = record::ending(instance).map_or(String::new(), |reason| format!(" ({reason})"));
         writeln!(output, "{}: {}{reason}", instance.task_id, instance.state)?;
     }
     writeln!(output, "{}: {}", tried.run.run_id, tried.run.state)?;
@@ -200,9 +204,16 @@ pub fn test_task(
     run: DagRun,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    start_log("warn");
+    start_log(TRIAL_LOG);
+    let is_made_up = home.find_run(&run.dag_id, &run.run_id)?.is_none();
+    let run_dir = paths::run_dir(&home.config.home, &run.dag_id, &run.run_id);
     let trial = TaskTrial { dag: definition.dag.clone(), file: definition.file.clone(), task, run };
-    let state = daemon::test_task(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
+    let tried = daemon::test_task(&home.config, trial, output);
+    if is_made_up {
+        // Nobody could ever find it again. What cannot be removed does no harm.
+        let _ = std::fs::remove_dir_all(run_dir);
+    }
+    let state = tried.map_err(|error| split(&error.to_string()))?;
     if state == RunState::Success { Ok(()) } else { Err(Failure::Told) }
 }
 

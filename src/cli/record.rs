@@ -27,6 +27,13 @@ pub fn instance(dag_id: &DagId, run_id: &RunId, instance: &Instance) -> Value {
     to_value(&json::TaskInstance::new(dag_id, run_id, instance))
 }
 
+/// How a try that did not succeed came to its end, in one line; None if nothing more is known than its state.
+pub fn ending(instance: &Instance) -> Option<String> {
+    let reason = instance.reason.as_ref().map(|reason| reason.lines().next().unwrap_or_default().to_owned());
+    let code = instance.exit_code.filter(|code| *code != 0).map(|code| format!("exit code {code}"));
+    reason.or(code).or_else(|| instance.signal.map(|signal| format!("signal {signal}")))
+}
+
 /// A fault found just now, in the shape of an import error.
 pub fn fault(fault: &Diagnostic, now: jiff::Timestamp) -> Value {
     to_value(&json::ImportError {

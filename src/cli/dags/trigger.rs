@@ -1,5 +1,7 @@
 //! `minflow dags trigger`
 
+use std::io::Write;
+
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -7,6 +9,7 @@ use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, engine, record};
+use crate::model::{DagRun, TaskState};
 use crate::scheduler::Command;
 use crate::scheduler::command::{Done, LogicalDate, Trigger};
 
@@ -71,7 +74,22 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
     let state = engine::await_run(&home, &arguments.dag_id, &run_id)?;
     let run = home.run(&arguments.dag_id, &run_id)?;
     output.answer(&state, &record::run(&run))?;
-    if state == "success" { Ok(()) } else { Err(Failure::Told) }
+    if state == "success" {
+        return Ok(());
+    }
+    output.flush()?;
+    tell_failures(&home, &run)?;
+    Err(Failure::Told)
+}
+
+/// Which tasks a run failed by, and where to read why.
+fn tell_failures(home: &Home, run: &DagRun) -> Outcome {
+    for instance in home.instances(run)?.iter().filter(|instance| instance.state == TaskState::Failed) {
+        let why = record::ending(instance).map(|why| format!(": {why}")).unwrap_or_default();
+        let log = format!("minflow tasks logs {} {} {}", run.dag_id, instance.task_id, run.run_id);
+        eprint(&format!("`{}` failed{why}\n  {log}\n", instance.task_id));
+    }
+    Ok(())
 }
 
 /// `--conf`: a JSON object.
