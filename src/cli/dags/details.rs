@@ -48,6 +48,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let more = json!({
         "description": dag.description,
         "doc_md": dag.doc_md,
+        "first_seen_at": definition.record.as_ref().and_then(|record| record.first_seen_at).map(crate::api::json::Instant),
         "start_date": dag.start_date.map(crate::api::json::Instant),
         "end_date": dag.end_date.map(crate::api::json::Instant),
         "catchup": dag.catchup,

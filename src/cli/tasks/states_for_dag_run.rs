@@ -14,13 +14,14 @@ pub struct Arguments {
     logical_date_or_run_id: String,
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::text("task_id"),
     Column::state("state"),
     Column::text("try_number"),
     Column::time("start_date"),
     Column::time("end_date"),
     Column::text("exit_code"),
+    Column::text("signal"),
     Column::text("reason"),
 ];
 
