@@ -259,6 +259,26 @@ fn what_decides_has_no_order_that_differs_from_run_to_run() {
 }
 
 #[test]
+fn what_the_design_names_is_in_the_sources() {
+    let mut text = include_str!("../src/store/schema.sql").to_owned();
+    for source in sources() {
+        text.push_str(&format!("{}\n", source.path.display()));
+        text.extend(source.lines.into_iter().map(|(_, line)| line + "\n"));
+    }
+    let names: BTreeSet<&str> = DESIGN.split('`').skip(1).step_by(2).filter(|name| is_of_the_sources(name)).collect();
+    let is_there = |name: &str| text.contains(name.rsplit("::").next().unwrap().trim_end_matches(".rs"));
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "docs/design.md names what is not in src/: {missing:?}");
+    assert!(names.len() > 40, "only {} names were found", names.len());
+}
+
+/// A function, a path of Rust or a file, rather than a command or a word.
+fn is_of_the_sources(name: &str) -> bool {
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_:.".contains(c));
+    is_plain && (name.contains('_') || name.contains("::") || name.ends_with(".rs"))
+}
+
+#[test]
 fn an_upward_use_would_be_seen() {
     assert_eq!(named_in("use crate::{api, ui::render};"), ["api", "ui"]);
     assert_eq!(named_in("fn f(a: crate::store::Reader) -> crate::cli::Outcome"), ["store", "cli"]);
