@@ -246,6 +246,28 @@ fn validate_shows_every_fault_of_every_file_at_once() {
 }
 
 #[test]
+fn validate_shows_the_templates_that_do_not_parse() {
+    Test::new("validate")
+        .file(
+            "dags/t.toml",
+            "[tasks.a]\nbash = \"\"\"\necho one\na=(1 2); echo ${#a[@]}\n\"\"\"\n\n\
+             [tasks.b]\npython = { file = \"f.py\", function = \"f\", args = [1, [\"{{ ds\"]] }\nenv = { OK = \"{{ ds }}\" }\n",
+        )
+        .code(3)
+        .stdout(
+            "dags/t.toml:4:16: bad-template: `{#` opens a template comment that is never closed by `#}`\n\
+             4 | a=(1 2); echo ${#a[@]}\n\u{20} |                ^\n\
+             help: in a script, write `{{ '{#' }}` for the two characters (bash: `${{ '{#' }}a[@]}`), or put the script \
+             between `{% raw %}` and `{% endraw %}`\n\n\
+             dags/t.toml:8:50: bad-template: syntax error: unexpected end of input, expected end of variable block\n\
+             8 | python = { file = \"f.py\", function = \"f\", args = [1, [\"{{ ds\"]] }\n\u{20} |                                                  ^\n\
+             help: mend the expression; braces that are not the template's go between `{% raw %}` and `{% endraw %}`\n\n",
+        )
+        .stderr("1 file checked, 2 faults in 1\n")
+        .run();
+}
+
+#[test]
 fn validate_gives_programs_the_same_faults() {
     let home = Test::new("validate -o json dags/a.toml")
         .file("dags/a.toml", "[tasks.x]\nbash = \"true\"\nretrys = 1\n")

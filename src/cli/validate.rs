@@ -15,6 +15,7 @@ use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId};
 use crate::store::Reader;
+use crate::template;
 
 #[derive(Debug, Args)]
 #[command(
@@ -96,7 +97,11 @@ impl Findings {
     ) {
         self.checked += 1;
         let found = match files::read(path) {
-            Ok(bytes) => dagfile::parse(&shown, &bytes, defaults).and_then(|dag| self.claim(dag, &shown)),
+            Ok(bytes) => dagfile::parse(&shown, &bytes, defaults).and_then(|dag| {
+                let mut faults = template::check(&dag, &shown, &String::from_utf8_lossy(&bytes));
+                faults.extend(self.claim(dag, &shown).err().unwrap_or_default());
+                if faults.is_empty() { Ok(()) } else { Err(faults) }
+            }),
             Err((code, message, help)) => Err(vec![Diagnostic::of_file(&shown, code, message, help)]),
         };
         let faults: Vec<Diagnostic> =

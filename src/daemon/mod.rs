@@ -36,6 +36,7 @@ use crate::scheduler::world::{Restore, Settings};
 use crate::scheduler::{Event, Store, StoreError};
 use crate::store::{Checkpointer, Database, OpenError, ReaderPool};
 use crate::supervisor::{self, sys};
+use crate::template;
 use crate::timer::SystemTimer;
 use crate::watch::{Parse, WatchSettings, Watcher};
 
@@ -190,7 +191,19 @@ fn pools(config: &Config) -> Vec<Pool> {
 }
 
 fn parse(defaults: Arc<Defaults>) -> Parse {
-    Arc::new(move |path: &Path, bytes: &[u8]| dagfile::parse(path, bytes, &defaults))
+    Arc::new(move |path: &Path, bytes: &[u8]| {
+        let parsed = dagfile::parse(path, bytes, &defaults).and_then(|dag| {
+            let faults = template::check(&dag, path, &String::from_utf8_lossy(bytes));
+            if faults.is_empty() { Ok(dag) } else { Err(faults) }
+        });
+        if let Err(faults) = &parsed {
+            // Who saves a file looks at the terminal that minflow runs in, and at nothing else yet.
+            for fault in faults {
+                log::warn!("{fault}");
+            }
+        }
+        parsed
+    })
 }
 
 /// Stored texts become definitions by the same parser as files.

@@ -24,13 +24,7 @@ pub struct TemplateError {
 
 impl TemplateError {
     /// `text` is as the user wrote it up to `first_edit` (in bytes); behind that only its lines are.
-    pub(super) fn new(
-        error: &minijinja::Error,
-        text: &str,
-        first_edit: usize,
-        at: Position,
-        context: &Context,
-    ) -> Self {
+    pub(super) fn new(error: &minijinja::Error, text: &str, first_edit: usize, at: Position, file: &Arc<str>) -> Self {
         let comment = unclosed_comment(text);
         // A comment that swallows the rest of the text is the cause of whatever was said about its end.
         let offset = match comment {
@@ -44,7 +38,7 @@ impl TemplateError {
             Some(_) if error.kind() == ErrorKind::SyntaxError => (COMMENT.0.to_owned(), COMMENT.1.to_owned()),
             _ => explain(error, spanned),
         };
-        Self { path: context.file.clone(), line: place.line, column: place.column, message, help }
+        Self { path: file.clone(), line: place.line, column: place.column, message, help }
     }
 
     pub(super) fn too_long(text: &str, at: Position, context: &Context, limit: usize) -> Self {

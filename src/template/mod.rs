@@ -2,9 +2,10 @@
 //!
 //! Knows how a template's text becomes the text that a task gets, and where in the DAG file a faulty template stands. Must not
 //! know disks, threads, clocks or databases: XComs and earlier runs come through [`Lookup`], the environment through a function.
-//! Called by whoever starts a try, and by `tasks render`.
+//! Called by whoever starts a try or reads DAG files, and by `tasks render`.
 
 mod arithmetic;
+mod check;
 mod datetime;
 mod error;
 mod filters;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use crate::model::dag::Position;
 use crate::model::{Dag, DagId, DagRun, RunKey, TaskIx, Template};
 
+pub use check::check;
 pub use error::TemplateError;
 
 /// How many instructions one template may take: some tenths of a second, far more than any honest template needs.
@@ -152,7 +154,7 @@ fn render_text<'t>(text: &'t str, at: Position, context: &Context) -> Result<Cow
                 first_edit = first_edit.min(edit);
                 source = Cow::Owned(mended);
             }
-            None => return Err(TemplateError::new(&error, &source, first_edit, at, context)),
+            None => return Err(TemplateError::new(&error, &source, first_edit, at, &context.file)),
         }
     }
     unreachable!("every attempt returns or is followed by another, {} at most", arithmetic::MOST)
