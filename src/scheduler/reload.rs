@@ -102,8 +102,11 @@ impl World {
             None => false,
         });
         let owner = keeps.or_else(|| candidates.first().map(|(_, path)| path.clone()));
-        if current != owner {
-            current.map(|path| self.owned.remove(&path));
+        if let Some(path) = current.filter(|path| Some(path) != owner.as_ref())
+            && self.owned.get(&path) == Some(dag_id)
+        {
+            // Else the file has become another DAG's in the same event.
+            self.owned.remove(&path);
         }
         self.name_duplicates(dag_id, &candidates, owner.as_deref(), now);
         match owner {

@@ -427,3 +427,14 @@ fn whatever_does_not_run_has_a_reason() {
     simulation.command(Command::Stop(Stop::Drain));
     assert_eq!(why(&simulation, 1, "a"), Some(Reason::Stopping));
 }
+
+#[test]
+fn a_file_that_changed_its_dag_id_and_then_broke_takes_its_dag_with_it_when_it_goes() {
+    let mut simulation = Simulation::with(&[("d.toml", &format!("dag_id = \"z\"\n{CHAIN}"))]);
+    simulation.save("d.toml", &format!("dag_id = \"a\"\n{CHAIN}"));
+    assert!(!simulation.store.dag("z").unwrap().is_active);
+    simulation.save("d.toml", "dag_id = ");
+    assert!(simulation.store.dag("a").unwrap().is_active, "the last good version stays");
+    simulation.remove("d.toml");
+    assert!(!simulation.store.dag("a").unwrap().is_active);
+}
