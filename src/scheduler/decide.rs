@@ -83,8 +83,11 @@ impl World {
             return Ok(false);
         }
         let dag_id = entry.record.dag_id.clone();
+        let has_just_ended = self.ended_dates.contains(&(ix, next.logical_date));
         let is_live = entry.runs.iter().any(|&(_, run)| self.run(run).row.logical_date == Some(next.logical_date));
-        let is_taken = is_live || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
+        let is_taken = is_live
+            || has_just_ended
+            || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
         if !is_taken {
             let row = DagRun {
                 key: RunKey(self.new_run_key()),
@@ -488,6 +491,7 @@ impl World {
         }
         self.timers.cancel(&TimerKey::RunTimeout(run));
         self.timers.cancel(&TimerKey::Wake(run));
+        self.ended_dates.extend(self.run(run).row.logical_date.map(|date| (dag, date)));
         let entry = self.dag_quiet(dag);
         entry.runs.remove(&(run_after, run));
         entry.running -= u32::from(was_running);

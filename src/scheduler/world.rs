@@ -254,6 +254,8 @@ pub struct World {
     lag: Lag,
     /// The last turn stopped at its bound.
     pub(super) is_full: bool,
+    /// Logical dates of runs that have ended in this turn: neither live any longer nor in the database yet.
+    pub(super) ended_dates: BTreeSet<(DagIx, Timestamp)>,
     next_run_key: i64,
     next_instance_key: i64,
     next_version_key: i64,
@@ -291,6 +293,7 @@ impl World {
             lags: VecDeque::new(),
             is_lag_stale: false,
             is_full: false,
+            ended_dates: BTreeSet::new(),
             lag: Lag::default(),
             next_run_key: snapshot.next_run_key,
             next_instance_key: snapshot.next_instance_key,
@@ -447,6 +450,7 @@ impl World {
     /// Gives up what the turn has changed, and drops the runs that are over from memory.
     pub fn take_turn(&mut self) -> (Changes, Vec<Action>) {
         let mut changes = std::mem::take(&mut self.changes);
+        self.ended_dates.clear();
         for ix in std::mem::take(&mut self.dirty_dags) {
             changes.dags.push(self.dag(ix).record.clone());
         }

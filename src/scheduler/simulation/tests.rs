@@ -438,3 +438,17 @@ fn a_file_that_changed_its_dag_id_and_then_broke_takes_its_dag_with_it_when_it_g
     simulation.remove("d.toml");
     assert!(!simulation.store.dag("a").unwrap().is_active);
 }
+
+#[test]
+fn a_date_that_a_manual_run_took_and_ended_within_the_turn_is_not_created_again() {
+    let text = "schedule = \"* * * * *\"\ncatchup = true\nstart_date = 2026-11-21T12:30:00Z\n[tasks.a]\nempty = true\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    let Command::Trigger(by_hand) = trigger("d") else { panic!("not a trigger") };
+    let date = "2026-11-21T12:33:00Z".parse().unwrap();
+    simulation.clock.advance(5 * 60 * SECOND);
+    simulation.command(Command::Trigger(Trigger { logical_date: LogicalDate::At(date), ..by_hand }));
+    assert!(simulation.health.reasons().is_empty(), "{:?}", simulation.health.reasons());
+    let dates: Vec<_> = simulation.store.runs().into_iter().filter(|run| run.logical_date == Some(date)).collect();
+    assert_eq!(dates.len(), 1);
+    assert_eq!(simulation.run_states().len(), 6);
+}
