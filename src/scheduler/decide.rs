@@ -265,6 +265,10 @@ impl World {
         if this.row.state != RunState::Running || !self.dag(this.dag).record.is_active {
             return false;
         }
+        if this.definition.is_none() {
+            // Nothing is known of its tasks: it waits for a file that holds, and has not succeeded.
+            return false;
+        }
         if let Some(ahead) = this.row.logical_date.filter(|&date| date > now.wall && !this.is_examined) {
             // Airflow does not examine a run whose logical date lies ahead. One that is under way goes on, though the clock was set back.
             self.arm(TimerKey::Wake(run), Deadline::Wall(ahead));
@@ -445,6 +449,8 @@ impl World {
         let state =
             machine::next_task(entry.row.state, TaskEvent::Enqueue).expect("only scheduled instances wait for a slot");
         entry.row.queued_at = Some(now.wall);
+        // It may have followed another definition since it was scheduled.
+        entry.row.version = Some(definition.version);
         let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
         let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
         if key.try_number > 1 {

@@ -22,7 +22,7 @@ use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
-use crate::scheduler::world::Settings;
+use crate::scheduler::world::{Restore, Settings};
 use crate::store::MemoryStore;
 
 /// What the loop asked of the executor, in order.
@@ -113,6 +113,19 @@ impl Simulation {
     }
 
     fn start(clock: SimulatedClock, store: MemoryStore, settings: Settings, files: BTreeMap<String, String>) -> Self {
+        let restore = Box::new(|record: &super::DagRecord, version: &super::change::VersionWrite| {
+            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults()).ok().map(Arc::new)
+        });
+        Self::start_with(clock, store, settings, files, restore)
+    }
+
+    fn start_with(
+        clock: SimulatedClock,
+        store: MemoryStore,
+        settings: Settings,
+        files: BTreeMap<String, String>,
+        restore: Box<Restore>,
+    ) -> Self {
         let (calls, health) = (Calls::default(), Health::default());
         let parts = Parts {
             store: Box::new(store.clone()),
@@ -124,9 +137,6 @@ impl Simulation {
             heartbeat: Heartbeat::default(),
         };
         let snapshot = store.clone().load().unwrap();
-        let restore = Box::new(|record: &super::DagRecord, version: &super::change::VersionWrite| {
-            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults()).ok().map(Arc::new)
-        });
         let mut scheduler = Scheduler::new(settings.clone(), snapshot, restore, parts);
         scheduler.turn(Vec::new());
         Self { clock, store, calls, scheduler, settings, files, health }

@@ -452,3 +452,36 @@ fn a_date_that_a_manual_run_took_and_ended_within_the_turn_is_not_created_again(
     assert_eq!(dates.len(), 1);
     assert_eq!(simulation.run_states().len(), 6);
 }
+
+#[test]
+fn a_run_whose_definition_no_longer_holds_waits_for_one_that_does() {
+    let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
+    simulation.advance(HOUR);
+    simulation.started("d.a");
+    simulation.files.insert("d.toml".to_owned(), "schedule = ".to_owned());
+    let (clock, store, files) = (simulation.clock.clone(), simulation.store.clone(), simulation.files.clone());
+    let mut simulation =
+        Simulation::start_with(clock, store, simulation.settings, files, Box::new(|_, _| None));
+    simulation.rescan();
+    assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
+    simulation.end("d.a", Outcome::Lost);
+    for is_paused in [true, false] {
+        simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused });
+    }
+    assert_eq!(simulation.run_states()[0].1, RunState::Running);
+    simulation.save("d.toml", CHAIN);
+    assert_eq!(simulation.run_states()[0].1, RunState::Failed);
+}
+
+#[test]
+fn a_try_names_the_definition_that_it_runs_though_it_was_scheduled_by_an_earlier_one() {
+    let mut simulation = Simulation::with_parallelism(1, &[("d.toml", WIDE)]);
+    simulation.command(trigger("d"));
+    let before = simulation.store.dag("d").unwrap().version;
+    simulation.save("d.toml", &format!("description = \"changed\"\n{WIDE}"));
+    let after = simulation.store.dag("d").unwrap().version;
+    simulation.succeed("d.a");
+    let versions: Vec<_> = simulation.store.instances().into_iter().map(|row| row.version).collect();
+    assert_eq!((versions[0], versions[1]), (before, after));
+    assert_ne!(before, after);
+}
