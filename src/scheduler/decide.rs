@@ -201,17 +201,12 @@ impl World {
             if !self.dag(ix).may_schedule() || self.stopping.is_some() {
                 continue;
             }
-            let queued: Vec<(Timestamp, RunIx)> = self
-                .dag(ix)
-                .runs
-                .iter()
-                .copied()
-                .filter(|&(_, run)| self.run(run).row.state == RunState::Queued)
-                .collect();
+            let entry = self.dag(ix);
+            let is_queued = |&(_, run): &(Timestamp, RunIx)| self.run(run).row.state == RunState::Queued;
+            let room = entry.record.max_active_runs.saturating_sub(entry.running) as usize;
+            // No more than may run: thousands may be queued by hand.
+            let queued: Vec<(Timestamp, RunIx)> = entry.runs.iter().copied().filter(is_queued).take(room).collect();
             for (run_after, run) in queued {
-                if self.dag(ix).running >= self.dag(ix).record.max_active_runs {
-                    break;
-                }
                 if run_after > now.wall {
                     self.arm(TimerKey::Wake(run), Deadline::Wall(run_after));
                     break;

@@ -1,6 +1,6 @@
 //! Definitions come, change and go: from DAG files to live definitions, and what that means for runs that are under way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -291,18 +291,27 @@ impl World {
     /// The runs of a DAG keep what has started; the rest follows the live definition.
     pub(super) fn follow_definition(&mut self, ix: DagIx, now: Now) {
         let Some(definition) = self.dag(ix).definition.clone() else { return };
+        // One look-up for each instance of each run: a search through the tasks would be quadratic.
+        let places: BTreeMap<&str, TaskIx> =
+            definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
         let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
         for run in runs {
-            self.follow_in_run(run, &definition, now);
+            self.follow_in_run(run, &definition, &places, now);
         }
         self.promotable.insert(ix);
     }
 
-    fn follow_in_run(&mut self, run: RunIx, definition: &Arc<Definition>, now: Now) {
+    fn follow_in_run(
+        &mut self,
+        run: RunIx,
+        definition: &Arc<Definition>,
+        places: &BTreeMap<&str, TaskIx>,
+        now: Now,
+    ) {
         let dag = &definition.dag;
         for slot in self.run(run).slots_in_order() {
             let task_id = self.run(run).entry(slot).row.task_id.clone();
-            let task = dag.find(&task_id);
+            let task = places.get(&*task_id).copied();
             self.run_quiet(run).instances[slot.0 as usize].task = task;
             match task {
                 Some(task) => self.follow_in_instance(run, slot, task, definition),
