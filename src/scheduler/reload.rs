@@ -301,13 +301,7 @@ impl World {
         self.promotable.insert(ix);
     }
 
-    fn follow_in_run(
-        &mut self,
-        run: RunIx,
-        definition: &Arc<Definition>,
-        places: &BTreeMap<&str, TaskIx>,
-        now: Now,
-    ) {
+    fn follow_in_run(&mut self, run: RunIx, definition: &Arc<Definition>, places: &BTreeMap<&str, TaskIx>, now: Now) {
         let dag = &definition.dag;
         for slot in self.run(run).slots_in_order() {
             let task_id = self.run(run).entry(slot).row.task_id.clone();

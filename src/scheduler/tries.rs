@@ -132,13 +132,17 @@ impl World {
             machine::next_task(from, event).expect("an executing instance can succeed, skip, fail, retry or requeue");
         let instance = row.key;
         self.set_task_state(run, slot, next);
+        if is_dropped && let Ok(removed) = machine::next_task(next, TaskEvent::Vanish) {
+            // It could not be started, and is not to be any longer.
+            self.set_task_state(run, slot, removed);
+        }
         self.push_xcoms(end.xcoms.into_iter().map(|(key, value)| XcomWrite {
             instance,
             key,
             value,
             pushed_at: end.ended_at,
         }));
-        match next {
+        match self.run(run).entry(slot).row.state {
             TaskState::UpForRetry => self.await_retry(run, slot, now),
             TaskState::Scheduled => {
                 self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(REQUEUE_DELAY)))

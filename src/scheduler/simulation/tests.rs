@@ -460,8 +460,7 @@ fn a_run_whose_definition_no_longer_holds_waits_for_one_that_does() {
     simulation.started("d.a");
     simulation.files.insert("d.toml".to_owned(), "schedule = ".to_owned());
     let (clock, store, files) = (simulation.clock.clone(), simulation.store.clone(), simulation.files.clone());
-    let mut simulation =
-        Simulation::start_with(clock, store, simulation.settings, files, Box::new(|_, _| None));
+    let mut simulation = Simulation::start_with(clock, store, simulation.settings, files, Box::new(|_, _| None));
     simulation.rescan();
     assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
     simulation.end("d.a", Outcome::Lost);
@@ -484,4 +483,13 @@ fn a_try_names_the_definition_that_it_runs_though_it_was_scheduled_by_an_earlier
     let versions: Vec<_> = simulation.store.instances().into_iter().map(|row| row.version).collect();
     assert_eq!((versions[0], versions[1]), (before, after));
     assert_ne!(before, after);
+}
+
+#[test]
+fn what_could_not_be_started_and_has_left_its_dag_is_removed() {
+    let mut simulation = Simulation::with(&[("d.toml", WIDE)]);
+    simulation.command(trigger("d"));
+    simulation.save("d.toml", "[tasks.b]\nbash = \"true\"\n");
+    simulation.end("d.a", Outcome::Unstarted { reason: "no processes left".to_owned() });
+    assert_eq!(simulation.task_state("a"), TaskState::Removed);
 }
