@@ -37,6 +37,8 @@ const CONDITION: &str = "supervisor";
 const WAITING: &str = "tasks";
 /// A template may recurse; untouched stack costs no memory.
 const WORKER_STACK: usize = 1 << 20;
+/// Between two looks whether the host has again what it lacked.
+const LACK_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_RESPAWN_PAUSE: Duration = Duration::from_millis(100);
 const LAST_RESPAWN_PAUSE: Duration = Duration::from_secs(30);
 
@@ -218,6 +220,12 @@ impl Shared {
             Some(TryEnd { started_at: Some(_), .. }) => self.health.clear(WAITING),
             _ => {}
         }
+    }
+
+    /// Waits a moment for what the host lacks. False: minflow closes.
+    fn outwait(&self, lack: &str) -> bool {
+        self.health.raise(WAITING, format!("have ended and wait: {lack}; raise the limit (ulimit -n)"));
+        self.closing.recv_timeout(LACK_PAUSE) == Err(channel::RecvTimeoutError::Timeout)
     }
 
     fn work(&self, jobs: &Receiver<Job>) {

@@ -23,29 +23,33 @@ pub struct Left<'a> {
     pub xcom: &'a Path,
 }
 
-/// XComs in the order of the file, then `return_value` if the file has none.
+/// Is told what the host lacks just now, and waits a while; false when there is no more waiting.
+pub type Patience<'a> = &'a dyn Fn(&str) -> bool;
+
+/// XComs in the order of the file, then `return_value` if the file has none. A process that has ended well does not fail for
+/// what minflow lacks: reading waits.
 ///
 /// # Errors
 /// What is wrong with them, and what to do.
-pub fn collect(left: Left<'_>) -> Result<Vec<(String, Value)>, String> {
-    let mut xcoms = match read(left.xcom)? {
+pub fn collect(left: Left<'_>, patience: Patience<'_>) -> Result<Vec<(String, Value)>, String> {
+    let mut xcoms = match read(left.xcom, patience)? {
         Some(text) => parse_file(&text)?,
         None => Vec::new(),
     };
     if !xcoms.iter().any(|(key, _)| key == RETURN_VALUE)
-        && let Some(value) = return_value(left)?
+        && let Some(value) = return_value(left, patience)?
     {
         xcoms.push((RETURN_VALUE.to_owned(), value));
     }
     Ok(xcoms)
 }
 
-fn return_value(left: Left<'_>) -> Result<Option<Value>, String> {
+fn return_value(left: Left<'_>, patience: Patience<'_>) -> Result<Option<Value>, String> {
     if left.output == Output::None {
         return Ok(None);
     }
     if let Some(path) = left.value {
-        let Some(text) = read(path)? else { return Ok(None) };
+        let Some(text) = read(path, patience)? else { return Ok(None) };
         return serde_json::from_str(&text).map(Some).map_err(|error| format!("its value is not JSON: {error}"));
     }
     let Some(line) = last_line(left.tail) else { return Ok(None) };
@@ -64,12 +68,20 @@ fn last_line(tail: &[u8]) -> Option<String> {
 }
 
 /// None if there is no such file.
-fn read(path: &Path) -> Result<Option<String>, String> {
+fn read(path: &Path, patience: Patience<'_>) -> Result<Option<String>, String> {
     let unreadable = |error: io::Error| format!("cannot read its XComs from `{}`: {error}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
+    let file = loop {
+        match File::open(path) {
+            Ok(file) => break file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let is_lack = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
+                let said = unreadable(error);
+                if !is_lack || !patience(&said) {
+                    return Err(said);
+                }
+            }
+        }
     };
     let mut bytes = Vec::new();
     file.take(MAX_XCOM_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -114,7 +126,7 @@ mod tests {
             std::fs::write(&xcom, text).unwrap();
         }
         let left = Left { output, tail: tail.as_bytes(), value: None, xcom: &xcom };
-        collect(left).map(|pairs| Value::Object(pairs.into_iter().collect()))
+        collect(left, &|_| false).map(|pairs| Value::Object(pairs.into_iter().collect()))
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn run_prepared(shared: &Shared, work: &Work, prepared: Prepared, log: TryLog) -
         Ok(()) => heard(shared, work, &answer, |end| {
             let tail = end.tail.as_ref().map_or_else(|| log.tail(), |tail| tail.clone().into_bytes());
             let output = work.dag.task(work.task).output;
-            output::collect(Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom })
+            let left = Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom };
+            output::collect(left, &|lack| shared.outwait(lack))
         })?,
         Err(outcome) => without_process(shared, work.key, outcome),
     };

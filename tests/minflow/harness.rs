@@ -75,7 +75,7 @@ impl Home {
     /// A home some folders down.
     pub fn below(folders: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(folders);
+        let path: PathBuf = folder.path().join(folders).components().collect();
         fs::create_dir_all(path.join("dags")).unwrap();
         Self { folder, path }
     }
@@ -222,6 +222,29 @@ impl Drop for Home {
     }
 }
 
+/// An HTTP connection that is kept.
+pub struct Line(BufReader<TcpStream>);
+
+impl Line {
+    /// The status and the body of an answer.
+    pub fn get(&mut self, path: &str) -> (u16, Value) {
+        let host = self.0.get_ref().peer_addr().unwrap();
+        self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        let (mut head, mut length) = (Vec::new(), 0);
+        while head.last().is_none_or(|line| line != "\r\n") {
+            let mut line = String::new();
+            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the connection was ended: {head:?}");
+            if let Some(bytes) = line.strip_prefix("Content-Length: ") {
+                length = bytes.trim().parse().unwrap();
+            }
+            head.push(line);
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        (head[0].split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_slice(&body).unwrap())
+    }
+}
+
 /// A running `minflow run`.
 pub struct Minflow {
     child: Child,
@@ -268,6 +291,13 @@ impl Minflow {
     /// The status and the body of an answer.
     pub fn get(&self, path: &str) -> (u16, Value) {
         self.try_get(path).unwrap_or_else(|| panic!("no answer of {path}: {}", self.said()))
+    }
+
+    /// A connection that is open before it is needed.
+    pub fn connect(&self) -> Line {
+        let line = TcpStream::connect(&self.address).unwrap();
+        line.set_read_timeout(Some(PATIENCE)).unwrap();
+        Line(BufReader::new(line))
     }
 
     pub fn try_get(&self, path: &str) -> Option<(u16, Value)> {

@@ -4,6 +4,7 @@
 
 mod crash;
 mod harness;
+mod input;
 mod limits;
 mod path;
 mod reload;

@@ -1,0 +1,381 @@
+//! Bad input and bad hosts: what cannot start says why and what to do; what runs says so in `/health`, waits, and loses nothing.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::harness::{Home, Minflow, Ran, until, within};
+
+const LINE: &str = "[tasks.one]\nbash = 'echo $MINFLOW_RUN_ID >> $MINFLOW_HOME/ledger'\n";
+
+/// What `minflow run` says when it does not start.
+fn refused(home: &Home, words: &str) -> Ran {
+    let ran = home.cli(words);
+    assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{ran:?}");
+    ran
+}
+
+/// The unhealthy answer of `/health`, once it names `what`.
+fn await_illness(minflow: &Minflow, what: &str) -> String {
+    until(&format!("{what} in /health"), || {
+        let (code, health) = minflow.try_get("/health")?;
+        let reasons = health["reasons"].to_string();
+        (code == 503 && reasons.contains(what)).then_some(reasons)
+    })
+}
+
+fn await_health(minflow: &Minflow) {
+    let mut last = None;
+    within(Duration::from_secs(20), "health", || {
+        last = minflow.try_get("/health");
+        last.as_ref().is_some_and(|(code, _)| *code == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let ran = refused(&home, &format!("run --port {port}"));
+    let said = format!(
+        "error: port {port} of 127.0.0.1 is taken by another program\nhelp: choose another with `--port` or `api.port` (0: any free one)\n"
+    );
+    assert_eq!(ran.err, said);
+    drop(taken);
+    home.start();
+}
+
+#[test]
+fn a_second_minflow_on_a_home_is_told_the_pid_of_the_first() {
+    let home = Home::new();
+    let minflow = home.start();
+    let ran = refused(&home, "run --port 0");
+    let pid = minflow.pid();
+    let said = format!(
+        "error: another minflow (pid {pid}) runs on `HOME`\nhelp: `minflow status` shows it; stop it, or give this one another `--home`\n"
+    );
+    assert_eq!(ran.err, said);
+    assert_eq!(minflow.get("/health").0, 200);
+    home.dag("still", LINE);
+    minflow.await_dag("still");
+    assert_eq!(home.run_dag("still", "r").code, Some(0));
+}
+
+#[test]
+fn a_database_that_cannot_be_used_stops_the_start_and_is_left_as_it_is() {
+    let home = Home::new();
+    home.start().stop();
+    let path = home.file("minflow.db");
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 999").unwrap();
+    let newer = fs::read(&path).unwrap();
+    let ran = refused(&home, "run --port 0");
+    assert!(ran.err.contains("999") && ran.err.contains("help: run the newer minflow"), "{ran:?}");
+    assert_eq!(fs::read(&path).unwrap(), newer);
+
+    let corrupt: Vec<u8> = (0..40_000_u32).map(|number| (number * 7 % 251) as u8).collect();
+    fs::write(&path, &corrupt).unwrap();
+    let ran = refused(&home, "run --port 0");
+    assert!(ran.err.contains("minflow.db") && ran.err.contains("help: "), "{ran:?}");
+    assert_eq!(fs::read(&path).unwrap(), corrupt);
+
+    // The right first page, and rubbish behind it.
+    let mut half = newer;
+    let length = half.len();
+    half[4096..].fill(0x5a);
+    half[60..64].copy_from_slice(&1_u32.to_be_bytes());
+    fs::write(&path, &half).unwrap();
+    let ran = refused(&home, "run --port 0");
+    assert!(ran.err.contains("minflow.db") && ran.err.contains("help: "), "{ran:?}");
+    assert_eq!((fs::read(&path).unwrap(), half.len()), (half, length));
+}
+
+#[test]
+fn while_another_process_locks_the_database_tasks_wait_and_nothing_is_lost() {
+    let home = Home::new();
+    home.dag(
+        "held",
+        "[tasks.running]\nbash = 'touch $MINFLOW_HOME/began; while ! test -e $MINFLOW_HOME/go; do sleep 0.02; done; echo ended >> $MINFLOW_HOME/ledger'\n\
+         [tasks.next]\nbash = 'echo next >> $MINFLOW_HOME/ledger'\ndepends_on = [\"running\"]\n",
+    );
+    let minflow = home.start();
+    minflow.await_dag("held");
+    home.trigger("held", "r");
+    until("the first task", || home.file("began").exists().then_some(()));
+    until("its row", || (home.task("held", "r", "running")["state"] == "running").then_some(()));
+    let other = Connection::open(home.file("minflow.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    home.write("go", "");
+    let reasons = await_illness(&minflow, "database");
+    assert!(reasons.contains("locked") && reasons.contains("fuser"), "{reasons}");
+    assert_ne!(minflow.status()["status"], "healthy");
+    let refused = home.cli("dags trigger held --run-id s");
+    assert!(refused.code == Some(1) && refused.err.contains("database"), "{refused:?}");
+    assert_eq!(home.read("ledger"), "ended\n", "nothing starts that is not committed");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(home.await_run("held", "r"), "success");
+    await_health(&minflow);
+    assert_eq!(home.read("ledger"), "ended\nnext\n");
+    assert_eq!(home.run_dag("held", "s").code, Some(0));
+}
+
+fn limit(minflow: &Minflow, resource: Resource, soft: Option<u64>) {
+    let maximum = getrlimit(resource).maximum;
+    prlimit(Pid::from_raw(minflow.pid()), resource, Rlimit { current: soft.or(maximum), maximum }).unwrap();
+}
+
+#[test]
+fn a_database_that_cannot_grow_is_said_and_goes_on_when_it_can() {
+    let home = Home::new();
+    home.dag("full", LINE);
+    let minflow = home.start();
+    minflow.await_dag("full");
+    assert_eq!(home.run_dag("full", "r0").code, Some(0));
+    let grown = fs::metadata(home.file("minflow.db-wal")).unwrap().len();
+    limit(&minflow, Resource::Fsize, Some(grown + 1000));
+    // The wait ends with the disk's trouble; the client may have been told of it or not.
+    let mut waiting = home.command("dags trigger full --run-id r1 --wait").stderr(Stdio::null()).spawn().unwrap();
+    let reasons = await_illness(&minflow, "database");
+    assert!(reasons.contains("ulimit -f") || reasons.contains("full"), "{reasons}");
+    assert!(!home.read("ledger").contains("r1"), "nothing starts that is not committed");
+    limit(&minflow, Resource::Fsize, None);
+    await_health(&minflow);
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert_eq!(home.run_dag("full", "r2").code, Some(0));
+    assert_eq!(home.read("ledger"), "r0\nr1\nr2\n");
+}
+
+/// Runs minflow with a small disk of its own on `small/` in the home. None where the host does not let it be mounted.
+fn with_small_disk(home: &Home) -> Option<Minflow> {
+    fs::create_dir_all(home.file("small")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=2m none small && mkdir small/logs && exec {} run --port 0",
+        env!("CARGO_BIN_EXE_minflow")
+    );
+    let shell = |script: &str| {
+        let mut command = Command::new("unshare");
+        home.settle(command.args(["--mount", "sh", "-c", script]));
+        command
+    };
+    if !shell("mount -t tmpfs -o size=1m none small").output().is_ok_and(|done| done.status.success()) {
+        eprintln!("SKIPPED: this host lets no small disk be mounted (needs root and `unshare --mount`)");
+        return None;
+    }
+    Some(home.start_as(shell(&script)))
+}
+
+/// A command that sees the same small disk.
+fn within_disk(home: &Home, minflow: &Minflow, words: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    let target = minflow.pid().to_string();
+    command.args(["--mount", "--target", &target, env!("CARGO_BIN_EXE_minflow"), "--home"]).arg(home.path());
+    home.settle(command.args(words.split_whitespace()));
+    command
+}
+
+#[test]
+fn on_a_full_disk_what_cannot_start_waits_and_nothing_is_lost() {
+    let home = Home::new();
+    home.write(
+        "airflow.toml",
+        "[database]\npath = \"small/minflow.db\"\n[logging]\nbase_log_folder = \"small/logs\"\n",
+    );
+    home.dag("full", LINE);
+    let Some(minflow) = with_small_disk(&home) else { return };
+    minflow.await_dag("full");
+    assert_eq!(within_disk(&home, &minflow, "dags trigger full --run-id r0").output().unwrap().stdout, b"r0\n");
+    until("the first run", || (home.read("ledger") == "r0\n").then_some(()));
+    let ballast = format!("/proc/{}/root{}", minflow.pid(), home.file("small/ballast").display());
+    let fill = Command::new("dd").args(["if=/dev/zero", "bs=4096", &format!("of={ballast}")]).output().unwrap();
+    assert!(!fill.status.success(), "the disk was to be filled");
+    let waiting: Vec<_> = (1..8)
+        .map(|number| {
+            let mut client = within_disk(&home, &minflow, &format!("dags trigger full --run-id r{number}"));
+            client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let (_, health) = until("the full disk in /health", || minflow.try_get("/health").filter(|(code, _)| *code == 503));
+    assert!(health["reasons"].to_string().contains("full"), "{health}");
+    fs::remove_file(&ballast).unwrap();
+    await_health(&minflow);
+    let mut expected = vec!["r0".to_owned()];
+    for (number, client) in (1..8).zip(waiting) {
+        let done = client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        match done.status.code() {
+            Some(0) => expected.push(format!("r{number}")),
+            _ => assert!(said.contains("the database cannot be written now; nothing was changed"), "{said}"),
+        }
+    }
+    until("all accepted runs", || {
+        let ledger = home.read("ledger");
+        let mut lines: Vec<_> = ledger.lines().map(str::to_owned).collect();
+        lines.sort();
+        (lines == expected).then_some(())
+    });
+}
+
+#[test]
+fn without_descriptors_tasks_and_commands_wait_until_there_are_some() {
+    let home = Home::new();
+    home.dag(
+        "few",
+        "[tasks.first]\nbash = 'touch $MINFLOW_HOME/began; while ! test -e $MINFLOW_HOME/go; do sleep 0.02; done'\n\
+         [tasks.next]\nbash = 'echo $MINFLOW_RUN_ID >> $MINFLOW_HOME/ledger'\ndepends_on = [\"first\"]\n",
+    );
+    let minflow = home.start();
+    minflow.await_dag("few");
+    home.trigger("few", "r");
+    until("the first task", || home.file("began").exists().then_some(()));
+    let mut line = minflow.connect();
+    assert_eq!(line.get("/health").0, 200);
+    // Numbers from 3 on are all that a running program gets: none, then, however many it has.
+    limit(&minflow, Resource::Nofile, Some(3));
+    home.write("go", "");
+    let reasons = until("the lack in /health", || {
+        let (code, health) = line.get("/health");
+        let reasons = health["reasons"].to_string();
+        (code == 503 && reasons.contains("tasks: ")).then_some(reasons)
+    });
+    assert!(reasons.contains("ulimit -n"), "{reasons}");
+    let mut client = home.command("dags trigger few --run-id s");
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the lack in the log", || minflow.said().contains("a command could not be taken").then_some(()));
+    assert_eq!(home.read("ledger"), "");
+    limit(&minflow, Resource::Nofile, None);
+    assert_eq!(home.await_run("few", "r"), "success");
+    // The kernel may have set one descriptor aside for it: then it was refused in words, else it has waited.
+    let triggered = client.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&triggered.stderr).into_owned();
+    if !triggered.status.success() {
+        assert!(
+            said.contains("minflow cannot take the command: Too many open files") && said.contains("ulimit -n"),
+            "{said}"
+        );
+        home.trigger("few", "s");
+    }
+    assert_eq!(home.await_run("few", "s"), "success");
+    await_health(&minflow);
+    assert_eq!(home.read("ledger"), "r\ns\n");
+    assert_eq!(home.task("few", "r", "next")["try_number"], 1, "what could not start is no try");
+}
+
+#[test]
+fn a_home_of_150_bytes_is_like_any_other() {
+    let home = Home::below(&format!("{}/{}", "d".repeat(75), "e".repeat(75)));
+    home.dag("deep", LINE);
+    let mut minflow = home.start();
+    minflow.await_dag("deep");
+    assert_eq!(home.run_dag("deep", "r").texts(), (Some(0), "success\n", "r\n"));
+    assert_eq!(home.read("ledger"), "r\n");
+    let status = home.cli("status");
+    assert!(status.code == Some(0) && status.out.contains("healthy"), "{status:?}");
+    minflow.stop();
+}
+
+#[test]
+fn ids_of_200_bytes_are_taken_and_longer_ones_refused() {
+    let home = Home::new();
+    let id = |letter: &str, length| letter.repeat(length);
+    let (dag, task, run) = (id("d", 200), id("t", 200), id("r", 200));
+    home.dag(&dag, &format!("[tasks.{task}]\nbash = 'echo {{{{ ti.task_id }}}} > out; python3 -V >/dev/null; cat out'\n[tasks.after]\nbash = \"echo {{{{ xcom('{task}') }}}}\"\ndepends_on = [\"{task}\"]\n"));
+    home.write("dags/long.toml", format!("dag_id = \"{}\"\n[tasks.one]\nempty = true\n", id("d", 201)));
+    let minflow = home.start();
+    minflow.await_dag(&dag);
+    let errors = minflow.status()["import_errors"].to_string();
+    assert!(errors.contains("long.toml") && errors.contains("200"), "{errors}");
+    assert_eq!(home.run_dag(&dag, &run).code, Some(0));
+    assert!(home.log(&dag, &run, "after", 1).contains(&format!("{task}\n")));
+    let refused = home.cli(&format!("dags trigger {dag} --run-id {}", id("r", 201)));
+    assert!(refused.code == Some(1) && refused.err.contains("200 bytes"), "{refused:?}");
+}
+
+#[test]
+fn without_a_dags_folder_minflow_starts_says_so_and_takes_it_up_when_it_is_made() {
+    let home = Home::new();
+    fs::remove_dir(home.file("dags")).unwrap();
+    let minflow = home.start();
+    let reasons = await_illness(&minflow, "dags");
+    assert!(reasons.contains("make it"), "{reasons}");
+    home.write("dags", "a file");
+    await_illness(&minflow, "dags");
+    fs::remove_file(home.file("dags")).unwrap();
+    home.dag("late", LINE);
+    until("the DAG", || minflow.dag("late"));
+    await_health(&minflow);
+    assert_eq!(home.run_dag("late", "r").code, Some(0));
+}
+
+#[test]
+fn output_of_any_bytes_is_kept_and_shown() {
+    let home = Home::new();
+    home.dag(
+        "bytes",
+        r#"
+        [tasks.binary]
+        bash = "printf 'a\\000b\\377\\376c\\n'; head -c 2000 /dev/urandom; echo"
+        [tasks.open]
+        bash = "printf 'no newline at the end'"
+        [tasks.reads]
+        bash = "echo \"[{{ xcom('open') }}]\""
+        depends_on = ["open"]
+        [tasks.nothing]
+        bash = "true"
+        [tasks.pipe]
+        bash = "yes | head -1"
+        "#,
+    );
+    let minflow = home.start();
+    minflow.await_dag("bytes");
+    assert_eq!(home.run_dag("bytes", "r").code, Some(0));
+    let printed = home.command("tasks logs bytes binary r").output().unwrap();
+    assert_eq!(printed.status.code(), Some(0));
+    let log = fs::read(home.file("logs/dag_id=bytes/run_id=r/task_id=binary/attempt=1.log")).unwrap();
+    assert_eq!(printed.stdout, log, "printed as it is");
+    assert!(log.windows(6).any(|bytes| bytes == b"a\0b\xff\xfec"));
+    let open = home.log("bytes", "r", "open", 1);
+    let lines: Vec<_> = open.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (3, "no newline at the end"), "{open}");
+    assert!(home.log("bytes", "r", "reads", 1).contains("[no newline at the end]\n"));
+    assert!(!home.log("bytes", "r", "pipe", 1).contains("Broken pipe"));
+}
+
+#[test]
+fn long_scripts_run_and_entries_beyond_the_kernels_limit_are_named() {
+    let home = Home::new();
+    let filler = "# filler\n".repeat(25_000);
+    let long = "v".repeat(140_000);
+    home.dag(
+        "long",
+        &format!("[tasks.script]\nbash = '''\n{filler}echo ran\n'''\n[tasks.entry]\nbash = 'true'\nenv = {{ TOO_LONG = \"{long}\" }}\n"),
+    );
+    let minflow = home.start();
+    minflow.await_dag("long");
+    assert_eq!(home.run_dag("long", "r").code, Some(1));
+    assert_eq!(home.task("long", "r", "script")["state"], "success");
+    assert!(home.log("long", "r", "script", 1).contains("ran\n"));
+    let reason = home.task("long", "r", "entry")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("TOO_LONG"), "{reason}");
+    assert_eq!(home.task("long", "r", "entry")["exit_code"], Value::Null);
+}
+
+#[test]
+fn a_log_folder_that_is_removed_is_made_again() {
+    let home = Home::new();
+    home.dag("tidy", LINE);
+    let minflow = home.start();
+    minflow.await_dag("tidy");
+    assert_eq!(home.run_dag("tidy", "a").code, Some(0));
+    fs::remove_dir_all(home.file("logs")).unwrap();
+    fs::remove_dir_all(home.file("runs")).unwrap();
+    assert_eq!(home.run_dag("tidy", "b").code, Some(0));
+    assert!(home.log("tidy", "b", "one", 1).contains("exit code 0"));
+    let shown = home.cli("tasks logs tidy one a");
+    assert!(shown.code == Some(1) && shown.err.contains("log"), "{shown:?}");
+    assert_eq!(minflow.status()["status"], json!("healthy"));
+}
