@@ -139,7 +139,8 @@ fn a_database_that_cannot_grow_is_said_and_goes_on_when_it_can() {
     let grown = fs::metadata(home.file("minflow.db-wal")).unwrap().len();
     limit(&minflow, Resource::Fsize, Some(grown + 1000));
     // The wait ends with the disk's trouble; the client may have been told of it or not.
-    let mut waiting = home.command("dags trigger full --run-id r1 --wait").stderr(Stdio::null()).spawn().unwrap();
+    let mut waiting = home.command("dags trigger full --run-id r1 --wait");
+    let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let reasons = await_illness(&minflow, "database");
     assert!(reasons.contains("ulimit -f") || reasons.contains("full"), "{reasons}");
     assert!(!home.read("ledger").contains("r1"), "nothing starts that is not committed");
