@@ -167,6 +167,25 @@ fn a_run_that_failed_is_followed_by_the_tasks_that_failed_and_their_logs() {
 }
 
 #[test]
+fn a_run_that_failed_by_no_task_says_why() {
+    let mut running = Running::new(answer_trigger("failed", false));
+    let timed_out = DagRun { state: RunState::Failed, reason: Some("timed_out".to_owned()), ..run() };
+    let write = RunWrite { run: timed_out, prior: Some(RunState::Running) };
+    running.database.commit(&Changes { runs: vec![write], ..Changes::default() }).unwrap();
+    running.expect("dags trigger sales --wait", 1, "failed\n", &format!("{RUN}\nthe run failed: timed_out\n"));
+}
+
+#[test]
+fn a_logical_date_ahead_is_said_to_be_waited_for() {
+    Running::new(answer_trigger("success", false)).expect(
+        "dags trigger sales --logical-date 2099-01-01",
+        0,
+        &format!("{RUN}\n"),
+        "its logical date lies ahead: its tasks start at 2099-01-01 00:00:00 UTC\n",
+    );
+}
+
+#[test]
 fn trigger_without_waiting_prints_the_run_id() {
     Running::new(answer_trigger("success", false)).expect("dags trigger sales", 0, &format!("{RUN}\n"), "");
 }

@@ -3,11 +3,13 @@
 use std::io::Write;
 
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use crate::cli::failure::eprint;
 use crate::cli::home::Home;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, local_time};
 use crate::cli::{Failure, Globals, Outcome, engine, record};
 use crate::model::{DagRun, TaskState};
 use crate::scheduler::Command;
@@ -45,6 +47,10 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
         Some(text) => LogicalDate::At(home.instant(text)?),
     };
     home.expect_dag(&arguments.dag_id)?;
+    let starts_at = match logical_date {
+        LogicalDate::At(date) if date > Timestamp::now() => Some(date),
+        _ => None,
+    };
     let trigger = Trigger {
         dag_id: arguments.dag_id.as_str().into(),
         run_id: arguments.run_id.map(Into::into),
@@ -65,6 +71,10 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
         }
         eprint(&format!("`{}` is paused; {unpause}\n", arguments.dag_id));
     }
+    if let Some(date) = starts_at {
+        let date = local_time(date, &TimeZone::system());
+        eprint(&format!("its logical date lies ahead: its tasks start at {date}\n"));
+    }
     if !arguments.wait {
         // Opened again: without a running minflow the database may be as new as the run.
         let run = Home::open(globals)?.run(&arguments.dag_id, &run_id)?;
@@ -84,6 +94,9 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
 
 /// Which tasks a run failed by, and where to read why.
 fn tell_failures(home: &Home, run: &DagRun) -> Outcome {
+    if let Some(reason) = run.reason.as_deref().filter(|reason| *reason != "task_failure") {
+        eprint(&format!("the run failed: {reason}\n"));
+    }
     for instance in home.instances(run)?.iter().filter(|instance| instance.state == TaskState::Failed) {
         let why = record::ending(instance).map(|why| format!(": {why}")).unwrap_or_default();
         let log = format!("minflow tasks logs {} {} {}", run.dag_id, instance.task_id, run.run_id);
