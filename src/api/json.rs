@@ -3,11 +3,14 @@
 //! HTTP and the command line's `-o json` print these alike. Knows no server and no database. Fields may be added, none is
 //! renamed. Instants are UTC with six decimals; null where there is none.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::executor::paths::log_path;
 use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
@@ -213,14 +216,15 @@ pub struct Failure {
     pub try_number: u32,
     pub end_date: Option<Instant>,
     pub reason: Option<String>,
-    /// The path of the log of that try, below `logging.base_log_folder`.
+    /// The path of the log of that try; relative to home if it lies inside.
     pub log: String,
 }
 
-impl From<&RecentFailure> for Failure {
-    fn from(failure: &RecentFailure) -> Self {
+impl Failure {
+    /// `logs` is `logging.base_log_folder`.
+    pub fn new(failure: &RecentFailure, home: &Path, logs: &Path) -> Self {
         let RecentFailure { dag_id, run_id, task_id, map_index, try_number, .. } = failure;
-        let mapped = if *map_index < 0 { String::new() } else { format!("map_index={map_index}/") };
+        let log = log_path(logs, dag_id, run_id, task_id, *map_index, *try_number);
         Self {
             dag_id: dag_id.clone(),
             run_id: run_id.clone(),
@@ -229,7 +233,7 @@ impl From<&RecentFailure> for Failure {
             try_number: *try_number,
             end_date: failure.end_date.map(Instant),
             reason: failure.reason.clone(),
-            log: format!("dag_id={dag_id}/run_id={run_id}/task_id={task_id}/{mapped}attempt={try_number}.log"),
+            log: log.strip_prefix(home).unwrap_or(&log).display().to_string(),
         }
     }
 }
@@ -399,9 +403,10 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_log_of_its_try() {
-        let mut failure = crate::api::testing::failure();
-        assert_eq!(Failure::from(&failure).log, "dag_id=d/run_id=manual__1/task_id=load/attempt=2.log");
-        failure.map_index = 3;
-        assert_eq!(Failure::from(&failure).log, "dag_id=d/run_id=manual__1/task_id=load/map_index=3/attempt=2.log");
+        let failure = crate::api::testing::failure();
+        let log = |home: &str, logs: &str| Failure::new(&failure, Path::new(home), Path::new(logs)).log;
+        let path = "dag_id=d/run_id=manual__1/task_id=load/attempt=2.log";
+        assert_eq!(log("/h", "/h/logs"), format!("logs/{path}"));
+        assert_eq!(log("/h", "/var/log/minflow"), format!("/var/log/minflow/{path}"));
     }
 }

@@ -3,8 +3,7 @@
 //! HTTP reads only. Commands come over the unix socket, whose file mode and peer credentials are the permission.
 
 pub mod client;
-mod database;
-pub mod front;
+pub mod database;
 pub mod json;
 pub mod protocol;
 pub mod routes;
@@ -13,3 +12,4 @@ pub mod socket;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unread;

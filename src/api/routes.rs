@@ -222,12 +222,20 @@ fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
     })
 }
 
+/// Hashed with keys that the standard library draws at random, so nobody guesses it.
+fn nonce() -> String {
+    use std::hash::BuildHasher;
+    let draw = || std::hash::RandomState::new().hash_one(Instant::now());
+    format!("{:016x}{:016x}", draw(), draw())
+}
+
 fn page(status: &Status) -> Response {
-    match ui::render(status) {
+    let nonce = nonce();
+    match ui::render(status, &nonce) {
         Ok(html) => Response {
             status: 200,
             content_type: "text/html; charset=utf-8",
-            headers: vec![("Content-Security-Policy", ui::CONTENT_SECURITY_POLICY.to_owned())],
+            headers: vec![("Content-Security-Policy", ui::content_security_policy(&nonce))],
             body: html.into_bytes(),
         },
         Err(error) => problem("/", 500, "Internal Server Error", format!("the page cannot be made: {error}")),

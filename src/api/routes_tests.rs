@@ -103,5 +103,16 @@ fn the_page_shows_the_status_and_escapes_it() {
     assert!(html.contains("exit_code &lt;3&gt;"), "{html}");
     assert!(!html.contains("exit_code <3>"));
     assert!(html.contains("<meter"));
-    assert_eq!(answer.headers[0].0, "Content-Security-Policy");
+    let (name, policy) = &answer.headers[0];
+    assert_eq!(*name, "Content-Security-Policy");
+    let nonce = html.split("<script nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(nonce.len() == 32 && policy.contains(&format!("script-src 'nonce-{nonce}'")), "{policy}");
+    assert!(!policy.contains("unsafe-inline"));
+}
+
+#[test]
+fn no_two_pages_have_the_same_nonce() {
+    let site = site(6);
+    let policies = [answer(&site, &get("/")), answer(&site, &get("/"))].map(|page| page.headers[0].1.clone());
+    assert_ne!(policies[0], policies[1]);
 }

@@ -1,25 +1,65 @@
 //! The HTTP server: listens, hands requests to [`routes`](crate::api::routes) and writes their answers in one piece.
 //!
-//! The only file that knows tiny_http. Clients come in through [`front`](crate::api::front).
+//! The only file that knows tiny_http, which has a thread for each connection and one that accepts them. That one dies
+//! without a word when descriptors run out (it panics, if the last one went to the connection itself). So the listener
+//! is ours, tiny_http has a duplicate, and a watcher looks after each connection whether the duplicate is still open.
+//!
+//! It also promises one idle thread to several connections that come in the same instant, so that one waits until
+//! another ends, though that may be silent for ever. An ending connection is what helps; the watcher makes some.
+//!
+//! How long a header may be and how many connections there may be, nothing bounds yet.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 
-use crate::api::front::{MAX_CONNECTIONS, Patience, pass_through, read_first};
 use crate::api::routes::{self, Request, Response, Site};
+use crate::api::unread;
 use crate::config::Api;
 
 /// Requests answered at once.
-const HANDLERS: usize = 2;
+const HANDLERS: usize = 4;
 const STACK_BYTES: usize = 512 * 1024;
+
+/// A client that takes nothing of its answer for so long is given up: it holds a handler.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a live accept thread may take for a connection before the watcher looks again.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How long a client waits at most for the watcher to see that it waits: one small file of /proc is read so often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How many connections the watcher opens at most, and what it leaves each for its end to show, after others have come.
+const RESCUES: usize = 64;
+const RESCUE: Duration = Duration::from_millis(2);
+
+/// Between two looks whether there are descriptors again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Connections of a tiny_http that no longer accepts are served until they have been quiet for so long.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// How long an end waits for answers that are on their way.
+const END_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Bodies up to here tiny_http has read itself before it hands a request over.
+const BUFFERED_BODY: usize = 1024;
+
+/// tiny_http throws the rest of a body away into a buffer of its announced length, and that allocation must not fail.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// What the condition of lacking descriptors is named on the board of [`Health`](crate::health::Health).
+const CONDITION: &str = "descriptors";
 
 /// Why HTTP could not be served.
 #[derive(Debug)]
@@ -52,33 +92,43 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The running server. Dropping it closes the port; answers that are on their way are finished.
+/// The running server. Dropping it finishes the answers that are on their way, for 3 s at most, and closes the port.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    is_stopping: Arc<AtomicBool>,
+    /// Written to once: the end.
+    stop: Arc<OwnedFd>,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Server {
+    /// Listens; requests are answered from now on.
+    ///
     /// # Errors
     /// The address is not loopback or cannot be listened on.
-    pub fn start(settings: &Api, site: Site, patience: Patience) -> Result<Self, StartError> {
+    pub fn start(settings: &Api, site: Site) -> Result<Self, StartError> {
         let wanted = SocketAddr::new(settings.host, settings.port);
         if !settings.host.is_loopback() {
             return Err(StartError::NotLoopback(wanted));
         }
-        let fail = |error: io::Error| match error.kind() {
+        Self::listen(wanted, site).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => StartError::PortTaken(wanted),
             _ => StartError::Io(wanted, error),
-        };
-        let listener = TcpListener::bind(wanted).map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        let inner = Arc::new(Inner { site, port: address.port(), name: Mutex::new(Vec::new()) });
-        inner.open(&mut inner.name.lock()).map_err(fail)?;
-        let is_stopping = Arc::new(AtomicBool::new(false));
-        let stopping = Arc::clone(&is_stopping);
-        spawn("http", move || accept(&listener, &inner, patience, &stopping)).map_err(fail)?;
-        Ok(Self { address, is_stopping })
+        })
+    }
+
+    fn listen(wanted: SocketAddr, site: Site) -> io::Result<Self> {
+        let listener = TcpListener::bind(wanted)?;
+        // Connections inherit both.
+        set_tcp_nodelay(&listener, true)?;
+        set_socket_timeout(&listener, Timeout::Send, Some(WRITE_PATIENCE))?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let house = Arc::new(House { site, listener, address, is_stopping: AtomicBool::new(false) });
+        let door = house.open()?;
+        let until = Arc::clone(&stop);
+        let watcher = spawn("http-watcher", move || watch(&house, door, &until))?;
+        Ok(Self { address, stop, watcher: Some(watcher) })
     }
 
     /// Where it listens: the port that was found if any free one was wanted.
@@ -89,57 +139,95 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
-        // Wakes the accept thread; if that fails it ends with the process.
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run).map(drop)
-}
-
-/// tiny_http behind a socket in the abstract namespace.
-struct Inner {
-    site: Site,
-    port: u16,
-    /// Of the socket that is open now.
-    name: Mutex<Vec<u8>>,
-}
-
-impl Inner {
-    /// Opens a new inner socket, with a tiny_http and its handlers.
-    fn open(self: &Arc<Self>, name: &mut Vec<u8>) -> io::Result<()> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        *name = format!("minflow-http-{}-{count}", std::process::id()).into_bytes();
-        let listener = UnixListener::bind_addr(&UnixAddress::from_abstract_name(&*name)?)?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        // Its Drop expects a path, which an abstract socket has none of: it is never dropped. At most one for each time
-        // that descriptors run out.
-        let server: &'static tiny_http::Server = Box::leak(Box::new(server));
-        for _ in 0..HANDLERS {
-            let inner = Arc::clone(self);
-            spawn("http-handler", move || {
-                while let Ok(request) = server.recv() {
-                    inner.handle(request);
-                }
-                // The accept thread is gone; every handler has to hear of it.
-                server.unblock();
-            })?;
+        // Eight bytes, as an eventfd wants them; the counter has room.
+        let told = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        if let Some(watcher) = self.watcher.take().filter(|_| told.is_ok()) {
+            // A panic of the watcher has been printed.
+            let _ = watcher.join();
         }
-        Ok(())
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
+}
+
+/// What outlives every tiny_http.
+struct House {
+    site: Site,
+    listener: TcpListener,
+    address: SocketAddr,
+    is_stopping: AtomicBool,
+}
+
+/// One tiny_http with its handlers.
+struct Door {
+    /// The descriptor of its duplicate of the listener, by number: tiny_http owns it.
+    descriptor: i32,
+    server: Arc<tiny_http::Server>,
+    /// A newer one has taken its place.
+    is_over: Arc<AtomicBool>,
+    handlers: Vec<JoinHandle<()>>,
+}
+
+impl House {
+    fn open(self: &Arc<Self>) -> io::Result<Door> {
+        // One for tiny_http; and two that are free again at once, for the first connection, lest it die of that.
+        let [duplicate, _spare, _second] =
+            [self.listener.try_clone()?, self.listener.try_clone()?, self.listener.try_clone()?];
+        let descriptor = duplicate.as_raw_fd();
+        let server = Arc::new(tiny_http::Server::from_listener(duplicate, None).map_err(io::Error::other)?);
+        let mut door = Door { descriptor, server, is_over: Arc::default(), handlers: Vec::new() };
+        for _ in 0..HANDLERS {
+            let (house, server, is_over) = (Arc::clone(self), Arc::clone(&door.server), Arc::clone(&door.is_over));
+            match spawn("http-handler", move || house.serve(&server, &is_over)) {
+                Ok(handler) => door.handlers.push(handler),
+                Err(error) if door.handlers.is_empty() => return Err(error),
+                // Fewer will do.
+                Err(_) => break,
+            }
+        }
+        Ok(door)
     }
 
-    fn connect(self: &Arc<Self>) -> io::Result<UnixStream> {
-        let mut name = self.name.lock();
-        match UnixStream::connect_addr(&UnixAddress::from_abstract_name(&*name)?) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                log::warn!("the HTTP server had stopped accepting; it is started again");
-                self.open(&mut name)?;
-                UnixStream::connect_addr(&UnixAddress::from_abstract_name(&*name)?)
+    /// Whether the accept thread lives: it closes its duplicate when it ends, however it ends.
+    fn accepts(&self, duplicate: i32) -> bool {
+        // The number may be another file's by now.
+        let identity = |descriptor: i32| {
+            let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        identity(duplicate) == identity(self.listener.as_raw_fd())
+    }
+
+    fn serve(self: &Arc<Self>, server: &tiny_http::Server, is_over: &AtomicBool) {
+        let mut last = Instant::now();
+        while !self.is_stopping.load(Ordering::SeqCst) {
+            // An error means that the accept thread has ended, which the watcher sees to.
+            if let Ok(Some(request)) = server.recv_timeout(QUIET) {
+                last = Instant::now();
+                self.admit(request);
+            } else if is_over.load(Ordering::SeqCst) && last.elapsed() >= QUIET {
+                return;
             }
-            other => other,
+        }
+    }
+
+    /// Answers, beside the handlers if the client may still owe its body, which no route wants but tiny_http waits for.
+    fn admit(self: &Arc<Self>, request: tiny_http::Request) {
+        match request.body_length().unwrap_or(0) {
+            0..=BUFFERED_BODY => self.handle(request),
+            length if length <= MAX_BODY => {
+                let house = Arc::clone(self);
+                if let Err(error) = spawn("http-body", move || house.handle(request)) {
+                    log::warn!("a request was not answered: {error}");
+                }
+            }
+            _ => {
+                // The body's reader must never be dropped; that costs the connection's descriptors.
+                let refusal = tiny_http::Response::empty(413);
+                std::mem::forget(request.upgrade("close", refusal));
+            }
         }
     }
 
@@ -153,22 +241,31 @@ impl Inner {
             target: incoming.url().to_owned(),
             hosts: header("Host").collect(),
             origin: header("Origin").next(),
-            port: self.port,
+            port: self.address.port(),
         };
-        // A panic in a route must not take a handler with it.
+        let is_old = *incoming.http_version() == tiny_http::HTTPVersion(1, 0);
+        let ends = ends_connection(header("Connection").next(), is_old);
+        // A panic in a route must not take a handler with it; tiny_http answers 500 for a request that is let go.
         let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| routes::answer(&self.site, &request)));
-        let closes = header("Connection").any(|value| value.eq_ignore_ascii_case("close"))
-            || *incoming.http_version() == tiny_http::HTTPVersion(1, 0);
         let Ok(response) = answered else { return };
-        let bytes = serialize(&response, request.method == "HEAD", closes);
-        let mut writer = incoming.into_writer();
-        // The client may have gone.
-        let _ = writer.write_all(&bytes).and_then(|()| writer.flush());
+        // The client may have gone, or may not be reading.
+        let _ = send(&mut incoming.into_writer(), &serialize(&response, request.method == "HEAD", ends));
     }
 }
 
-/// The whole answer as one piece: in several it waits 44 ms for the client's delayed acknowledgement.
-fn serialize(response: &Response, is_head: bool, closes: bool) -> Vec<u8> {
+/// What tiny_http makes of the first Connection header: whether it takes no further request.
+fn ends_connection(wish: Option<String>, is_old: bool) -> bool {
+    let wish = wish.unwrap_or_default().to_ascii_lowercase();
+    wish.contains("close") || wish.contains("upgrade") || (is_old && !wish.contains("keep-alive"))
+}
+
+/// In one piece: in several each but the first waits 44 ms for the client's delayed acknowledgement.
+fn send(writer: &mut dyn Write, answer: &[u8]) -> io::Result<()> {
+    writer.write_all(answer)?;
+    writer.flush()
+}
+
+fn serialize(response: &Response, is_head: bool, ends: bool) -> Vec<u8> {
     let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
     let mut head = format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
@@ -176,7 +273,7 @@ fn serialize(response: &Response, is_head: bool, closes: bool) -> Vec<u8> {
         response.status,
         response.content_type,
         response.body.len(),
-        if closes { "close" } else { "keep-alive" },
+        if ends { "close" } else { "keep-alive" },
     );
     for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -189,59 +286,93 @@ fn serialize(response: &Response, is_head: bool, closes: bool) -> Vec<u8> {
     bytes
 }
 
-/// Counts a connection for as long as it lives.
-struct Seat(Arc<AtomicUsize>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-fn accept(listener: &TcpListener, inner: &Arc<Inner>, patience: Patience, is_stopping: &AtomicBool) {
-    let seats = Arc::new(AtomicUsize::new(0));
+/// Keeps a living tiny_http at the listener until it is told to stop.
+fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
+    let mut doors = vec![first];
+    let listener = PollFd::new(&house.listener, PollFlags::IN);
+    let ended = || PollFd::new(stop, PollFlags::IN);
+    // A client that was taken at once wakes nobody here though it may then wait for a thread: hence the looks in between.
     loop {
-        let accepted = listener.accept();
-        if is_stopping.load(Ordering::SeqCst) {
-            return;
+        let mut watched = [ended(), listener.clone()];
+        if !wait(&mut watched, Some(LOOK)) {
+            break;
         }
-        let mut client = match accepted {
-            Ok((client, _)) => client,
-            Err(error) => {
-                log::warn!("a connection could not be taken: {error}");
-                // No descriptors left, most likely: the connection waits in the backlog until there are.
-                std::thread::sleep(Duration::from_millis(100));
-                continue;
+        let newest = doors.last().expect("there is always one");
+        if house.accepts(newest.descriptor) {
+            let has_come = !watched[1].revents().is_empty();
+            if (has_come && !wait(&mut [ended()], Some(SETTLE))) || !rescue(house.address, stop) {
+                break;
             }
-        };
-        let taken = seats.fetch_add(1, Ordering::SeqCst);
-        let seat = Seat(Arc::clone(&seats));
-        if taken >= MAX_CONNECTIONS {
-            let busy =
-                "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
-            // Fits into the empty send buffer of a new connection: never blocks.
-            let _ = client.write_all(busy.as_bytes());
             continue;
         }
-        let inner = Arc::clone(inner);
-        let spawned = spawn("http-client", move || {
-            let passed = serve(client, &inner, patience);
-            if let Err(error) = passed {
-                log::debug!("a connection was ended: {error}");
+        house.site.health.raise(CONDITION, LACKING);
+        match house.open() {
+            Ok(door) => {
+                newest.is_over.store(true, Ordering::SeqCst);
+                doors.retain(|door| !door.handlers.iter().all(JoinHandle::is_finished));
+                doors.push(door);
+                house.site.health.clear(CONDITION);
             }
-            drop(seat);
-        });
-        if let Err(error) = spawned {
-            log::warn!("a connection could not be taken: {error}");
+            // The client waits in the listener's queue.
+            Err(_) if !wait(&mut [ended()], Some(RETRY)) => break,
+            Err(_) => {}
         }
     }
+    end(house, doors);
 }
 
-fn serve(mut client: TcpStream, inner: &Arc<Inner>, patience: Patience) -> io::Result<()> {
-    match read_first(&mut client, patience)? {
-        Some(first) => pass_through(client, inner.connect()?, &first, patience),
-        None => Ok(()),
+/// Frees those that wait for a thread: one that has served a connection to its end takes the next that waits. False if
+/// the end has come.
+fn rescue(address: SocketAddr, stop: &OwnedFd) -> bool {
+    let ended = || PollFd::new(stop, PollFlags::IN);
+    let mut rescues = 0;
+    while rescues < RESCUES && unread::count(address) > 0 {
+        // Opened and closed. While somebody waits there is no idle thread, so it gets a new one.
+        let came = TcpStream::connect_timeout(&address, SETTLE);
+        if came.is_err() || !wait(&mut [ended()], Some(RESCUE)) {
+            break;
+        }
+        rescues += 1;
     }
+    // These connections are not to be taken for clients.
+    wait(&mut [ended()], Some(if rescues > 0 { SETTLE } else { Duration::ZERO }))
+}
+
+const LACKING: &str = "HTTP has no descriptors left to take a connection; it goes on when some are free \
+                       (raise the limit, `ulimit -n`, or close connections to it)";
+
+/// Waits until one is ready; false if that is the first, which says that the end has come.
+fn wait(watched: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    });
+    // An interruption is taken for readiness: the caller looks itself.
+    let _ = poll(watched, timeout.as_ref());
+    watched[0].revents().is_empty()
+}
+
+fn end(house: &House, doors: Vec<Door>) {
+    house.is_stopping.store(true, Ordering::SeqCst);
+    let deadline = Instant::now() + END_PATIENCE;
+    // Says whether there is still time.
+    let tick = || {
+        std::thread::sleep(Duration::from_millis(1));
+        Instant::now() < deadline
+    };
+    for door in &doors {
+        (0..HANDLERS).for_each(|_| door.server.unblock());
+    }
+    while doors.iter().flat_map(|door| &door.handlers).any(|handler| !handler.is_finished()) && tick() {}
+    let newest = doors.last().map(|door| door.descriptor).filter(|&descriptor| house.accepts(descriptor));
+    if newest.is_none() {
+        // Each tiny_http wakes its accept thread by a connection, which is refused now instead of waiting for ever.
+        let _ = rustix::net::shutdown(&house.listener, rustix::net::Shutdown::Both);
+    }
+    drop(doors);
+    while newest.is_some_and(|descriptor| house.accepts(descriptor)) && tick() {}
+    // Closes the port also where a duplicate is left, for instance as there was no descriptor for that connection.
+    let _ = rustix::net::shutdown(&house.listener, rustix::net::Shutdown::Both);
 }
 
 #[cfg(test)]

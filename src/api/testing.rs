@@ -131,7 +131,7 @@ pub(crate) fn site(dags: usize) -> Site {
     gauges.publish(Gauges { parallelism: 32, pools: vec![pool], ..Gauges::default() });
     let facts = Facts {
         dags: (0..dags).map(|at| dag(&format!("dag_{at}"))).collect(),
-        recent_failures: vec![(&failure()).into()],
+        recent_failures: vec![json::Failure::new(&failure(), "/home".as_ref(), "/home/logs".as_ref())],
         ..Facts::default()
     };
     Site {

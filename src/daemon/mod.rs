@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use crossbeam::channel::{Sender, unbounded};
 
+use crate::api::database::DatabaseSource;
 use crate::api::protocol::Pong;
 use crate::api::routes::Site;
 use crate::api::server::{Server, StartError};
@@ -115,12 +116,8 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let readers = Arc::new(ReaderPool::new(&config.database.path));
     let (events, inbox) = unbounded();
 
-    let http = Server::start(
-        &config.api,
-        site(config, &readers, &gauges, &health, &heartbeat, &clock),
-        crate::api::front::Patience::default(),
-    )
-    .map_err(RunError::Http)?;
+    let http = Server::start(&config.api, site(config, &readers, &gauges, &health, &heartbeat, &clock))
+        .map_err(RunError::Http)?;
     let address = http.address().to_string();
     let pong =
         Pong { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned(), http: Some(address.clone()) };
@@ -163,7 +160,11 @@ fn site(
     let (heartbeat, clock) = (heartbeat.clone(), clock.clone());
     let folders = [&config.home, &config.core.dags_folder, &config.logging.base_log_folder];
     Site {
-        source: readers.clone(),
+        source: Arc::new(DatabaseSource {
+            readers: (**readers).clone(),
+            home: config.home.clone(),
+            logs: config.logging.base_log_folder.clone(),
+        }),
         gauges: gauges.clone(),
         health: health.clone(),
         host: HostProbe::new(folders.map(Clone::clone).to_vec()),

@@ -177,6 +177,13 @@ impl Reader {
         Ok(Self { connection: open::reader(path)?, path: path.to_owned() })
     }
 
+    /// Lets `ask` see the database as it is at its first question, whatever is committed meanwhile. Not to be nested.
+    pub fn at_one_moment<T>(&self, ask: impl FnOnce(&Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let fault = |error: rusqlite::Error| Fault::from(error).into_store_error("begin to read", &self.path);
+        let _moment = self.connection.unchecked_transaction().map_err(fault)?;
+        ask(self)
+    }
+
     /// All DAGs, also those whose file is gone, by dag_id.
     pub fn dags(&self) -> Result<Vec<DagListing>, StoreError> {
         self.list("list the DAGs", LIST_DAGS, [], listing)

@@ -1,25 +1,55 @@
 //! The page at `/`: what `/status` tells, for a person. Knows the answer's shape and nothing of where it comes from.
 
+use std::sync::LazyLock;
+
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, Value, context};
 use serde::Serialize;
 
-/// Nothing but what the page itself carries: no other host is ever asked. It refreshes by a meta tag, without scripts.
-pub const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const TEMPLATE: &str = "status.html";
 
-/// Makes the page of what `/status` answers. Every value is escaped: the template's name ends in `.html`.
-///
-/// # Errors
-/// The template is broken, which a test would have shown.
-pub fn render(status: &impl Serialize) -> Result<String, Error> {
+/// Made once: the template is part of the binary.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.add_filter("bytes", |bytes: Option<f64>| bytes.map_or_else(|| "–".to_owned(), human_bytes));
     environment.add_filter("instant", |text: Option<String>| text.map_or_else(|| "–".to_owned(), short_instant));
-    environment.add_template("status.html", include_str!("status.html"))?;
+    environment.add_filter("span", human_span);
+    environment.add_template(TEMPLATE, include_str!("status.html")).expect("the template is tested");
     environment
-        .get_template("status.html")?
-        .render(context! { s => Value::from(Serde(status)), css => include_str!("style.css") })
+});
+
+/// Makes the page. Every value is escaped: the template's name ends in `.html`. `nonce` is a text that no page before had;
+/// the policy lets only scripts of that mark run.
+///
+/// # Errors
+/// The template is broken, which a test would have shown.
+pub fn render(status: &impl Serialize, nonce: &str) -> Result<String, Error> {
+    ENVIRONMENT.get_template(TEMPLATE)?.render(context! {
+        s => Value::from(Serde(status)),
+        css => include_str!("style.css"),
+        script => include_str!("refresh.js"),
+        nonce,
+    })
+}
+
+/// Nothing but what the page itself carries, and itself anew: no other host is ever asked.
+pub fn content_security_policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// `93784.2` seconds as `1d 2h`; the two largest units.
+fn human_span(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
 }
 
 fn human_bytes(bytes: f64) -> String {
@@ -44,6 +74,9 @@ mod tests {
 
     #[test]
     fn sizes_and_instants_are_short() {
+        assert_eq!(human_span(59.9), "59s");
+        assert_eq!(human_span(3_700.0), "1h 1m");
+        assert_eq!(human_span(93_784.0), "1d 2h");
         assert_eq!(human_bytes(512.0), "512 B");
         assert_eq!(human_bytes(3.0 * 1024.0 * 1024.0 * 1024.0), "3.0 GiB");
         assert_eq!(short_instant("2026-11-21T00:50:30.123456Z".to_owned()), "2026-11-21 00:50:30");
