@@ -12,4 +12,3 @@ pub mod socket;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
-mod unread;

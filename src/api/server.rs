@@ -4,14 +4,15 @@
 //! without a word when descriptors run out (it panics, if the last one went to the connection itself). So the listener
 //! is ours, tiny_http has a duplicate, and a watcher looks after each connection whether the duplicate is still open.
 //!
-//! It also promises one idle thread to several connections that come in the same instant, so that one waits until
-//! another ends, though that may be silent for ever. An ending connection is what helps; the watcher makes some.
+//! Every answer ends its connection, and the kernel keeps back a connection until it has sent something, so that neither a
+//! browser's spare connection nor an idle one holds a thread. tiny_http may still promise one idle thread to more than four
+//! connections that come in the same instant: the fifth then waits until another ends.
 //!
 //! How long a header may be and how many connections there may be, nothing bounds yet.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 
 use crate::api::routes::{self, Request, Response, Site};
-use crate::api::unread;
 use crate::config::Api;
+use crate::supervisor::sys;
 
 /// Requests answered at once.
 const HANDLERS: usize = 4;
@@ -35,13 +36,6 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a live accept thread may take for a connection before the watcher looks again.
 const SETTLE: Duration = Duration::from_millis(20);
-
-/// How long a client waits at most for the watcher to see that it waits: one small file of /proc is read so often.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// How many connections the watcher opens at most, and what it leaves each for its end to show, after others have come.
-const RESCUES: usize = 64;
-const RESCUE: Duration = Duration::from_millis(2);
 
 /// Between two looks whether there are descriptors again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -122,6 +116,7 @@ impl Server {
         // Connections inherit both.
         set_tcp_nodelay(&listener, true)?;
         set_socket_timeout(&listener, Timeout::Send, Some(WRITE_PATIENCE))?;
+        sys::accept_when_spoken_to(&listener)?;
         let address = listener.local_addr()?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let house = Arc::new(House { site, listener, address, is_stopping: AtomicBool::new(false) });
@@ -243,20 +238,12 @@ impl House {
             origin: header("Origin").next(),
             port: self.address.port(),
         };
-        let is_old = *incoming.http_version() == tiny_http::HTTPVersion(1, 0);
-        let ends = ends_connection(header("Connection").next(), is_old);
         // A panic in a route must not take a handler with it; tiny_http answers 500 for a request that is let go.
         let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| routes::answer(&self.site, &request)));
         let Ok(response) = answered else { return };
         // The client may have gone, or may not be reading.
-        let _ = send(&mut incoming.into_writer(), &serialize(&response, request.method == "HEAD", ends));
+        let _ = send(&mut incoming.into_writer(), &serialize(&response, request.method == "HEAD"));
     }
-}
-
-/// What tiny_http makes of the first Connection header: whether it takes no further request.
-fn ends_connection(wish: Option<String>, is_old: bool) -> bool {
-    let wish = wish.unwrap_or_default().to_ascii_lowercase();
-    wish.contains("close") || wish.contains("upgrade") || (is_old && !wish.contains("keep-alive"))
 }
 
 /// In one piece: in several each but the first waits 44 ms for the client's delayed acknowledgement.
@@ -265,15 +252,14 @@ fn send(writer: &mut dyn Write, answer: &[u8]) -> io::Result<()> {
     writer.flush()
 }
 
-fn serialize(response: &Response, is_head: bool, ends: bool) -> Vec<u8> {
+fn serialize(response: &Response, is_head: bool) -> Vec<u8> {
     let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
     let mut head = format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: {}\r\n",
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
         response.status,
         response.content_type,
         response.body.len(),
-        if ends { "close" } else { "keep-alive" },
     );
     for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -291,16 +277,14 @@ fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
     let mut doors = vec![first];
     let listener = PollFd::new(&house.listener, PollFlags::IN);
     let ended = || PollFd::new(stop, PollFlags::IN);
-    // A client that was taken at once wakes nobody here though it may then wait for a thread: hence the looks in between.
     loop {
-        let mut watched = [ended(), listener.clone()];
-        if !wait(&mut watched, Some(LOOK)) {
+        // A connection that waits wakes both the accept thread and us.
+        if !wait(&mut [ended(), listener.clone()], None) {
             break;
         }
         let newest = doors.last().expect("there is always one");
         if house.accepts(newest.descriptor) {
-            let has_come = !watched[1].revents().is_empty();
-            if (has_come && !wait(&mut [ended()], Some(SETTLE))) || !rescue(house.address, stop) {
+            if !wait(&mut [ended()], Some(SETTLE)) {
                 break;
             }
             continue;
@@ -319,23 +303,6 @@ fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
         }
     }
     end(house, doors);
-}
-
-/// Frees those that wait for a thread: one that has served a connection to its end takes the next that waits. False if
-/// the end has come.
-fn rescue(address: SocketAddr, stop: &OwnedFd) -> bool {
-    let ended = || PollFd::new(stop, PollFlags::IN);
-    let mut rescues = 0;
-    while rescues < RESCUES && unread::count(address) > 0 {
-        // Opened and closed. While somebody waits there is no idle thread, so it gets a new one.
-        let came = TcpStream::connect_timeout(&address, SETTLE);
-        if came.is_err() || !wait(&mut [ended()], Some(RESCUE)) {
-            break;
-        }
-        rescues += 1;
-    }
-    // These connections are not to be taken for clients.
-    wait(&mut [ended()], Some(if rescues > 0 { SETTLE } else { Duration::ZERO }))
 }
 
 const LACKING: &str = "HTTP has no descriptors left to take a connection; it goes on when some are free \

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_short};
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
@@ -293,4 +294,23 @@ pub fn watch_requests_to_end() -> io::Result<OwnedFd> {
         let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
+}
+
+/// Has the kernel keep back each connection until its client has sent something: a silent one costs nobody a thread.
+///
+/// # Errors
+/// The socket is no TCP listener.
+pub fn accept_when_spoken_to(listener: &TcpListener) -> io::Result<()> {
+    let patience: c_int = 600;
+    // SAFETY: the option takes one int, which lives through the call.
+    let done = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const patience).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
