@@ -222,10 +222,11 @@ impl Shared {
         }
     }
 
-    /// Waits a moment for what the host lacks. False: minflow closes.
-    fn outwait(&self, lack: &str) -> bool {
+    /// Waits a moment for what the host lacks. False: minflow closes, or the try is to be ended.
+    fn outwait(&self, key: TryKey, lack: &str) -> bool {
         self.health.raise(WAITING, format!("have ended and wait: {lack}; raise the limit (ulimit -n)"));
-        self.closing.recv_timeout(LACK_PAUSE) == Err(channel::RecvTimeoutError::Timeout)
+        let is_open = self.closing.recv_timeout(LACK_PAUSE) == Err(channel::RecvTimeoutError::Timeout);
+        is_open && self.killed(key).is_none()
     }
 
     fn work(&self, jobs: &Receiver<Job>) {

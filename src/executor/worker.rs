@@ -75,7 +75,7 @@ fn run_prepared(shared: &Shared, work: &Work, prepared: Prepared, log: TryLog) -
             let tail = end.tail.as_ref().map_or_else(|| log.tail(), |tail| tail.clone().into_bytes());
             let output = work.dag.task(work.task).output;
             let left = Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom };
-            output::collect(left, &|lack| shared.outwait(lack))
+            output::collect(left, &|lack| shared.outwait(work.key, lack))
         })?,
         Err(outcome) => without_process(shared, work.key, outcome),
     };
