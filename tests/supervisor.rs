@@ -380,6 +380,20 @@ fn it_is_small_shows_its_home_and_ignores_the_terminals_signals() {
 }
 
 #[test]
+fn a_quiet_task_without_a_deadline_costs_the_supervisor_nothing() {
+    let bench = bench();
+    // What the kernel has given the supervisor's one thread so far, in nanoseconds.
+    let schedstat = format!("/proc/{}/schedstat", bench.client.pid());
+    let taken = || fs::read_to_string(&schedstat).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
+    bench.client.start(bench.bash(1, "sleep 3")).unwrap();
+    bench.started();
+    let before = taken();
+    assert_eq!(bench.ended().exit, Exit::Code(0));
+    let milliseconds = (taken() - before) / 1_000_000;
+    assert!(milliseconds < 100, "{milliseconds} ms of processor time for one task that slept");
+}
+
+#[test]
 fn a_supervisor_that_dies_is_told_of() {
     let bench = bench();
     minflow::supervisor::sys::kill(bench.client.pid(), 9).unwrap();

@@ -181,7 +181,7 @@ impl Server {
                     SOCKET => self.read(),
                     CHILDREN => self.take_signals(),
                     LOGS => self.wake_logs(),
-                    _ => self.armed = None,
+                    _ => self.take_deadline(),
                 }
             }
             self.reap();
@@ -343,6 +343,12 @@ impl Server {
         let mut bytes = [0_u8; 1024];
         // The descriptor only says that there is something to reap; `reap` asks the kernel what it is.
         while matches!(rustix::io::read(&self.children, &mut bytes), Ok(count) if count > 0) {}
+    }
+
+    /// The timer is read as well: with nothing further due it is not armed anew, and would stay readable for ever.
+    fn take_deadline(&mut self) {
+        let _ = rustix::io::read(&self.timer, &mut [0_u8; 8]);
+        self.armed = None;
     }
 
     /// Logs that were quiet grow again.
