@@ -90,7 +90,9 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
         let at = failure["end_date"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();
         let task = format!("{} {}", text(&failure["dag_id"]), text(&failure["task_id"]));
-        writeln!(output, "failed   {at}: {task} in {}", text(&failure["run_id"]))?;
+        let why = failure["reason"].as_str().and_then(|reason| reason.lines().next());
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        writeln!(output, "failed   {at}: {task} in {}{why}", text(&failure["run_id"]))?;
     }
     Ok(())
 }
