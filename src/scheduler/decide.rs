@@ -282,6 +282,9 @@ impl World {
                 self.schedule(run, self.run(run).slot_of(ix), now);
             }
         }
+        // What left the definition while it ran counts for nothing, but a run is not over while it runs: the next start looks for
+        // what lives only in unfinished runs.
+        let verdict = if verdict != Verdict::Running && self.has_executing(run) { Verdict::Running } else { verdict };
         match verdict {
             Verdict::Running => {}
             Verdict::Success => self.end_run(run, RunEvent::Succeed, None, now),
@@ -294,6 +297,11 @@ impl World {
             self.active.insert(run);
         }
         has_changed || verdict != Verdict::Running
+    }
+
+    fn has_executing(&self, run: RunIx) -> bool {
+        let this = self.run(run);
+        this.held > 0 && this.instances.iter().any(|entry| entry.held.is_some() && entry.row.state.is_executing())
     }
 
     fn is_live(&self, run: RunIx) -> bool {

@@ -91,6 +91,8 @@ impl World {
             self.note_first_start(run, started_at);
         }
         self.settle_end(run, slot, end, now);
+        // Its end may be what the run waited for, though its task counts no longer.
+        self.active.insert(run);
         self.forget_if_over(run);
     }
 

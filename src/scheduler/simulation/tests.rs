@@ -30,7 +30,7 @@ bash = "true"
 bash = "true"
 "#;
 
-fn trigger(dag_id: &str) -> Command {
+pub(super) fn trigger(dag_id: &str) -> Command {
     Command::Trigger(Trigger {
         dag_id: dag_id.into(),
         run_id: None,
@@ -492,4 +492,20 @@ fn what_could_not_be_started_and_has_left_its_dag_is_removed() {
     simulation.save("d.toml", "[tasks.b]\nbash = \"true\"\n");
     simulation.end("d.a", Outcome::Unstarted { reason: "no processes left".to_owned() });
     assert_eq!(simulation.task_state("a"), TaskState::Removed);
+}
+
+#[test]
+fn a_run_is_not_over_while_a_task_that_left_the_definition_still_runs() {
+    let mut simulation = Simulation::with(&[("d.toml", WIDE)]);
+    simulation.command(trigger("d"));
+    simulation.started("d.a");
+    simulation.save("d.toml", "[tasks.b]\nbash = \"true\"\n");
+    simulation.end("d.c", Outcome::Exited(0));
+    simulation.succeed("d.b");
+    assert_eq!(simulation.run_states()[0].1, RunState::Running);
+    simulation.trace();
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
+    simulation.end("d.a", Outcome::Lost);
+    assert_eq!((simulation.task_state("a"), simulation.run_states()[0].1), (TaskState::Failed, RunState::Success));
 }
