@@ -336,7 +336,8 @@ impl World {
             self.set_row_state(run, slot, TaskEvent::Return);
         }
         let entry = self.run(run).entry(slot);
-        if entry.held.is_some() || entry.row.state.is_finished() {
+        // At a start an instance under way is not held yet.
+        if entry.held.is_some() || entry.row.state.is_executing() || entry.row.state.is_finished() {
             return;
         }
         let (key, run_key, before) = (entry.row.key, entry.row.run, entry.row.clone());
