@@ -1,0 +1,376 @@
+//! Properties that hold whatever happens: random DAGs, and a random order of ends, failures, pauses, saves, removals, crashes,
+//! failing commits and steps of the clock. What a seed does is the same each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::tests::trigger;
+use super::{Simulation, defaults};
+use crate::clock::Clock;
+use crate::model::{Instance, ProcessIdentity, RunState, TaskState, TryKey};
+use crate::scheduler::command::Command;
+use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
+use crate::scheduler::{Store, StoreError};
+
+const SEEDS: u64 = 150;
+const STEPS: usize = 60;
+const PARALLELISM: u32 = 3;
+const MAX_ACTIVE_TASKS: usize = 2;
+const MAX_ACTIVE_RUNS: usize = 2;
+const RULES: [&str; 4] = ["all_success", "all_done", "none_failed", "one_success"];
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % sides as u64) as usize
+    }
+
+    fn one_in(&mut self, sides: usize) -> bool {
+        self.below(sides) == 0
+    }
+}
+
+/// A task of a random DAG; its upstream tasks stand before it.
+struct RandomTask {
+    upstream: Vec<usize>,
+    rule: &'static str,
+    retries: usize,
+    is_narrow: bool,
+    is_empty: bool,
+}
+
+struct RandomDag {
+    is_scheduled: bool,
+    tasks: Vec<RandomTask>,
+    has_timeout: bool,
+}
+
+impl RandomDag {
+    fn roll(dice: &mut Dice) -> Self {
+        let tasks = (0..1 + dice.below(5)).map(|at| RandomTask {
+            upstream: (0..at).filter(|_| dice.one_in(2)).collect(),
+            rule: RULES[dice.below(RULES.len())],
+            retries: dice.below(3),
+            is_narrow: dice.one_in(3),
+            is_empty: dice.one_in(5),
+        });
+        let tasks = tasks.collect();
+        Self { is_scheduled: dice.one_in(2), tasks, has_timeout: dice.one_in(4) }
+    }
+
+    /// The file with the tasks of `present`.
+    fn text(&self, present: &[bool], is_scheduled: bool, comment: usize) -> String {
+        let mut text = format!(
+            "description = \"{comment}\"\nmax_active_runs = {MAX_ACTIVE_RUNS}\nmax_active_tasks = {MAX_ACTIVE_TASKS}\n"
+        );
+        if is_scheduled && self.is_scheduled {
+            text.push_str("schedule = \"*/10 * * * *\"\n");
+        }
+        if self.has_timeout {
+            text.push_str("dagrun_timeout = \"5m\"\n");
+        }
+        for (at, task) in self.tasks.iter().enumerate().filter(|(at, _)| present[*at]) {
+            let upstream: Vec<String> =
+                task.upstream.iter().filter(|up| present[**up]).map(|up| format!("\"t{up}\"")).collect();
+            let operator = if task.is_empty { "empty = true" } else { "bash = \"true\"" };
+            let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
+            text.push_str(&format!(
+                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\n{pool}",
+                upstream.join(", "),
+                task.rule,
+                task.retries,
+            ));
+        }
+        text
+    }
+}
+
+struct Story {
+    simulation: Simulation,
+    dice: Dice,
+    dags: Vec<RandomDag>,
+    /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
+    redrawn: BTreeSet<usize>,
+    /// Tries that have ended; they are never begun again.
+    over: BTreeSet<TryKey>,
+    begun: BTreeSet<TryKey>,
+    strays: BTreeSet<TryKey>,
+    known: BTreeSet<TryKey>,
+    told: Vec<String>,
+    saves: usize,
+}
+
+fn file_of(dag: usize) -> String {
+    format!("d{dag}.toml")
+}
+
+impl Story {
+    fn begin(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let dags: Vec<RandomDag> = (0..1 + dice.below(3)).map(|_| RandomDag::roll(&mut dice)).collect();
+        let files: Vec<(String, String)> = dags
+            .iter()
+            .enumerate()
+            .map(|(at, dag)| (file_of(at), dag.text(&vec![true; dag.tasks.len()], true, 0)))
+            .collect();
+        for (name, text) in &files {
+            let parsed = crate::dagfile::parse(std::path::Path::new(name), text.as_bytes(), &defaults());
+            assert!(parsed.is_ok(), "{text}\n{parsed:?}");
+        }
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+        Self {
+            simulation: Simulation::with_parallelism(PARALLELISM, &files),
+            dice,
+            dags,
+            redrawn: BTreeSet::new(),
+            over: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            strays: BTreeSet::new(),
+            known: BTreeSet::new(),
+            told: Vec::new(),
+            saves: 0,
+        }
+    }
+
+    fn held(&self) -> BTreeSet<TryKey> {
+        self.simulation.calls.0.lock().names.keys().copied().collect()
+    }
+
+    fn started(&mut self, key: TryKey) -> Event {
+        self.begun.insert(key);
+        let process = ProcessIdentity { pid: 1_000, start_ticks: 1, boot_id: "boot".to_owned() };
+        Event::Started(Attempt { key, process, started_at: self.simulation.clock.now() })
+    }
+
+    fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
+        if !matches!(outcome, Outcome::Unstarted { .. }) {
+            self.over.insert(key);
+        }
+        let ended_at = self.simulation.clock.now();
+        let started_at = self.begun.contains(&key).then_some(ended_at);
+        Event::Ended(Box::new(TryEnd { key, outcome, started_at, ended_at, usage: None, xcoms: Vec::new() }))
+    }
+
+    fn random_end(&mut self, key: TryKey) -> Event {
+        let outcome = match self.dice.below(10) {
+            _ if self.strays.contains(&key) => Outcome::Lost,
+            0 | 1 => Outcome::Exited(1),
+            2 => Outcome::Exited(99),
+            3 => Outcome::Signaled(9),
+            4 if !self.begun.contains(&key) => Outcome::Unstarted { reason: "no processes left".to_owned() },
+            5 => Outcome::Killed { reason: "skipped".to_owned() },
+            _ => Outcome::Exited(0),
+        };
+        self.ended(key, outcome)
+    }
+
+    fn step(&mut self) {
+        if self.dice.one_in(10) {
+            let error = StoreError { message: "commit a turn: disk full".to_owned(), help: "free space".to_owned() };
+            let call = 1 + self.dice.below(2) as u64;
+            self.simulation.store.fail_call(call, error);
+        }
+        let dag = self.dice.below(self.dags.len());
+        match self.dice.below(16) {
+            0 | 1 => drop(self.simulation.command(trigger(&format!("d{dag}")))),
+            2 => {
+                let seconds = self.dice.below(90) as u64;
+                self.simulation.clock.advance(Duration::from_secs(seconds));
+                self.simulation.turn(Event::Tick);
+            }
+            3 => {
+                let is_paused = self.dice.one_in(2);
+                let dag_id = format!("d{dag}").as_str().into();
+                self.simulation.command(Command::SetPaused { dag_id, is_paused });
+            }
+            4 => self.save(dag),
+            5 if self.dice.one_in(2) => self.simulation.remove(&file_of(dag)),
+            5 => self.simulation.save(&file_of(dag), "tasks = "),
+            6 if self.dice.one_in(2) => self.crash(),
+            7 => {
+                let seconds = self.dice.below(7_200) as i64 - 3_600;
+                let to = self.simulation.clock.now() + SignedDuration::from_secs(seconds);
+                self.simulation.clock.step_to(to);
+                self.simulation.turn(Event::ClockJumped);
+            }
+            _ => self.report(),
+        }
+        // The loop tries a failed commit again before it takes in anything else, unless it dies.
+        if !self.simulation.health.reasons().is_empty() && self.dice.one_in(4) {
+            self.crash();
+        }
+        // Two faults may stand one after the other.
+        for _ in 0..3 {
+            self.simulation.scheduler.write_and_act();
+        }
+        self.check();
+    }
+
+    /// The executor tells of some of its tries, all in one turn.
+    fn report(&mut self) {
+        let mut events = Vec::new();
+        for key in self.held() {
+            match self.dice.below(4) {
+                0 if !self.strays.contains(&key) && !self.begun.contains(&key) => events.push(self.started(key)),
+                1 | 2 => events.push(self.random_end(key)),
+                _ => {}
+            }
+        }
+        self.simulation.scheduler.turn(events);
+    }
+
+    fn save(&mut self, dag: usize) {
+        self.saves += 1;
+        let mut present = vec![true; self.dags[dag].tasks.len()];
+        if self.dice.one_in(2) {
+            self.redrawn.insert(dag);
+            for at in 1..present.len() {
+                present[at] = self.dice.one_in(2);
+            }
+        }
+        let text = self.dags[dag].text(&present, true, self.saves);
+        self.simulation.save(&file_of(dag), &text);
+    }
+
+    fn crash(&mut self) {
+        let told = self.simulation.trace();
+        self.told.extend(told);
+        let settings = self.simulation.settings.clone();
+        let (clock, store) = (self.simulation.clock.clone(), self.simulation.store.clone());
+        self.spend_faults();
+        self.simulation = Simulation::start(clock, store, settings, self.simulation.files.clone());
+        self.strays = self.held();
+        self.known = self.strays.clone();
+        self.simulation.scheduler.write_and_act();
+        self.simulation.rescan();
+        self.told.push("crash".to_owned());
+    }
+
+    /// The database works again.
+    fn spend_faults(&self) {
+        for _ in 0..3 {
+            let _ = self.simulation.store.clone().load();
+        }
+    }
+
+    /// What holds after each turn.
+    fn check(&mut self) {
+        let (held, runs) = (self.held(), self.simulation.store.runs());
+        let rows = self.simulation.store.instances();
+        let by_key: BTreeMap<_, &Instance> = rows.iter().map(|row| (row.key, row)).collect();
+        assert!(held.len() <= PARALLELISM as usize, "parallelism: {held:?}");
+        let narrow = held.iter().filter(|key| &*by_key[&key.instance].pool == "narrow").count();
+        assert!(narrow <= 1, "{narrow} in a pool of one slot");
+        for run in &runs {
+            let active = held.iter().filter(|key| by_key[&key.instance].run == run.key).count();
+            assert!(active <= MAX_ACTIVE_TASKS, "max_active_tasks: {active}");
+            let of_dag = |other: &&crate::model::DagRun| other.dag_id == run.dag_id && other.state == RunState::Running;
+            assert!(runs.iter().filter(of_dag).count() <= MAX_ACTIVE_RUNS, "max_active_runs of {}", run.dag_id);
+        }
+        for key in held.difference(&self.known) {
+            assert!(!self.over.contains(key), "{key:?} was begun again");
+            let row = by_key[&key.instance];
+            let run = runs.iter().find(|run| run.key == row.run).expect("an instance has a run");
+            let dag: usize = run.dag_id[1..].parse().expect("DAGs are numbered");
+            if !self.redrawn.contains(&dag) {
+                self.check_upstream(&self.dags[dag], row, &rows);
+            }
+        }
+        for row in rows.iter().filter(|row| row.state.is_executing()) {
+            assert!(held.contains(&row.try_key()), "{} is {} and nobody has it", row.task_id, row.state);
+        }
+        self.known = held;
+    }
+
+    fn check_upstream(&self, dag: &RandomDag, row: &Instance, rows: &[Instance]) {
+        let task: usize = row.task_id[1..].parse().expect("tasks are numbered");
+        let state_of = |up: &usize| {
+            let is_it = |other: &&Instance| other.run == row.run && *other.task_id == format!("t{up}");
+            rows.iter().find(is_it).expect("each task has an instance").state
+        };
+        let states: Vec<TaskState> = dag.tasks[task].upstream.iter().map(state_of).collect();
+        let is_met = match dag.tasks[task].rule {
+            "all_success" => states.iter().all(|state| *state == TaskState::Success),
+            "none_failed" => states.iter().all(|state| matches!(state, TaskState::Success | TaskState::Skipped)),
+            "all_done" => states.iter().all(|state| state.is_finished()),
+            _ => states.is_empty() || states.contains(&TaskState::Success),
+        };
+        assert!(is_met, "t{task} ({}) began after {states:?}", dag.tasks[task].rule);
+    }
+
+    /// Nothing disturbs any more: all files are whole, nothing is paused or scheduled, and every try succeeds.
+    fn finish(mut self) -> Vec<String> {
+        self.spend_faults();
+        self.simulation.scheduler.write_and_act();
+        for dag in 0..self.dags.len() {
+            let text = self.dags[dag].text(&vec![true; self.dags[dag].tasks.len()], false, usize::MAX);
+            self.simulation.save(&file_of(dag), &text);
+            self.simulation.scheduler.write_and_act();
+            let dag_id = format!("d{dag}").as_str().into();
+            self.simulation.command(Command::SetPaused { dag_id, is_paused: false });
+            self.simulation.scheduler.write_and_act();
+        }
+        for _ in 0..1_000 {
+            let held = self.held();
+            if held.is_empty() && self.simulation.store.runs().iter().all(|run| run.state.is_finished()) {
+                break;
+            }
+            for key in held {
+                let outcome = if self.strays.contains(&key) { Outcome::Lost } else { Outcome::Exited(0) };
+                let event = self.ended(key, outcome);
+                self.simulation.turn(event);
+                self.check();
+            }
+            self.simulation.advance(Duration::from_secs(20));
+            self.check();
+        }
+        let unfinished: Vec<_> =
+            self.simulation.store.runs().into_iter().filter(|run| !run.state.is_finished()).collect();
+        assert!(unfinished.is_empty(), "{unfinished:?}\n{:?}", self.simulation.store.instances());
+        let world = self.simulation.scheduler.world();
+        assert!(world.held.is_empty() && self.held().is_empty(), "something is held for ever");
+        assert_eq!(world.limits.executing(), 0);
+        for pool in world.limits.pools.iter() {
+            assert_eq!((world.limits.pools.running(pool), world.limits.pools.queued(pool)), (0, 0));
+        }
+        assert!(world.runs.iter().all(Option::is_none), "a run that is over stays in memory");
+        assert!(world.ready.is_empty() && world.handles.len() == world.free_handles.len());
+        assert!(world.timers.is_empty(), "a deadline is left: {:?}", world.timers);
+        assert_eq!(world.counts, Default::default());
+        let told = self.simulation.trace();
+        self.told.extend(told);
+        self.told
+    }
+}
+
+fn tell(seed: u64) -> Vec<String> {
+    let mut story = Story::begin(seed);
+    for _ in 0..STEPS {
+        story.step();
+    }
+    story.finish()
+}
+
+#[test]
+fn limits_hold_nothing_runs_twice_and_every_run_ends_whatever_happens() {
+    let mut starts = 0;
+    for seed in 0..SEEDS {
+        let told = std::panic::catch_unwind(|| tell(seed)).unwrap_or_else(|_| panic!("with seed {seed}"));
+        starts += told.iter().filter(|line| line.starts_with("start")).count();
+    }
+    assert!(starts > 10 * SEEDS as usize, "only {starts} tries were started: the stories do no work");
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    for seed in 1_000..1_010 {
+        assert_eq!(tell(seed), tell(seed), "seed {seed}");
+    }
+}
