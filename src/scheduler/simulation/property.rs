@@ -231,8 +231,8 @@ impl Story {
         let mut present = vec![true; self.dags[dag].tasks.len()];
         if self.dice.one_in(2) {
             self.redrawn.insert(dag);
-            for at in 1..present.len() {
-                present[at] = self.dice.one_in(2);
+            for is_present in present.iter_mut().skip(1) {
+                *is_present = self.dice.one_in(2);
             }
         }
         let text = self.dags[dag].text(&present, true, self.saves);
