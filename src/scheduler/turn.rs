@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use crate::clock::Clock;
+use crate::clock::{BootInstant, Clock};
 use crate::health::Health;
 use crate::model::DagId;
 use crate::scheduler::change::{Changes, RunLookup, Snapshot};
@@ -47,6 +47,8 @@ pub struct Scheduler {
     backlog: VecDeque<Event>,
     /// The database could not be asked: nothing is decided again before the next event.
     is_blocked: bool,
+    /// A stop waits for a database that fails: until then, since what runs had the drain_timeout to end.
+    gives_up_at: Option<BootInstant>,
 }
 
 /// The store, as decisions may ask it.
@@ -63,7 +65,7 @@ impl Scheduler {
     pub fn new(settings: Settings, snapshot: Snapshot, restore: Box<Restore>, parts: Parts) -> Self {
         let now = Now { wall: parts.clock.now(), boot: parts.clock.boot() };
         let world = World::new(settings, snapshot, restore, now);
-        Self { world, parts, turns: 0, unwritten: None, backlog: VecDeque::new(), is_blocked: false }
+        Self { world, parts, turns: 0, unwritten: None, backlog: VecDeque::new(), is_blocked: false, gives_up_at: None }
     }
 
     pub fn world(&self) -> &World {
@@ -84,6 +86,7 @@ impl Scheduler {
                 continue;
             }
             retry_delay = FIRST_RETRY_DELAY;
+            self.gives_up_at = None;
             if self.world.is_stopped() {
                 return;
             }
@@ -171,6 +174,10 @@ impl Scheduler {
     fn outlast_failure(&mut self, events: &Receiver<Event>, delay: Duration) -> bool {
         let clock = Arc::clone(&self.parts.clock);
         let until = clock.boot().after(delay);
+        let drained_at = clock.boot().after(self.world.settings.drain_timeout);
+        if self.world.stopping.is_some() {
+            self.gives_up_at.get_or_insert(drained_at);
+        }
         loop {
             match events.recv_timeout(until.since(clock.boot())) {
                 Ok(Event::Command { command: Command::Stop(Stop::Now), reply }) => {
@@ -185,8 +192,13 @@ impl Scheduler {
                     let message = "the database cannot be written now; nothing was changed".to_owned();
                     reply.send(Err(CommandError { code: "database".to_owned(), message, help }));
                 }
-                Ok(event) => self.backlog.push_back(event),
-                Err(RecvTimeoutError::Timeout) => return true,
+                Ok(event) => {
+                    if matches!(event, Event::Command { command: Command::Stop(_), .. }) {
+                        self.gives_up_at.get_or_insert(drained_at);
+                    }
+                    self.backlog.push_back(event);
+                }
+                Err(RecvTimeoutError::Timeout) => return self.gives_up_at.is_none_or(|at| clock.boot() < at),
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }

@@ -509,3 +509,24 @@ fn a_run_is_not_over_while_a_task_that_left_the_definition_still_runs() {
     simulation.end("d.a", Outcome::Lost);
     assert_eq!((simulation.task_state("a"), simulation.run_states()[0].1), (TaskState::Failed, RunState::Success));
 }
+
+#[test]
+fn a_stop_does_not_wait_for_ever_for_a_database_that_cannot_be_written() {
+    let mut simulation = Simulation::with(&[("d.toml", WIDE)]);
+    simulation.settings.drain_timeout = Duration::ZERO;
+    let simulation = simulation.crash_and_restart();
+    let before = simulation.store.commits().len();
+    let (events, inbox) = crossbeam::channel::unbounded();
+    for command in [trigger("d"), Command::Stop(Stop::Drain)] {
+        let reply = crate::scheduler::port::ReplyTo::new(|_| ());
+        events.send(crate::scheduler::Event::Command { command, reply }).unwrap();
+    }
+    // The trigger asks twice whether its run exists; then come commits.
+    for call in 3..8 {
+        let error = StoreError { message: "commit a turn: disk full".to_owned(), help: "free space".to_owned() };
+        simulation.store.fail_call(call, error);
+    }
+    simulation.scheduler.run(&inbox);
+    assert_eq!(simulation.store.commits().len(), before);
+    assert!(simulation.calls.0.lock().trace.is_empty(), "nothing of an uncommitted turn is begun");
+}
