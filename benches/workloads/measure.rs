@@ -126,7 +126,9 @@ fn many_at(table: &mut Table, dags: usize, goal_seconds: f64, effort: Effort) {
     let first = live_after(&home, dags);
     let restarts: Vec<f64> = (0..effort.pick(3, 1)).map(|_| live_after(&home, dags)).collect();
     table.figure(format!("W3 {dags} DAGs live, first start"), first, "s", Goal::AtMost(goal_seconds));
-    table.figure(format!("W3 {dags} DAGs live, restart"), median(&restarts), "s", Goal::AtMost(goal_seconds));
+    // The database counts the DAGs of the last time before their files are read again: this tells when they are answered for, not
+    // when the files have been looked at.
+    table.figure(format!("W3 {dags} DAGs counted, restart"), median(&restarts), "s", Goal::None);
     let server = home.start(dags);
     std::thread::sleep(Duration::from_secs(5));
     let pids = host::processes(home.path());
