@@ -139,7 +139,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
         gauges,
         heartbeat,
     };
-    let scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(defaults.clone()), parts);
+    let scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
     let watch = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
     let _watcher =
         Watcher::start(watch, parse(defaults), events.clone(), health).map_err(io_error("watch the DAG files"))?;
@@ -208,7 +208,8 @@ fn parse(defaults: Arc<Defaults>) -> Parse {
 }
 
 /// Stored texts become definitions by the same parser as files.
-fn restore(defaults: Arc<Defaults>) -> Box<Restore> {
+fn restore(defaults: &Defaults) -> Box<Restore> {
+    let defaults = defaults.clone().for_stored();
     Box::new(move |record, version| {
         let parsed = dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults);
         parsed.ok().map(Arc::new)

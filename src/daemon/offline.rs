@@ -39,7 +39,7 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
         gauges: GaugeBoard::default(),
         heartbeat: Heartbeat::default(),
     };
-    let mut scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(defaults.clone()), parts);
+    let mut scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
     let files = dag_files(config, defaults)?;
     let (sender, replies) = bounded(1);
     let reply = ReplyTo::new(move |reply| {

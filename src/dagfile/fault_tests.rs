@@ -137,7 +137,7 @@ proptest! {
         for (place, kind, byte) in changes {
             let at = place.index(bytes.len());
             match kind {
-                0 => { bytes.remove(at); }
+                0 if bytes.len() > 1 => { bytes.remove(at); }
                 1 => bytes.insert(at, b"[]{}\"'=.,#\n\\->< 0"[byte as usize % 17]),
                 2 => bytes[at] = byte,
                 3 => bytes.truncate(at.max(1)),

@@ -50,6 +50,18 @@ pub struct Defaults {
     pub catchup: bool,
     /// The names of all pools, of airflow.toml and of the database. `default_pool` is known in any case.
     pub pools: BTreeSet<String>,
+    /// Whether a pool that is not among them is a fault.
+    pub unknown_pools: UnknownPools,
+}
+
+/// What a pool that nobody defines is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownPools {
+    /// In a file: a fault.
+    #[default]
+    Refused,
+    /// In a stored definition, which held when it was stored: the pool has gone since, and its tasks wait for it.
+    Awaited,
 }
 
 impl Default for Defaults {
@@ -65,6 +77,7 @@ impl Default for Defaults {
             grace: Duration::from_secs(5),
             catchup: false,
             pools: BTreeSet::new(),
+            unknown_pools: UnknownPools::Refused,
         }
     }
 }
@@ -84,7 +97,13 @@ impl Defaults {
             grace: config.core.killed_task_cleanup_time,
             catchup: config.scheduler.catchup_by_default,
             pools,
+            unknown_pools: UnknownPools::Refused,
         }
+    }
+
+    /// For a definition that was stored when it held.
+    pub fn for_stored(self) -> Self {
+        Self { unknown_pools: UnknownPools::Awaited, ..self }
     }
 }
 

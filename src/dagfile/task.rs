@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, OPERATORS};
-use super::{Reader, json_object};
+use super::{Reader, UnknownPools, json_object};
 use crate::keytable::{self, Fields};
 use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Task, Template};
 use crate::model::graph::{Node, Role};
@@ -75,6 +75,7 @@ impl Reader<'_, '_> {
         if let Some(value) = fields.get("pool")
             && let Some(pool) = value.get_ref().as_str()
             && pool != DEFAULT_POOL
+            && self.defaults.unknown_pools == UnknownPools::Refused
             && !self.defaults.pools.contains(pool)
         {
             let known = self.defaults.pools.iter().map(String::as_str).chain([DEFAULT_POOL]);

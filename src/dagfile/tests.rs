@@ -304,3 +304,12 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
     text += include_str!("dag-format.foot.md");
     keytable::assert_checked_in("docs/dag-format.md", &text);
 }
+
+#[test]
+fn a_stored_definition_may_name_a_pool_that_has_gone() {
+    let text = b"[tasks.a]\nempty = true\npool = \"gone\"\n";
+    let refused = parse(Path::new("d.toml"), text, &Defaults::default()).unwrap_err();
+    assert_eq!(refused[0].code, "unknown-pool");
+    let dag = parse(Path::new("d.toml"), text, &Defaults::default().for_stored()).unwrap();
+    assert_eq!(&*dag.tasks[0].pool, "gone");
+}

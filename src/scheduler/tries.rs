@@ -206,7 +206,13 @@ impl World {
                 TimerKey::RunTimeout(run) => self.time_out_run(run, now),
                 TimerKey::Retry(run, slot) => self.end_retry_wait(run, slot),
                 TimerKey::Requeue(run, slot) => self.enter_ready_queue(run, slot),
-                TimerKey::Drain => self.end_held(Force::Graceful),
+                TimerKey::Drain => {
+                    log::warn!(
+                        "the drain_timeout is over; still running, and ended now: {}",
+                        self.held_names(20).join(", ")
+                    );
+                    self.end_held(Force::Graceful);
+                }
                 TimerKey::Again => {}
             }
         }

@@ -115,7 +115,9 @@ impl Simulation {
 
     fn start(clock: SimulatedClock, store: MemoryStore, settings: Settings, files: BTreeMap<String, String>) -> Self {
         let restore = Box::new(|record: &super::DagRecord, version: &super::change::VersionWrite| {
-            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults()).ok().map(Arc::new)
+            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults().for_stored())
+                .ok()
+                .map(Arc::new)
         });
         Self::start_with(clock, store, settings, files, restore)
     }
