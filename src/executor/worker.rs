@@ -191,7 +191,10 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog) -> Result<Op
     let settings = &shared.settings;
     let run_dir = paths::run_dir(&settings.home, &work.dag.dag_id, &work.run.run_id);
     let scratch_folder = paths::scratch_folder(&run_dir);
-    try_log::make_folder(&scratch_folder).map_err(|error| Fault::of_file("make", &scratch_folder, &error))?;
+    // All tries of a run share it: looking is cheaper than making it again.
+    if !scratch_folder.is_dir() {
+        try_log::make_folder(&scratch_folder).map_err(|error| Fault::of_file("make", &scratch_folder, &error))?;
+    }
     let scratch = paths::scratch(&run_dir, &task.task_id, work.map_index, work.key.try_number);
     let mut xcom = scratch.as_os_str().to_owned();
     xcom.push(".xcom");

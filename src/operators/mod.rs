@@ -6,11 +6,14 @@
 mod bash;
 mod python;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
 
 use crate::model::Operator;
 use crate::template::{Context, TemplateError};
@@ -136,16 +139,33 @@ fn text(path: PathBuf) -> Result<String, Fault> {
         .map_err(|name| Fault::Task(format!("the path `{}` is not UTF-8: rename it", name.display())))
 }
 
-/// The executable that `name` means: itself if it has a slash, else the first of that name on `search_path`.
+/// The executable that `name` means: itself if it has a slash, else the first of that name on `search_path`. What was found is
+/// remembered for as long as it is there, so that a try does not walk the path again.
 fn find_program(name: &str, search_path: &str) -> Option<String> {
+    static FOUND: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
     if name.contains('/') {
         return Some(name.to_owned());
     }
-    search_path.split(':').filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}")).find(
-        |candidate| {
-            fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-        },
-    )
+    let key = (name.to_owned(), search_path.to_owned());
+    let remembered = FOUND.lock().get(&key).cloned();
+    if let Some(found) = remembered.filter(|found| is_executable(found)) {
+        return Some(found);
+    }
+    let folders = search_path.split(':').filter(|folder| folder.starts_with('/'));
+    let found = folders.map(|folder| format!("{folder}/{name}")).find(|candidate| is_executable(candidate))?;
+    let mut remembered = FOUND.lock();
+    if remembered.len() >= MAX_REMEMBERED {
+        remembered.clear();
+    }
+    remembered.insert(key, found.clone());
+    Some(found)
+}
+
+/// A template may make a new `PATH` for each try.
+const MAX_REMEMBERED: usize = 64;
+
+fn is_executable(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -162,6 +182,8 @@ mod tests {
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find_program("tool", &search_path), tool.to_str().map(str::to_owned));
         assert_eq!(find_program("./tool", "/nowhere"), Some("./tool".to_owned()));
+        fs::remove_file(&tool).unwrap();
+        assert_eq!(find_program("tool", &search_path), None, "what has gone is not remembered");
     }
 
     #[test]
