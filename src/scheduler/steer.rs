@@ -1,5 +1,7 @@
 //! Commands: what users ask of a running scheduler.
 
+use serde_json::Value;
+
 use crate::clock::to_micros;
 use crate::diagnostic::did_you_mean;
 use crate::model::{DagRun, DataInterval, RunId, RunKey, RunState, RunType};
@@ -82,8 +84,9 @@ impl World {
             conf: trigger.conf,
             reason: None,
         };
+        let asked = serde_json::json!({ "conf": row.conf, "logical_date": row.logical_date.map(iso) });
         self.create_run(ix, row, &definition);
-        self.audit(now, "trigger", Some(&trigger.dag_id), Some(&run_id));
+        self.audit(now, "trigger", Some(&trigger.dag_id), Some(&run_id), asked);
         if trigger.unpause && self.dag(ix).record.is_paused {
             self.set_paused(&trigger.dag_id, false, now)?;
         }
@@ -165,7 +168,7 @@ impl World {
             record.first_seen_at = Some(now.wall);
         }
         let id = record.dag_id.clone();
-        self.audit(now, if is_paused { "pause" } else { "unpause" }, Some(&id), None);
+        self.audit(now, if is_paused { "pause" } else { "unpause" }, Some(&id), None, Value::Null);
         if is_paused {
             self.withdraw(ix);
         } else {
@@ -179,7 +182,7 @@ impl World {
     fn stop(&mut self, stop: Stop, now: Now) -> Done {
         let before = self.stopping.replace(stop.max(self.stopping.unwrap_or(stop)));
         if before.is_none() {
-            self.audit(now, "stop", None, None);
+            self.audit(now, "stop", None, None, serde_json::json!({ "how": stop }));
         }
         match stop {
             Stop::Now => self.end_held(Force::Immediate),

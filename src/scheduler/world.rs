@@ -426,7 +426,15 @@ impl World {
         Lag { p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 
-    pub(super) fn audit(&mut self, now: Now, event: &'static str, dag_id: Option<&DagId>, run_id: Option<&RunId>) {
+    /// Notes what a user has asked for; `extra` are its further facts.
+    pub(super) fn audit(
+        &mut self,
+        now: Now,
+        event: &'static str,
+        dag_id: Option<&DagId>,
+        run_id: Option<&RunId>,
+        extra: serde_json::Value,
+    ) {
         self.changes.audit.push(AuditEntry {
             at: now.wall,
             event,
@@ -434,7 +442,7 @@ impl World {
             run_id: run_id.map(|id| id.to_string()),
             task_id: None,
             owner: "cli".to_owned(),
-            extra: serde_json::Value::Null,
+            extra,
         });
     }
 

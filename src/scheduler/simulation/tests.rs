@@ -530,3 +530,15 @@ fn a_stop_does_not_wait_for_ever_for_a_database_that_cannot_be_written() {
     assert_eq!(simulation.store.commits().len(), before);
     assert!(simulation.calls.0.lock().trace.is_empty(), "nothing of an uncommitted turn is begun");
 }
+
+#[test]
+fn what_was_asked_for_is_in_the_audit_log() {
+    let mut simulation = Simulation::with(&[("d.toml", WIDE)]);
+    let Command::Trigger(plain) = trigger("d") else { panic!("not a trigger") };
+    let conf = Map::from_iter([("region".to_owned(), serde_json::json!("eu"))]);
+    simulation.command(Command::Trigger(Trigger { conf, ..plain }));
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: true });
+    let audit = simulation.store.audit();
+    assert_eq!(audit.iter().map(|entry| entry.event).collect::<Vec<_>>(), ["trigger", "pause"]);
+    assert_eq!(audit[0].extra["conf"]["region"], "eu");
+}
