@@ -14,8 +14,8 @@ use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
 use minflow::health::Health;
 use minflow::model::dag::Position;
 use minflow::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Output, Python, Role, RunKey, RunState, RunType,
-    Schedule, Script, Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, Role, RunKey, RunState, RunType, Script,
+    Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
 };
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
@@ -83,62 +83,18 @@ fn python(script: Script, function: Option<&str>) -> Operator {
 }
 
 fn work(instance: i64, operator: Operator) -> Work {
-    let task = Task {
-        task_id: "t".into(),
-        operator,
-        owner: "me".to_owned(),
-        doc_md: String::new(),
-        retries: 0,
-        retry_delay: Duration::ZERO,
-        execution_timeout: None,
-        grace: Duration::from_secs(5),
-        kill_signal: 15,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
-        cwd: None,
-        output: Output::Text,
-        skip_on_exit_code: vec![99],
-    };
+    let task =
+        Task { env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))], ..Task::new("t".into(), operator) };
     let node = Node {
         trigger_rule: TriggerRule::AllSuccess,
         role: Role::Work,
         priority_weight: 1,
         weight_rule: WeightRule::Downstream,
     };
-    let dag = Dag {
-        dag_id: "d".into(),
-        description: String::new(),
-        owner: String::new(),
-        doc_md: String::new(),
-        tags: Vec::new(),
-        schedule: Schedule::Never,
-        timezone: jiff::tz::TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 1,
-        max_active_tasks: 1,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
-        params: Map::new(),
-        tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap().into(),
-    };
+    let dag = Dag::new("d".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     let run = DagRun {
-        key: RunKey(1),
-        dag_id: "d".into(),
-        run_id: "manual__1".into(),
-        run_type: RunType::Manual,
         state: RunState::Running,
-        run_after: Timestamp::UNIX_EPOCH,
-        logical_date: None,
-        data_interval: None,
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        conf: Map::new(),
-        reason: None,
+        ..DagRun::new(RunKey(1), "d".into(), "manual__1".into(), RunType::Manual, Timestamp::UNIX_EPOCH)
     };
     Work {
         key: TryKey { instance: InstanceKey(instance), try_number: instance as u32 },

@@ -25,7 +25,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Faults, Fields, Limits, Source};
-use crate::model::dag::{Dag, Schedule, Task};
+use crate::model::dag::{Catchup, Crons, Dag, Every, Intervals, Period, Schedule, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{DagId, MAX_ID_BYTES};
 use crate::timetable::Timetable;
@@ -158,8 +158,8 @@ impl Reader<'_, '_> {
         let graph = self.graph(nodes, edges, &tasks);
         let schedule = self.schedule(&fields, &timezone);
         let start_date = self.moment(&fields, "start_date", &timezone);
+        let dag_id = self.dag_id(&fields);
         Some(Dag {
-            dag_id: self.dag_id(&fields),
             description: fields.text("description").unwrap_or_default().to_owned(),
             owner,
             doc_md: fields.text("doc_md").unwrap_or_default().to_owned(),
@@ -176,8 +176,7 @@ impl Reader<'_, '_> {
                 .bool("is_paused_upon_creation")
                 .unwrap_or(self.defaults.is_paused_upon_creation),
             params: params(&fields),
-            tasks,
-            graph: graph.into(),
+            ..Dag::new(dag_id, tasks, graph)
         })
     }
 
@@ -218,7 +217,10 @@ impl Reader<'_, '_> {
                 Some(text) => self.cron(text, &cron.span(), timezone),
                 None => Schedule::Never,
             },
-            (None, Some(_)) => table.duration("every").map_or(Schedule::Never, Schedule::Every),
+            (None, Some(_)) => table.duration("every").map_or(Schedule::Never, |period| {
+                let intervals = Intervals::Trigger(Duration::ZERO);
+                Schedule::Every(Every { period: Period::Fixed(period), intervals })
+            }),
             (Some(_), Some(every)) => {
                 let message = "`cron` and `every` cannot stand together";
                 self.faults.add(every.span(), "bad-schedule", message, "keep one of the two");
@@ -237,7 +239,11 @@ impl Reader<'_, '_> {
     fn cron(&mut self, text: &str, span: &Range<usize>, timezone: &TimeZone) -> Schedule {
         let schedule = match text {
             "@once" => Schedule::Once,
-            _ => Schedule::Cron(text.to_owned()),
+            _ => Schedule::Cron(Crons {
+                expressions: vec![text.to_owned()],
+                timezone: None,
+                intervals: Intervals::Trigger(Duration::ZERO),
+            }),
         };
         if let Err(error) = Timetable::new(&schedule, timezone) {
             let span = self.faults.source.inner_span(span, text, error.range);
@@ -247,7 +253,7 @@ impl Reader<'_, '_> {
     }
 
     /// Airflow refuses to catch up from no date.
-    fn catchup(&mut self, fields: &Fields<'_>, schedule: &Schedule) -> bool {
+    fn catchup(&mut self, fields: &Fields<'_>, schedule: &Schedule) -> Catchup {
         let catchup = fields.bool("catchup").unwrap_or(self.defaults.catchup);
         let has_start = fields.get("start_date").is_some();
         if catchup && *schedule != Schedule::Never && !has_start && !self.faults.has_broken_lines() {
@@ -261,7 +267,7 @@ impl Reader<'_, '_> {
                 "add `start_date = 2026-01-01`, or write `catchup = false`",
             );
         }
-        catchup
+        if catchup { Catchup::All } else { Catchup::Latest }
     }
 
     fn moment(&mut self, fields: &Fields<'_>, name: &str, timezone: &TimeZone) -> Option<Timestamp> {

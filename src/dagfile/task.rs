@@ -222,8 +222,6 @@ impl Reader<'_, '_> {
         let defaults = self.defaults;
         let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
         Task {
-            task_id: TaskId::from(task_id),
-            operator,
             owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
             doc_md: layers.text("doc_md").unwrap_or_default().to_owned(),
             retries: layers.read("retries", |fields, name| fields.integer(name)).unwrap_or(defaults.retries),
@@ -241,6 +239,7 @@ impl Reader<'_, '_> {
                 _ => Output::Text,
             },
             skip_on_exit_code: skip_codes(layers),
+            ..Task::new(TaskId::from(task_id), operator)
         }
     }
 }

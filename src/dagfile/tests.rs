@@ -26,51 +26,28 @@ fn arrows(dag: &Dag) -> Vec<String> {
     dag.graph.indexes().flat_map(of_task).map(|(from, to)| format!("{}>{}", name(from), name(to))).collect()
 }
 
+fn cron(expression: &str) -> Schedule {
+    let intervals = Intervals::Trigger(Duration::ZERO);
+    Schedule::Cron(Crons { expressions: vec![expression.to_owned()], timezone: None, intervals })
+}
+
+fn every(seconds: u64) -> Schedule {
+    let period = Period::Fixed(Duration::from_secs(seconds));
+    Schedule::Every(Every { period, intervals: Intervals::Trigger(Duration::ZERO) })
+}
+
 #[test]
 fn the_smallest_file_has_every_default() {
     let dag = read("[tasks.hello]\nbash = \"echo hello\"\n").unwrap();
-    let task = Task {
-        task_id: "hello".into(),
-        operator: Operator::Bash(Bash { script: Script::Text(template("echo hello", 2, 9)) }),
-        owner: "airflow".to_owned(),
-        doc_md: String::new(),
-        retries: 0,
-        retry_delay: Duration::from_secs(300),
-        execution_timeout: None,
-        grace: Duration::from_secs(5),
-        kill_signal: 15,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        env: Vec::new(),
-        cwd: None,
-        output: Output::Text,
-        skip_on_exit_code: vec![99],
-    };
+    let script = Bash { script: Script::Text(template("echo hello", 2, 9)) };
+    let task = Task::new("hello".into(), Operator::Bash(script));
     let node = Node {
         trigger_rule: TriggerRule::AllSuccess,
         role: Role::Work,
         priority_weight: 1,
         weight_rule: WeightRule::Downstream,
     };
-    let expected = Dag {
-        dag_id: "report".into(),
-        description: String::new(),
-        owner: "airflow".to_owned(),
-        doc_md: String::new(),
-        tags: Vec::new(),
-        schedule: Schedule::Never,
-        timezone: TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 16,
-        max_active_tasks: 16,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
-        params: Map::new(),
-        tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap().into(),
-    };
+    let expected = Dag::new("report".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     assert_eq!(dag, expected);
 }
 
@@ -131,11 +108,11 @@ empty = true
     assert_eq!(&*dag.dag_id, "täglich.report-1");
     assert_eq!((&*dag.description, &*dag.owner, &*dag.doc_md), ("Daily sales", "sales", "Why"));
     assert_eq!(dag.tags, ["finance", "daily"]);
-    assert_eq!(dag.schedule, Schedule::Cron("0 6 * * *".to_owned()));
+    assert_eq!(dag.schedule, cron("0 6 * * *"));
     assert_eq!(dag.timezone.iana_name(), Some("Europe/London"));
     assert_eq!(dag.start_date, Some(instant("2026-06-30T23:00:00Z")));
     assert_eq!(dag.end_date, Some(instant("2026-12-01T12:00:00Z")));
-    assert_eq!((dag.catchup, dag.max_active_runs, dag.max_active_tasks), (true, 2, 3));
+    assert_eq!((dag.catchup != Catchup::Latest, dag.max_active_runs, dag.max_active_tasks), (true, 2, 3));
     assert_eq!(dag.dagrun_timeout, Some(Duration::from_secs(7_200)));
     assert!(dag.is_paused_upon_creation);
     assert_eq!(
@@ -253,10 +230,10 @@ fn schedules_are_cron_once_or_a_period() {
     let schedule = |text: &str| read(&format!("{text}\n[tasks.a]\nempty = true\n")).unwrap().schedule;
     assert_eq!(schedule(""), Schedule::Never);
     assert_eq!(schedule("schedule = \"@once\""), Schedule::Once);
-    assert_eq!(schedule("schedule = \"@daily\""), Schedule::Cron("@daily".to_owned()));
-    assert_eq!(schedule("schedule = { cron = \"*/5 * * * *\" }"), Schedule::Cron("*/5 * * * *".to_owned()));
-    assert_eq!(schedule("schedule.every = \"5s\""), Schedule::Every(Duration::from_secs(5)));
-    assert_eq!(schedule("schedule = { every = 60 }"), Schedule::Every(Duration::from_secs(60)));
+    assert_eq!(schedule("schedule = \"@daily\""), cron("@daily"));
+    assert_eq!(schedule("schedule = { cron = \"*/5 * * * *\" }"), cron("*/5 * * * *"));
+    assert_eq!(schedule("schedule.every = \"5s\""), every(5));
+    assert_eq!(schedule("schedule = { every = 60 }"), every(60));
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::SystemClock;
 use crate::model::dag::Position;
 use crate::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Output, Role, RunKey, RunState, RunType, Schedule,
-    Script, Task, TaskIx, Template, TriggerRule, Usage, WeightRule,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Role, RunKey, RunState, RunType, Script, Task,
+    TaskIx, Template, TriggerRule, Usage, WeightRule,
 };
 use crate::scheduler::event::TryEnd;
 use crate::supervisor::fake::FakeSupervisor;
@@ -37,62 +37,18 @@ fn bash(script: &str) -> Operator {
 }
 
 fn work(instance: i64, operator: Operator) -> Work {
-    let task = Task {
-        task_id: "t".into(),
-        operator,
-        owner: "me".to_owned(),
-        doc_md: String::new(),
-        retries: 0,
-        retry_delay: Duration::ZERO,
-        execution_timeout: None,
-        grace: Duration::from_secs(5),
-        kill_signal: 15,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
-        cwd: None,
-        output: Output::Text,
-        skip_on_exit_code: vec![99],
-    };
+    let task =
+        Task { env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))], ..Task::new("t".into(), operator) };
     let node = Node {
         trigger_rule: TriggerRule::AllSuccess,
         role: Role::Work,
         priority_weight: 1,
         weight_rule: WeightRule::Downstream,
     };
-    let dag = Dag {
-        dag_id: "d".into(),
-        description: String::new(),
-        owner: String::new(),
-        doc_md: String::new(),
-        tags: Vec::new(),
-        schedule: Schedule::Never,
-        timezone: jiff::tz::TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 1,
-        max_active_tasks: 1,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
-        params: Map::new(),
-        tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap().into(),
-    };
+    let dag = Dag::new("d".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     let run = DagRun {
-        key: RunKey(1),
-        dag_id: "d".into(),
-        run_id: "manual__1".into(),
-        run_type: RunType::Manual,
         state: RunState::Running,
-        run_after: Timestamp::UNIX_EPOCH,
-        logical_date: None,
-        data_interval: None,
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        conf: Map::new(),
-        reason: None,
+        ..DagRun::new(RunKey(1), "d".into(), "manual__1".into(), RunType::Manual, Timestamp::UNIX_EPOCH)
     };
     Work {
         key: TryKey { instance: InstanceKey(instance), try_number: instance as u32 },

@@ -23,11 +23,14 @@ pub struct Dag {
     pub timezone: TimeZone,
     pub start_date: Option<Timestamp>,
     pub end_date: Option<Timestamp>,
-    pub catchup: bool,
+    pub catchup: Catchup,
+    pub run_immediately: RunImmediately,
     /// At least 1.
     pub max_active_runs: u32,
     /// At least 1. Per run, as in Airflow 3.
     pub max_active_tasks: u32,
+    /// After so many failed runs in a row the DAG is paused; 0: never.
+    pub max_consecutive_failed_dag_runs: u32,
     pub dagrun_timeout: Option<Duration>,
     pub is_paused_upon_creation: bool,
     /// Defaults by name, in the order of the file.
@@ -38,6 +41,31 @@ pub struct Dag {
 }
 
 impl Dag {
+    /// What a file gives that says nothing but its tasks.
+    pub fn new(dag_id: DagId, tasks: Vec<Task>, graph: Graph) -> Self {
+        Self {
+            dag_id,
+            description: String::new(),
+            owner: "airflow".to_owned(),
+            doc_md: String::new(),
+            tags: Vec::new(),
+            schedule: Schedule::Never,
+            timezone: TimeZone::UTC,
+            start_date: None,
+            end_date: None,
+            catchup: Catchup::Latest,
+            run_immediately: RunImmediately::No,
+            max_active_runs: 16,
+            max_active_tasks: 16,
+            max_consecutive_failed_dag_runs: 0,
+            dagrun_timeout: None,
+            is_paused_upon_creation: false,
+            params: Map::new(),
+            tasks,
+            graph: graph.into(),
+        }
+    }
+
     pub fn task(&self, task: TaskIx) -> &Task {
         &self.tasks[task.index()]
     }
@@ -49,16 +77,73 @@ impl Dag {
 }
 
 /// When runs are due; the timetable makes instants of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
     /// Only by hand.
     Never,
     /// `@once`.
     Once,
-    /// Five cron fields or a preset, as written.
-    Cron(String),
-    /// A fixed period, at least one second.
-    Every(Duration),
+    /// `@continuous`: the next run as soon as the one before is over.
+    Continuous,
+    Cron(Crons),
+    Every(Every),
+    /// At these instants, in ascending order, each once.
+    Events(Vec<Timestamp>),
+}
+
+/// Cron expressions or presets, of which any may fire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crons {
+    /// As written; at least one.
+    pub expressions: Vec<String>,
+    /// The zone of their fields; None: the DAG's.
+    pub timezone: Option<TimeZone>,
+    pub intervals: Intervals,
+}
+
+/// `{ every = … }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Every {
+    pub period: Period,
+    pub intervals: Intervals,
+}
+
+/// A positive distance in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// At least one second.
+    Fixed(Duration),
+    /// Months of the calendar, at least one, and what is added after them.
+    Calendar { months: u32, rest: Duration },
+}
+
+/// Which data interval a run has, and so when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intervals {
+    /// Airflow 3: due at its tick, with the interval of this length that ends there; zero by default.
+    Trigger(Duration),
+    /// Airflow 2: from its tick to the next one, when it is due.
+    Data,
+}
+
+/// Which missed runs are made up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Catchup {
+    /// `false` or `"latest"`: the newest alone.
+    Latest,
+    /// `true` or `"all"`.
+    All,
+    /// Those that fell due no longer ago than this.
+    Window(Duration),
+}
+
+/// Airflow's `run_immediately`: whether a DAG that is seen for the first time starts the run just missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunImmediately {
+    No,
+    Yes,
+    /// If it was due no longer ago than this.
+    Within(Duration),
 }
 
 /// One task. Its trigger rule, role and weights are in the DAG's graph.
@@ -84,6 +169,46 @@ pub struct Task {
     pub cwd: Option<Template>,
     pub output: Output,
     pub skip_on_exit_code: Vec<i32>,
+    /// Waits for its own instance in the run before.
+    pub depends_on_past: bool,
+    /// Waits for the instances right after that one too.
+    pub wait_for_downstream: bool,
+    pub ignore_first_depends_on_past: bool,
+    /// It is not skipped before its own instance in the run before allows it.
+    pub wait_for_past_depends_before_skipping: bool,
+    /// Runs with an earlier logical date have no instance of it.
+    pub start_date: Option<Timestamp>,
+    /// Runs with a later logical date have no instance of it.
+    pub end_date: Option<Timestamp>,
+}
+
+impl Task {
+    /// What a file gives that says nothing but the operator.
+    pub fn new(task_id: TaskId, operator: Operator) -> Self {
+        Self {
+            task_id,
+            operator,
+            owner: "airflow".to_owned(),
+            doc_md: String::new(),
+            retries: 0,
+            retry_delay: Duration::from_secs(300),
+            execution_timeout: None,
+            grace: Duration::from_secs(5),
+            kill_signal: 15,
+            pool: "default_pool".into(),
+            pool_slots: 1,
+            env: Vec::new(),
+            cwd: None,
+            output: Output::Text,
+            skip_on_exit_code: vec![99],
+            depends_on_past: false,
+            wait_for_downstream: false,
+            ignore_first_depends_on_past: true,
+            wait_for_past_depends_before_skipping: false,
+            start_date: None,
+            end_date: None,
+        }
+    }
 }
 
 /// What a task does.

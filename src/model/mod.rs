@@ -10,7 +10,8 @@ pub mod pool;
 pub mod run;
 pub mod state;
 
-pub use dag::{Bash, Dag, Operator, Output, Python, Schedule, Script, Task, Template};
+pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, RunImmediately};
+pub use dag::{Schedule, Script, Task, Template};
 pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};

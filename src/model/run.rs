@@ -40,3 +40,24 @@ pub struct DagRun {
     /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`.
     pub reason: Option<String>,
 }
+
+impl DagRun {
+    /// A queued run that nothing has looked at yet.
+    pub fn new(key: RunKey, dag_id: DagId, run_id: RunId, run_type: RunType, run_after: Timestamp) -> Self {
+        Self {
+            key,
+            dag_id,
+            run_id,
+            run_type,
+            state: RunState::Queued,
+            run_after,
+            logical_date: None,
+            data_interval: None,
+            queued_at: None,
+            start_date: None,
+            end_date: None,
+            conf: Map::new(),
+            reason: None,
+        }
+    }
+}

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
-use serde_json::Map;
 
 use crate::model::{DagRun, InstanceKey, Operator, RunId, RunKey, RunState, RunType, TaskState};
 use crate::scheduler::change::{NextRun, RunLookup};
@@ -89,20 +88,13 @@ impl World {
             || has_just_ended
             || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
         if !is_taken {
+            let run_id = RunId::from(format!("{}__{}", RunType::Scheduled, iso(next.run_after)));
+            let key = RunKey(self.new_run_key());
             let row = DagRun {
-                key: RunKey(self.new_run_key()),
-                dag_id,
-                run_id: RunId::from(format!("{}__{}", RunType::Scheduled, iso(next.run_after))),
-                run_type: RunType::Scheduled,
-                state: RunState::Queued,
-                run_after: next.run_after,
                 logical_date: Some(next.logical_date),
                 data_interval: Some(next.data_interval),
                 queued_at: Some(now.wall),
-                start_date: None,
-                end_date: None,
-                conf: Map::new(),
-                reason: None,
+                ..DagRun::new(key, dag_id, run_id, RunType::Scheduled, next.run_after)
             };
             self.create_run(ix, row, &definition);
         }

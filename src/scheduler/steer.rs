@@ -69,20 +69,13 @@ impl World {
             self.refuse_taken(ix, &RunLookup::ByLogicalDate(date), history)?;
         }
         let data_interval: Option<DataInterval> = logical_date.map(|_| definition.timetable.infer_manual(run_after));
+        let key = RunKey(self.new_run_key());
         let row = DagRun {
-            key: RunKey(self.new_run_key()),
-            dag_id: trigger.dag_id.clone(),
-            run_id: run_id.clone(),
-            run_type: RunType::Manual,
-            state: RunState::Queued,
-            run_after,
             logical_date,
             data_interval,
             queued_at: Some(now.wall),
-            start_date: None,
-            end_date: None,
             conf: trigger.conf,
-            reason: None,
+            ..DagRun::new(key, trigger.dag_id.clone(), run_id.clone(), RunType::Manual, run_after)
         };
         let asked = serde_json::json!({ "conf": row.conf, "logical_date": row.logical_date.map(iso) });
         self.create_run(ix, row, &definition);

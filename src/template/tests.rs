@@ -1,14 +1,9 @@
 //! What a template's author sees: values, errors and their places.
 
-use std::time::Duration;
-
-use jiff::tz::TimeZone;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
-use crate::model::{
-    DataInterval, Graph, Node, Operator, Output, Role, RunState, RunType, Schedule, Task, TriggerRule, WeightRule,
-};
+use crate::model::{DataInterval, Graph, Node, Operator, Role, RunState, RunType, Task, TriggerRule, WeightRule};
 
 struct Stub {
     xcoms: Vec<(&'static str, Option<i32>, &'static str, Value)>,
@@ -30,23 +25,7 @@ impl Lookup for Stub {
 }
 
 fn task(task_id: &str) -> Task {
-    Task {
-        task_id: task_id.into(),
-        operator: Operator::Empty,
-        owner: "airflow".to_owned(),
-        doc_md: String::new(),
-        retries: 0,
-        retry_delay: Duration::from_secs(300),
-        execution_timeout: None,
-        grace: Duration::from_secs(5),
-        kill_signal: 15,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        env: Vec::new(),
-        cwd: None,
-        output: Output::Text,
-        skip_on_exit_code: vec![99],
-    }
+    Task::new(task_id.into(), Operator::Empty)
 }
 
 fn dag() -> Dag {
@@ -56,43 +35,22 @@ fn dag() -> Dag {
         priority_weight: 1,
         weight_rule: WeightRule::Downstream,
     };
+    let graph = Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap();
     Dag {
-        dag_id: "d".into(),
-        description: String::new(),
-        owner: "airflow".to_owned(),
-        doc_md: String::new(),
         tags: vec!["x".to_owned()],
-        schedule: Schedule::Never,
-        timezone: TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 1,
-        max_active_tasks: 1,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
         params: json!({"region": "eu", "n": 1}).as_object().unwrap().clone(),
-        tasks: vec![task("a"), task("b")],
-        graph: Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap().into(),
+        ..Dag::new("d".into(), vec![task("a"), task("b")], graph)
     }
 }
 
 fn run(logical: Option<&str>) -> DagRun {
     let at: Option<Timestamp> = logical.map(|text| text.parse().unwrap());
+    let run_after = "2024-03-11T00:00:00Z".parse().unwrap();
     DagRun {
-        key: RunKey(1),
-        dag_id: "d".into(),
-        run_id: "manual__1".into(),
-        run_type: RunType::Manual,
         state: RunState::Running,
-        run_after: "2024-03-11T00:00:00Z".parse().unwrap(),
         logical_date: at,
         data_interval: at.map(|at| DataInterval { start: at, end: at }),
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        conf: Map::new(),
-        reason: None,
+        ..DagRun::new(RunKey(1), "d".into(), "manual__1".into(), RunType::Manual, run_after)
     }
 }
 

@@ -222,7 +222,7 @@ impl Part {
             "task_ids" => dag.tasks.iter().map(|task| Value::from(task.task_id.as_str())).collect(),
             "start_date" => time_or_none(dag.start_date),
             "end_date" => time_or_none(dag.end_date),
-            "catchup" => Value::from(dag.catchup),
+            "catchup" => Value::from(dag.catchup != crate::model::Catchup::Latest),
             "max_active_runs" => Value::from(dag.max_active_runs),
             "max_active_tasks" => Value::from(dag.max_active_tasks),
             "timezone" => Value::from(dag.timezone.iana_name().unwrap_or("UTC")),

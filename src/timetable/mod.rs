@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 pub use cron::Cron;
 
-use crate::model::{DataInterval, NextRun, Schedule};
+use crate::model::{Catchup, DataInterval, Every, NextRun, Period, Schedule};
 
 /// A schedule that cannot be understood. `range` is in bytes of its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +56,12 @@ impl Timetable {
         let kind = match schedule {
             Schedule::Never => Kind::Never,
             Schedule::Once => Kind::Once,
-            Schedule::Cron(text) => Kind::Cron { cron: Box::new(Cron::parse(text)?), text: text.clone() },
-            Schedule::Every(period) => Kind::Every(*period),
+            Schedule::Cron(crons) => {
+                let text = &crons.expressions[0];
+                Kind::Cron { cron: Box::new(Cron::parse(text)?), text: text.clone() }
+            }
+            Schedule::Every(Every { period: Period::Fixed(period), .. }) => Kind::Every(*period),
+            Schedule::Every(_) | Schedule::Continuous | Schedule::Events(_) => Kind::Never,
         };
         Ok(Self { kind, zone: zone.clone() })
     }
@@ -72,9 +76,10 @@ impl Timetable {
         last: Option<DataInterval>,
         earliest: Option<Timestamp>,
         latest: Option<Timestamp>,
-        catchup: bool,
+        catchup: Catchup,
         now: Timestamp,
     ) -> Option<NextRun> {
+        let catchup = catchup != Catchup::Latest;
         let due = match self.kind {
             Kind::Never => None,
             Kind::Once if last.is_some() => None,
@@ -92,7 +97,13 @@ impl Timetable {
     ///
     /// minflow's own rule, not Airflow's: a DAG does not start a run that was due before it was seen, unless `catchup` asks for
     /// that; and `every` without a start_date begins one period after it was seen. `@once` is not bound by it.
-    pub fn earliest(&self, start_date: Option<Timestamp>, first_seen: Timestamp, catchup: bool) -> Option<Timestamp> {
+    pub fn earliest(
+        &self,
+        start_date: Option<Timestamp>,
+        first_seen: Timestamp,
+        catchup: Catchup,
+    ) -> Option<Timestamp> {
+        let catchup = catchup != Catchup::Latest;
         match (&self.kind, start_date) {
             (Kind::Never | Kind::Once, _) => start_date,
             (_, Some(_)) if catchup => start_date,

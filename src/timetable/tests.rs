@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::{Crons, Intervals};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -9,11 +10,15 @@ fn zone(name: &str) -> TimeZone {
 }
 
 fn cron(text: &str, zone_name: &str) -> Timetable {
-    Timetable::new(&Schedule::Cron(text.to_owned()), &zone(zone_name)).unwrap()
+    let intervals = Intervals::Trigger(Duration::ZERO);
+    let crons = Crons { expressions: vec![text.to_owned()], timezone: None, intervals };
+    Timetable::new(&Schedule::Cron(crons), &zone(zone_name)).unwrap()
 }
 
 fn every(seconds: u64) -> Timetable {
-    Timetable::new(&Schedule::Every(Duration::from_secs(seconds)), &TimeZone::UTC).unwrap()
+    let period = Period::Fixed(Duration::from_secs(seconds));
+    let every = Every { period, intervals: Intervals::Trigger(Duration::ZERO) };
+    Timetable::new(&Schedule::Every(every), &TimeZone::UTC).unwrap()
 }
 
 fn empty_at(text: &str) -> Option<DataInterval> {
@@ -126,7 +131,7 @@ fn the_nearest_weekday_stays_in_its_month() {
 fn a_date_that_never_comes_has_no_next_run() {
     let timetable = cron("0 0 30 2 *", "UTC");
     assert_eq!(
-        timetable.next_run(None, Some(at("2024-01-01T00:00:00Z")), None, true, at("2024-01-01T00:00:00Z")),
+        timetable.next_run(None, Some(at("2024-01-01T00:00:00Z")), None, Catchup::All, at("2024-01-01T00:00:00Z")),
         None
     );
 }
@@ -191,7 +196,7 @@ fn numbers_of_any_length_are_refused_not_overflowed() {
 fn without_catchup_the_newest_missed_run_comes_next() {
     let timetable = cron("0 6 * * *", "UTC");
     let last = empty_at("2024-01-01T06:00:00Z");
-    let run = timetable.next_run(last, None, None, false, at("2024-01-10T07:00:00Z")).unwrap();
+    let run = timetable.next_run(last, None, None, Catchup::Latest, at("2024-01-10T07:00:00Z")).unwrap();
     assert_eq!(run.run_after, at("2024-01-10T06:00:00Z"));
     assert_eq!((run.logical_date, Some(run.data_interval)), (run.run_after, empty_at("2024-01-10T06:00:00Z")));
 }
@@ -201,29 +206,29 @@ fn catchup_walks_run_by_run_and_stops_after_latest() {
     let timetable = cron("0 6 * * *", "UTC");
     let (earliest, latest) = (Some(at("2024-01-01T06:00:00Z")), Some(at("2024-01-02T06:00:00Z")));
     let now = at("2024-01-10T07:00:00Z");
-    let first = timetable.next_run(None, earliest, latest, true, now).unwrap();
+    let first = timetable.next_run(None, earliest, latest, Catchup::All, now).unwrap();
     assert_eq!(first.run_after, at("2024-01-01T06:00:00Z"));
-    let second = timetable.next_run(Some(first.data_interval), earliest, latest, true, now).unwrap();
+    let second = timetable.next_run(Some(first.data_interval), earliest, latest, Catchup::All, now).unwrap();
     assert_eq!(second.run_after, at("2024-01-02T06:00:00Z"));
-    assert_eq!(timetable.next_run(Some(second.data_interval), earliest, latest, true, now), None);
+    assert_eq!(timetable.next_run(Some(second.data_interval), earliest, latest, Catchup::All, now), None);
 }
 
 #[test]
 fn a_dag_seen_in_the_afternoon_does_not_start_its_morning_run() {
     let timetable = cron("0 3 * * *", "UTC");
     let seen = at("2024-05-05T15:00:00Z");
-    let earliest = timetable.earliest(None, seen, false);
+    let earliest = timetable.earliest(None, seen, Catchup::Latest);
     assert_eq!(earliest, Some(seen));
-    let run = timetable.next_run(None, earliest, None, false, seen).unwrap();
+    let run = timetable.next_run(None, earliest, None, Catchup::Latest, seen).unwrap();
     assert_eq!(run.run_after, at("2024-05-06T03:00:00Z"));
 }
 
 #[test]
 fn catchup_goes_back_to_the_start_date_whenever_the_dag_was_seen() {
     let start = Some(at("2024-01-01T00:00:00Z"));
-    assert_eq!(cron("@daily", "UTC").earliest(start, at("2024-05-05T00:00:00Z"), true), start);
+    assert_eq!(cron("@daily", "UTC").earliest(start, at("2024-05-05T00:00:00Z"), Catchup::All), start);
     assert_eq!(
-        cron("@daily", "UTC").earliest(start, at("2024-05-05T00:00:00Z"), false),
+        cron("@daily", "UTC").earliest(start, at("2024-05-05T00:00:00Z"), Catchup::Latest),
         Some(at("2024-05-05T00:00:00Z"))
     );
 }
@@ -232,11 +237,12 @@ fn catchup_goes_back_to_the_start_date_whenever_the_dag_was_seen() {
 fn a_period_without_start_date_first_runs_one_period_after_it_was_seen() {
     let timetable = every(300);
     let seen = at("2024-05-05T15:00:00.5Z");
-    let earliest = timetable.earliest(None, seen, false);
-    let run = timetable.next_run(None, earliest, None, false, seen).unwrap();
+    let earliest = timetable.earliest(None, seen, Catchup::Latest);
+    let run = timetable.next_run(None, earliest, None, Catchup::Latest, seen).unwrap();
     assert_eq!(run.run_after, at("2024-05-05T15:05:00.5Z"));
-    let next =
-        timetable.next_run(Some(run.data_interval), earliest, None, false, at("2024-05-05T15:05:00.6Z")).unwrap();
+    let next = timetable
+        .next_run(Some(run.data_interval), earliest, None, Catchup::Latest, at("2024-05-05T15:05:00.6Z"))
+        .unwrap();
     assert_eq!(next.run_after, at("2024-05-05T15:10:00.5Z"));
 }
 
@@ -244,15 +250,16 @@ fn a_period_without_start_date_first_runs_one_period_after_it_was_seen() {
 fn once_runs_once() {
     let timetable = Timetable::new(&Schedule::Once, &TimeZone::UTC).unwrap();
     let now = at("2024-05-05T15:00:00Z");
-    let run = timetable.next_run(None, timetable.earliest(None, now, false), None, false, now).unwrap();
+    let run =
+        timetable.next_run(None, timetable.earliest(None, now, Catchup::Latest), None, Catchup::Latest, now).unwrap();
     assert_eq!(run.run_after, now);
-    assert_eq!(timetable.next_run(Some(run.data_interval), None, None, false, now), None);
+    assert_eq!(timetable.next_run(Some(run.data_interval), None, None, Catchup::Latest, now), None);
 }
 
 #[test]
 fn a_dag_without_schedule_never_runs_by_itself() {
     let timetable = Timetable::new(&Schedule::Never, &TimeZone::UTC).unwrap();
-    assert_eq!(timetable.next_run(None, None, None, true, at("2024-05-05T15:00:00Z")), None);
+    assert_eq!(timetable.next_run(None, None, None, Catchup::All, at("2024-05-05T15:00:00Z")), None);
     assert_eq!(timetable.summary(), None);
 }
 

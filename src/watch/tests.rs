@@ -4,11 +4,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use jiff::tz::TimeZone;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Graph, Schedule};
+use crate::model::Graph;
 use crate::scheduler::event::{DagFile, Found};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -27,25 +26,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Dag, Vec<Diagnostic>> {
         return Err(vec![Diagnostic::of_file(path, "broken", "not ok", "write ok")]);
     };
     assert!(text != "panic", "a fault of the parser");
-    Ok(Dag {
-        dag_id: path.file_stem().unwrap().to_str().unwrap().into(),
-        description: text.to_owned(),
-        owner: String::new(),
-        doc_md: String::new(),
-        tags: Vec::new(),
-        schedule: Schedule::Never,
-        timezone: TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 1,
-        max_active_tasks: 1,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
-        params: serde_json::Map::new(),
-        tasks: Vec::new(),
-        graph: Graph::default().into(),
-    })
+    let dag_id = path.file_stem().unwrap().to_str().unwrap().into();
+    Ok(Dag { description: text.to_owned(), ..Dag::new(dag_id, Vec::new(), Graph::default()) })
 }
 
 impl Home {

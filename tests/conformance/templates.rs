@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use minflow::model::dag::Position;
 use minflow::model::{
-    Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, Output, Role, RunKey, RunState, Schedule, Task, TaskIx,
-    TriggerRule, WeightRule,
+    Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, Role, RunKey, RunState, Task, TaskIx, TriggerRule,
+    WeightRule,
 };
 use minflow::template::{Context, Lookup, render_value};
 use serde_json::{Map, Value};
@@ -39,21 +37,9 @@ fn time(value: &Value, name: &str) -> Option<Timestamp> {
 
 fn dag(all: &Value, params: Map<String, Value>) -> Dag {
     let task = Task {
-        task_id: text(all, "task_id").into(),
-        operator: Operator::Empty,
         owner: text(all, "owner").to_owned(),
-        doc_md: String::new(),
         retries: 2,
-        retry_delay: Duration::from_secs(300),
-        execution_timeout: None,
-        grace: Duration::from_secs(5),
-        kill_signal: 15,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        env: Vec::new(),
-        cwd: None,
-        output: Output::Text,
-        skip_on_exit_code: vec![99],
+        ..Task::new(text(all, "task_id").into(), Operator::Empty)
     };
     let node = Node {
         trigger_rule: TriggerRule::AllSuccess,
@@ -61,44 +47,22 @@ fn dag(all: &Value, params: Map<String, Value>) -> Dag {
         priority_weight: 1,
         weight_rule: WeightRule::Downstream,
     };
-    Dag {
-        dag_id: text(all, "dag_id").into(),
-        description: String::new(),
-        owner: text(all, "owner").to_owned(),
-        doc_md: String::new(),
-        tags: Vec::new(),
-        schedule: Schedule::Never,
-        timezone: TimeZone::UTC,
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        max_active_runs: 16,
-        max_active_tasks: 16,
-        dagrun_timeout: None,
-        is_paused_upon_creation: false,
-        params,
-        tasks: vec![task],
-        graph: Graph::new(vec![node], &[]).unwrap().into(),
-    }
+    let graph = Graph::new(vec![node], &[]).unwrap();
+    Dag { owner: text(all, "owner").to_owned(), params, ..Dag::new(text(all, "dag_id").into(), vec![task], graph) }
 }
 
 fn context(all: &Value, name: &str) -> Context {
     let one = &all["contexts"][name];
     let interval = time(one, "start").zip(time(one, "end")).map(|(start, end)| DataInterval { start, end });
+    let run_after = time(one, "run_after").unwrap();
+    let (dag_id, run_id) = (text(all, "dag_id").into(), text(one, "run_id").into());
     let run = DagRun {
-        key: RunKey(1),
-        dag_id: text(all, "dag_id").into(),
-        run_id: text(one, "run_id").into(),
-        run_type: text(one, "run_type").parse().unwrap(),
         state: RunState::Running,
-        run_after: time(one, "run_after").unwrap(),
         logical_date: time(one, "logical"),
         data_interval: interval,
-        queued_at: None,
-        start_date: time(one, "run_after"),
-        end_date: None,
+        start_date: Some(run_after),
         conf: one["conf"].as_object().unwrap().clone(),
-        reason: None,
+        ..DagRun::new(RunKey(1), dag_id, run_id, text(one, "run_type").parse().unwrap(), run_after)
     };
     Context {
         dag: Arc::new(dag(all, one["params"].as_object().unwrap().clone())),

@@ -51,7 +51,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         "first_seen_at": definition.record.as_ref().and_then(|record| record.first_seen_at).map(crate::api::json::Instant),
         "start_date": dag.start_date.map(crate::api::json::Instant),
         "end_date": dag.end_date.map(crate::api::json::Instant),
-        "catchup": dag.catchup,
+        "catchup": dag.catchup != crate::model::Catchup::Latest,
         "max_active_runs": dag.max_active_runs,
         "max_active_tasks": dag.max_active_tasks,
         "dagrun_timeout": dag.dagrun_timeout.map(|timeout| timeout.as_secs_f64()),

@@ -13,7 +13,7 @@ use crate::cli::home::{Definition, Home};
 use crate::cli::output::{Column, Format, Output, local_time};
 use crate::cli::{Failure, Globals, Outcome};
 use crate::clock::{Clock, SystemClock};
-use crate::model::NextRun;
+use crate::model::{Catchup, NextRun};
 use crate::timetable::Timetable;
 
 #[derive(Debug, Args)]
@@ -96,7 +96,7 @@ fn next_runs(definition: &Definition, count: usize) -> Result<Vec<NextRun>, Fail
     while let Some(run) = next.filter(|_| runs.len() < count) {
         runs.push(run);
         // With catchup the timetable goes from tick to tick, as time will.
-        next = timetable.next_run(Some(run.data_interval), earliest, dag.end_date, true, now);
+        next = timetable.next_run(Some(run.data_interval), earliest, dag.end_date, Catchup::All, now);
     }
     Ok(runs)
 }
