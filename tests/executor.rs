@@ -83,8 +83,11 @@ fn python(script: Script, function: Option<&str>) -> Operator {
 }
 
 fn work(instance: i64, operator: Operator) -> Work {
-    let task =
-        Task { env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))], ..Task::new("t".into(), operator) };
+    let task = Task {
+        owner: "me".to_owned(),
+        env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
+        ..Task::new("t".into(), operator)
+    };
     let node = Node {
         trigger_rule: TriggerRule::AllSuccess,
         role: Role::Work,
