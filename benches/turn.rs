@@ -173,7 +173,7 @@ fn scheduler(width: usize, parallelism: u32, executor: Notebook) -> Scheduler {
         heartbeat: Heartbeat::default(),
     };
     let mut scheduler = Scheduler::new(settings, Snapshot::default(), Box::new(|_, _| None), parts);
-    scheduler.turn(vec![Event::DagFiles { files: vec![file], complete: true }]);
+    scheduler.turn(vec![Event::DagFiles { files: vec![file], complete: true }, Event::Scanned]);
     scheduler
 }
 
@@ -214,7 +214,7 @@ fn decide_a_wide_run(bencher: Bencher<'_, '_>, (width, parallelism): (usize, u32
             let mut ended = 0;
             loop {
                 let started = std::mem::take(&mut *executor.0.lock());
-                if started.is_empty() {
+                if started.is_empty() && !scheduler.world().has_more() {
                     break;
                 }
                 ended += started.len();

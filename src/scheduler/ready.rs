@@ -1,16 +1,20 @@
 //! Who starts next: the instances that wait for a slot, in Airflow's order, under the limits (SEMANTICS 9).
 //!
-//! Instances of one run that want the same number of slots of the same pool are a *group*, a heap of its own; groups with the
-//! same pool and number of slots are a *lane*. A full run takes its groups out of their lanes, a full pool takes its lanes out of
-//! the queue, until [`Limits`] says that there is room again. So what is blocked costs nothing, and one decision costs
-//! O(log n). Knows no states and no names; a handle is the world's.
+//! Instances of one run that want the same number of slots of the same pool are a *group*, a line of its own; groups with the
+//! same pool and number of slots are a *lane*, where their heads compete; the best of the lanes compete for the next start. A full
+//! run takes its groups out of their lanes, a full pool takes its lanes out of the queue, until [`Limits`] says that there is room
+//! again. So what is blocked costs nothing, and one decision costs O(log n). Knows no states and no names; a handle is the world's.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use self::line::Line;
+use self::tournament::Tournament;
 use super::pools::{Claim, Freed, Limits, PoolIx, RunIx};
+
+mod line;
+mod tournament;
 
 /// An instance in state `scheduled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,52 +62,89 @@ pub enum NotStarted {
     NotItsTurn,
 }
 
-/// Greatest first: this is the order of a max-heap.
+/// Where something stands in the order: the lowest comes first.
+///
+/// Weight, logical date, map index and task, each mapped to an unsigned number of the same order, so that comparing two is
+/// comparing three words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    weight: u64,
+    logical_date: u64,
+    place: u64,
+}
+
+impl Rank {
+    /// Behind all others: no instance has it, since no logical date lies so late.
+    const NOBODY: Self = Self { weight: u64::MAX, logical_date: u64::MAX, place: u64::MAX };
+}
+
+/// The order of numbers with a sign as the order of numbers without.
+const fn unsigned(number: i64) -> u64 {
+    number.cast_unsigned() ^ (1 << 63)
+}
+
+/// An instance in the line of its group. Least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    priority_weight: i64,
-    map_index: Reverse<i32>,
-    order: Reverse<u32>,
-    handle: Reverse<u32>,
+    /// As in [`Rank`].
+    weight: u64,
+    place: u64,
+    handle: u32,
     generation: u32,
 }
 
-/// The best of a group or of a lane. Least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Head {
-    priority_weight: Reverse<i64>,
-    /// In microseconds, as instants are kept; null is the least.
-    logical_date: i64,
-    map_index: i32,
-    order: u32,
-    group: u32,
+impl Entry {
+    fn new(candidate: &Candidate, generation: u32) -> Self {
+        let map_index = (candidate.map_index.cast_unsigned() ^ (1 << 31)) as u64;
+        Self {
+            weight: !unsigned(candidate.priority_weight),
+            place: map_index << 32 | u64::from(candidate.order),
+            handle: candidate.handle,
+            generation,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Group {
     claim: Claim,
     lane: u32,
-    logical_date: i64,
-    heap: BinaryHeap<Entry>,
-    /// Entries in the heap whose instance no longer waits.
+    /// In its lane.
+    seat: u32,
+    /// As in [`Rank`].
+    logical_date: u64,
+    line: Line,
+    /// Entries in the line whose instance no longer waits. The best one always does.
     stale: u32,
-    /// Its head as its lane knows it; null while its run is full.
-    listed: Option<Head>,
 }
 
-#[derive(Debug, Default)]
+impl Group {
+    /// Of the best of its instances.
+    fn rank(&self) -> Rank {
+        self.line.best().map_or(Rank::NOBODY, |&Entry { weight, place, .. }| Rank {
+            weight,
+            logical_date: self.logical_date,
+            place,
+        })
+    }
+}
+
+#[derive(Debug)]
 struct Lane {
+    pool: PoolIx,
     pool_slots: u32,
-    heads: BTreeSet<Head>,
-    /// Its best head as the queue knows it; null while its pool is full.
-    listed: Option<Head>,
+    /// By seat.
+    groups: Vec<u32>,
+    free_seats: Vec<u32>,
+    /// Of each seat, its group's best; nobody while its run is full.
+    seats: Tournament,
 }
 
 /// Where a handle waits.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     group: u32,
-    /// Of its newest entry: older ones in the heap are stale.
+    /// Of its newest entry: older ones in the line are stale.
     generation: u32,
 }
 
@@ -115,14 +156,14 @@ pub struct ReadyQueue {
     places: Vec<Place>,
     groups: Vec<Group>,
     free_groups: Vec<u32>,
-    /// Of each run, its groups by lane.
-    group_of: BTreeMap<(RunIx, u32), u32>,
+    /// By run: its lanes, in order, and its group in each.
+    groups_of: Vec<Vec<(u32, u32)>>,
     lanes: Vec<Lane>,
     lane_of: BTreeMap<(PoolIx, u32), u32>,
     /// By pool.
     lanes_of: Vec<Vec<u32>>,
-    /// The best of each lane whose pool is not known to be full, with the lane.
-    open: BTreeSet<(Head, u32)>,
+    /// Of each lane, its best; nobody while its pool is full.
+    open: Tournament,
     len: usize,
 }
 
@@ -151,17 +192,11 @@ impl ReadyQueue {
         let place = &mut self.places[at];
         place.group = group;
         place.generation = place.generation.wrapping_add(1);
-        let entry = Entry {
-            priority_weight: candidate.priority_weight,
-            map_index: Reverse(candidate.map_index),
-            order: Reverse(candidate.order),
-            handle: Reverse(candidate.handle),
-            generation: place.generation,
-        };
+        let entry = Entry::new(&candidate, place.generation);
         self.len += 1;
-        let heap = &mut self.groups[group as usize].heap;
-        let is_best = heap.peek().is_none_or(|best| entry > *best);
-        heap.push(entry);
+        let line = &mut self.groups[group as usize].line;
+        let is_best = line.best().is_none_or(|best| entry < *best);
+        line.push(entry);
         if is_best {
             self.list(group);
         }
@@ -176,30 +211,30 @@ impl ReadyQueue {
         self.len -= 1;
         let of = &mut self.groups[group as usize];
         of.stale += 1;
-        let is_best = of.heap.peek().is_some_and(|best| best.handle.0 == handle);
-        if of.stale as usize * 2 > of.heap.len() {
+        let is_best = of.line.best().is_some_and(|best| best.handle == handle);
+        if of.stale as usize * 2 > of.line.len() {
             let places = &self.places;
-            of.heap.retain(|entry| is_waiting(places, group, entry));
+            of.line.retain(|entry| is_waiting(places, group, entry));
             of.stale = 0;
         }
-        if is_best || of.heap.is_empty() {
-            self.list(group);
+        if is_best || of.line.is_empty() {
+            self.settle(group);
         }
         true
     }
 
     /// Drops all that waits of a run, because it is over or paused. Returns how many.
     pub fn remove_run(&mut self, run: RunIx) -> usize {
-        let groups: Vec<u32> = self.group_of.range((run, 0)..=(run, u32::MAX)).map(|(_, &group)| group).collect();
         let before = self.len;
-        for group in groups {
-            for entry in std::mem::take(&mut self.groups[group as usize].heap) {
+        while let Some(&(_, group)) = self.groups_of.get(run.index()).and_then(|groups| groups.last()) {
+            for entry in self.groups[group as usize].line.drain() {
                 if is_waiting(&self.places, group, &entry) {
-                    self.places[entry.handle.0 as usize].group = NOWHERE;
+                    self.places[entry.handle as usize].group = NOWHERE;
                     self.len -= 1;
                 }
             }
-            self.list(group);
+            self.groups[group as usize].stale = 0;
+            self.settle(group);
         }
         before - self.len
     }
@@ -215,19 +250,21 @@ impl ReadyQueue {
         if !limits.has_free_slot() {
             return None;
         }
-        while let Some(&(head, lane)) = self.open.first() {
-            let claim = self.groups[head.group as usize].claim;
-            if !limits.pools.has_room(claim.pool, claim.pool_slots) {
-                self.open.pop_first();
-                self.lanes[lane as usize].listed = None;
-            } else if !limits.has_room_in_run(claim.run) {
-                self.lanes[lane as usize].heads.remove(&head);
-                self.groups[head.group as usize].listed = None;
-                self.list_lane(lane);
-            } else {
-                limits.occupy(claim);
-                return Some(self.pop(head.group));
+        while let Some(at) = self.open.best() {
+            let lane = &mut self.lanes[at as usize];
+            if !limits.pools.has_room(lane.pool, lane.pool_slots) {
+                self.open.set(at, Rank::NOBODY);
+                continue;
             }
+            let seat = lane.seats.best().expect("a lane is open as long as one of its groups has a head");
+            let group = lane.groups[seat as usize];
+            let claim = self.groups[group as usize].claim;
+            if limits.has_room_in_run(claim.run) {
+                limits.occupy(claim);
+                return Some(self.pop(group));
+            }
+            lane.seats.set(seat, Rank::NOBODY);
+            self.open.set(at, lane.seats.best_rank());
         }
         None
     }
@@ -254,111 +291,105 @@ impl ReadyQueue {
     /// The group of a candidate, made if there is none.
     fn group(&mut self, candidate: &Candidate) -> u32 {
         let claim = candidate.claim;
-        let lane = *self.lane_of.entry((claim.pool, claim.pool_slots)).or_insert_with(|| {
+        let lane = self.lane(claim.pool, claim.pool_slots);
+        if self.groups_of.len() <= claim.run.index() {
+            self.groups_of.resize(claim.run.index() + 1, Vec::new());
+        }
+        let siblings = &mut self.groups_of[claim.run.index()];
+        let at = match siblings.binary_search_by_key(&lane, |sibling| sibling.0) {
+            Ok(found) => return siblings[found].1,
+            Err(at) => at,
+        };
+        let group = self.free_groups.pop().unwrap_or(self.groups.len() as u32);
+        siblings.insert(at, (lane, group));
+        let of = &mut self.lanes[lane as usize];
+        let seat = of.free_seats.pop().unwrap_or(of.groups.len() as u32);
+        match of.groups.get_mut(seat as usize) {
+            Some(place) => *place = group,
+            None => of.groups.push(group),
+        }
+        let logical_date = unsigned(candidate.logical_date.map_or(i64::MIN, Timestamp::as_microsecond));
+        match self.groups.get_mut(group as usize) {
+            Some(free) => {
+                let line = std::mem::take(&mut free.line);
+                *free = Group { claim, lane, seat, logical_date, line, stale: 0 };
+            }
+            None => self.groups.push(Group { claim, lane, seat, logical_date, line: Line::default(), stale: 0 }),
+        }
+        group
+    }
+
+    fn lane(&mut self, pool: PoolIx, pool_slots: u32) -> u32 {
+        *self.lane_of.entry((pool, pool_slots)).or_insert_with(|| {
             let lane = self.lanes.len() as u32;
-            self.lanes.push(Lane { pool_slots: claim.pool_slots, ..Lane::default() });
-            if self.lanes_of.len() <= claim.pool.index() {
-                self.lanes_of.resize(claim.pool.index() + 1, Vec::new());
+            let seats = Tournament::default();
+            self.lanes.push(Lane { pool, pool_slots, groups: Vec::new(), free_seats: Vec::new(), seats });
+            if self.lanes_of.len() <= pool.index() {
+                self.lanes_of.resize(pool.index() + 1, Vec::new());
             }
-            self.lanes_of[claim.pool.index()].push(lane);
+            self.lanes_of[pool.index()].push(lane);
             lane
-        });
-        *self.group_of.entry((claim.run, lane)).or_insert_with(|| {
-            let group = Group {
-                claim,
-                lane,
-                logical_date: candidate.logical_date.map_or(i64::MIN, Timestamp::as_microsecond),
-                heap: BinaryHeap::new(),
-                stale: 0,
-                listed: None,
-            };
-            match self.free_groups.pop() {
-                Some(free) => {
-                    self.groups[free as usize] = group;
-                    free
-                }
-                None => {
-                    self.groups.push(group);
-                    self.groups.len() as u32 - 1
-                }
-            }
         })
     }
 
     fn pop(&mut self, group: u32) -> u32 {
-        let entry = self.groups[group as usize].heap.pop().expect("a listed group has a head that waits");
-        self.places[entry.handle.0 as usize].group = NOWHERE;
+        let entry = self.groups[group as usize].line.pop().expect("a listed group has a head that waits");
+        self.places[entry.handle as usize].group = NOWHERE;
         self.len -= 1;
-        self.list(group);
-        entry.handle.0
+        self.settle(group);
+        entry.handle
     }
 
-    /// Tells the lane of a group its head now. A group without one is given up.
-    fn list(&mut self, group: u32) {
+    /// Lets the best of a group be one that waits, and tells its lane. A group without one is given up.
+    fn settle(&mut self, group: u32) {
         let of = &mut self.groups[group as usize];
-        while of.heap.peek().is_some_and(|best| !is_waiting(&self.places, group, best)) {
-            of.heap.pop();
+        while of.stale > 0 && of.line.best().is_some_and(|best| !is_waiting(&self.places, group, best)) {
+            of.line.pop();
             of.stale -= 1;
         }
-        let head = of.heap.peek().map(|best| Head {
-            priority_weight: Reverse(best.priority_weight),
-            logical_date: of.logical_date,
-            map_index: best.map_index.0,
-            order: best.order.0,
-            group,
-        });
-        let lane = of.lane;
-        let listed = std::mem::replace(&mut of.listed, head);
-        if head.is_none() {
-            self.group_of.remove(&(of.claim.run, lane));
-            of.heap = BinaryHeap::new();
-            of.stale = 0;
-            self.free_groups.push(group);
-        }
-        if listed != head {
-            let heads = &mut self.lanes[lane as usize].heads;
-            if let Some(old) = listed {
-                heads.remove(&old);
-            }
-            heads.extend(head);
-            self.list_lane(lane);
+        self.list(group);
+        if self.groups[group as usize].line.is_empty() {
+            self.give_up(group);
         }
     }
 
-    /// Tells the queue the best head of a lane now.
-    fn list_lane(&mut self, lane: u32) {
-        let of = &mut self.lanes[lane as usize];
-        let head = of.heads.first().copied();
-        let listed = std::mem::replace(&mut of.listed, head);
-        if listed != head {
-            if let Some(old) = listed {
-                self.open.remove(&(old, lane));
-            }
-            self.open.extend(head.map(|head| (head, lane)));
-        }
+    /// Tells the lane of a group its best, and the queue the lane's.
+    fn list(&mut self, group: u32) {
+        let of = &self.groups[group as usize];
+        let seats = &mut self.lanes[of.lane as usize].seats;
+        seats.set(of.seat, of.rank());
+        self.open.set(of.lane, seats.best_rank());
+    }
+
+    fn give_up(&mut self, group: u32) {
+        let of = &mut self.groups[group as usize];
+        of.line.shrink();
+        self.lanes[of.lane as usize].free_seats.push(of.seat);
+        let siblings = &mut self.groups_of[of.claim.run.index()];
+        siblings.retain(|sibling| sibling.1 != group);
+        self.free_groups.push(group);
     }
 
     fn unblock_pool(&mut self, pool: PoolIx, limits: &Limits) {
         let Some(lanes) = self.lanes_of.get(pool.index()) else { return };
-        for at in 0..lanes.len() {
-            let lane = self.lanes_of[pool.index()][at];
-            let of = &self.lanes[lane as usize];
-            if of.listed.is_none() && limits.pools.has_room(pool, of.pool_slots) {
-                self.list_lane(lane);
+        for &at in lanes {
+            let lane = &self.lanes[at as usize];
+            if limits.pools.has_room(pool, lane.pool_slots) {
+                self.open.set(at, lane.seats.best_rank());
             }
         }
     }
 
     fn unblock_run(&mut self, run: RunIx) {
-        let groups: Vec<u32> = self.group_of.range((run, 0)..=(run, u32::MAX)).map(|(_, &group)| group).collect();
-        for group in groups {
-            self.list(group);
+        let groups = self.groups_of.get(run.index()).map_or(0, Vec::len);
+        for at in 0..groups {
+            self.list(self.groups_of[run.index()][at].1);
         }
     }
 }
 
 fn is_waiting(places: &[Place], group: u32, entry: &Entry) -> bool {
-    let place = places[entry.handle.0 as usize];
+    let place = places[entry.handle as usize];
     place.group == group && place.generation == entry.generation
 }
 
