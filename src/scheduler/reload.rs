@@ -477,7 +477,7 @@ pub(super) fn fresh_row(
 
 /// None when the timetable does not hold, which the parser has already refused.
 fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -> Option<Definition> {
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?;
+    let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?.with_run_immediately(dag.run_immediately);
     let weights = weight::effective(&dag.graph);
     Some(Definition { dag, file: file.into(), version, timetable, weights })
 }

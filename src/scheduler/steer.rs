@@ -68,7 +68,8 @@ impl World {
         if let Some(date) = logical_date {
             self.refuse_taken(ix, &RunLookup::ByLogicalDate(date), history)?;
         }
-        let data_interval: Option<DataInterval> = logical_date.map(|_| definition.timetable.infer_manual(run_after));
+        let data_interval: Option<DataInterval> =
+            logical_date.and_then(|_| definition.timetable.infer_manual(run_after));
         let key = RunKey(self.new_run_key());
         let row = DagRun {
             logical_date,

@@ -1,9 +1,13 @@
-//! When a DAG's next run is due: Airflow's trigger timetables over cron expressions and fixed periods (SEMANTICS 6).
+//! When a DAG's next run is due: Airflow's timetables (SEMANTICS 6), and minflow's bounds on them.
 //!
-//! Pure: every instant, the clock's too, is given by the caller. Knows no run, no DAG and no limit.
+//! Pure: every instant, the clock's too, is given by the caller. Knows no run, no DAG and no limit. `cron` and `fields` read an
+//! expression, `search` finds its matches, `ticks` has them and periods alike, `rules` makes runs of ticks.
 
 mod cron;
+mod fields;
+mod rules;
 mod search;
+mod ticks;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,11 +15,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use cron::Cron;
+pub use cron::{Cron, FieldValue};
 
-use crate::model::{Catchup, DataInterval, Every, NextRun, Period, Schedule};
+use crate::model::{Catchup, DataInterval, Intervals, NextRun, Period, RunImmediately, Schedule};
+use rules::Question;
+use ticks::Ticks;
 
-/// A schedule that cannot be understood. `range` is in bytes of its text.
+/// A schedule that cannot be understood. `range` is in bytes of the faulty expression's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleError {
     pub message: String,
@@ -28,49 +34,59 @@ pub struct ScheduleError {
 #[derive(Clone, Debug)]
 pub struct Timetable {
     kind: Kind,
-    zone: TimeZone,
+    run_immediately: RunImmediately,
+    summary: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
     Never,
     Once,
-    /// Airflow's CronTriggerTimetable with an empty interval.
-    Cron {
-        cron: Box<Cron>,
-        text: String,
+    Continuous,
+    /// In ascending order.
+    Events(Vec<Timestamp>),
+    /// Airflow's CronDataIntervalTimetable and DeltaDataIntervalTimetable.
+    Data(Ticks),
+    /// Airflow's CronTriggerTimetable and DeltaTriggerTimetable; of several crons, MultipleCronTriggerTimetable.
+    Trigger {
+        ticks: Vec<Ticks>,
+        interval: Duration,
     },
-    /// Airflow's DeltaTriggerTimetable with an empty interval.
-    Every(Duration),
 }
 
-/// The part of an hour or a day within which a first run may lie in the past (Airflow: `run_immediately` unset).
-const FIRST_RUN_BUFFER: Duration = Duration::from_secs(5 * 60);
-
 impl Timetable {
-    /// `zone` is the DAG's: cron fields are its wall clock.
+    /// `zone` is the DAG's: cron fields are its wall clock, unless the schedule names another. Several cron expressions are triggers, as
+    /// in Airflow, whatever their intervals are to be.
     ///
     /// # Errors
-    /// The cron expression or preset is not understood.
+    /// The first cron expression or preset that is not understood.
     pub fn new(schedule: &Schedule, zone: &TimeZone) -> Result<Self, ScheduleError> {
         let kind = match schedule {
             Schedule::Never => Kind::Never,
             Schedule::Once => Kind::Once,
+            Schedule::Continuous => Kind::Continuous,
+            Schedule::Events(events) => Kind::Events(events.clone()),
+            Schedule::Every(every) => Kind::of(vec![Ticks::Every(every.period)], every.intervals),
             Schedule::Cron(crons) => {
-                let text = &crons.expressions[0];
-                Kind::Cron { cron: Box::new(Cron::parse(text)?), text: text.clone() }
+                let zone = crons.timezone.as_ref().unwrap_or(zone);
+                let parse = |text: &String| Ok(Ticks::Cron { cron: Box::new(Cron::parse(text)?), zone: zone.clone() });
+                Kind::of(crons.expressions.iter().map(parse).collect::<Result<_, _>>()?, crons.intervals)
             }
-            Schedule::Every(Every { period: Period::Fixed(period), .. }) => Kind::Every(*period),
-            Schedule::Every(_) | Schedule::Continuous | Schedule::Events(_) => Kind::Never,
         };
-        Ok(Self { kind, zone: zone.clone() })
+        Ok(Self { kind, run_immediately: RunImmediately::No, summary: summary(schedule) })
+    }
+
+    /// The same with the DAG's `run_immediately`.
+    pub fn with_run_immediately(mut self, run_immediately: RunImmediately) -> Self {
+        self.run_immediately = run_immediately;
+        self
     }
 
     /// The run after the one with interval `last` (SEMANTICS 6.4). Null: none is to come, or none is found within 50 years.
     ///
     /// `last` is the interval of the DAG's newest scheduled run by logical date. `earliest` and `latest` are inclusive; what
-    /// `earliest` is to be, [`earliest`](Self::earliest) says. Without `catchup`, runs before the newest one that is due at `now` are
-    /// left out.
+    /// `earliest` is to be, [`earliest`](Self::earliest) says. `now` decides what has been missed, and with `catchup` how much of that
+    /// is made up for.
     pub fn next_run(
         &self,
         last: Option<DataInterval>,
@@ -79,121 +95,120 @@ impl Timetable {
         catchup: Catchup,
         now: Timestamp,
     ) -> Option<NextRun> {
-        let catchup = catchup != Catchup::Latest;
-        let due = match self.kind {
+        let asked = Question { last, earliest, latest, catchup, now };
+        match &self.kind {
             Kind::Never => None,
-            Kind::Once if last.is_some() => None,
-            Kind::Once => Some(earliest.unwrap_or(now)),
-            Kind::Cron { .. } | Kind::Every(_) => self.next_tick(last, earliest, catchup, now),
-        }?;
-        if latest.is_some_and(|latest| latest < due) {
-            return None;
+            Kind::Once => rules::once(&asked),
+            Kind::Continuous => rules::continuous(&asked),
+            Kind::Events(events) => rules::events(events, &asked),
+            Kind::Data(ticks) => rules::data_interval(ticks, &asked),
+            Kind::Trigger { ticks, interval } => rules::trigger(ticks, *interval, self.run_immediately, &asked),
         }
-        Some(NextRun { logical_date: due, data_interval: self.infer_manual(due), run_after: due })
     }
 
-    /// The lower bound to give to [`next_run`](Self::next_run) for a DAG with this `start_date` that minflow first saw unpaused at
-    /// `first_seen`.
+    /// The lower bound to give to [`next_run`](Self::next_run) for a DAG with this `start_date` (the least of its own and its tasks')
+    /// that minflow first saw unpaused at `first_seen`.
     ///
-    /// minflow's own rule, not Airflow's: a DAG does not start a run that was due before it was seen, unless `catchup` asks for
-    /// that; and `every` without a start_date begins one period after it was seen. `@once` is not bound by it.
+    /// minflow's own rule, not Airflow's: a DAG does not start a run that was due before it was seen, unless a start_date and `catchup`
+    /// or `run_immediately` ask for it; and `every` without a start_date begins one period after it was seen. What has no ticks is not
+    /// bound.
     pub fn earliest(
         &self,
         start_date: Option<Timestamp>,
         first_seen: Timestamp,
         catchup: Catchup,
     ) -> Option<Timestamp> {
-        let catchup = catchup != Catchup::Latest;
-        match (&self.kind, start_date) {
-            (Kind::Never | Kind::Once, _) => start_date,
-            (_, Some(_)) if catchup => start_date,
-            (Kind::Every(period), None) => Some(first_seen.checked_add(*period).unwrap_or(Timestamp::MAX)),
-            (_, start_date) => start_date.max(Some(first_seen)),
+        let ticks = match &self.kind {
+            Kind::Never | Kind::Once | Kind::Continuous | Kind::Events(_) => return start_date,
+            Kind::Data(ticks) => std::slice::from_ref(ticks),
+            Kind::Trigger { ticks, .. } => ticks,
+        };
+        if start_date.is_some() && catchup != Catchup::Latest {
+            return start_date;
+        }
+        let bound = match self.run_immediately {
+            RunImmediately::Yes => return start_date,
+            RunImmediately::Within(duration) => first_seen.checked_sub(duration).unwrap_or(Timestamp::MIN),
+            RunImmediately::No => first_seen,
+        };
+        let bound = match (&self.kind, ticks) {
+            // The interval that is under way ends later, so it is not missed. An expression without a date has no runs to bound.
+            (Kind::Data(_), [ticks @ Ticks::Cron { .. }]) => ticks.prev(ticks.align_next(bound)?)?,
+            (Kind::Trigger { .. }, [ticks @ Ticks::Every(_)]) if start_date.is_none() => {
+                ticks.next(bound).unwrap_or(Timestamp::MAX)
+            }
+            _ => bound,
+        };
+        start_date.max(Some(bound))
+    }
+
+    /// The interval of a run that somebody starts by hand (SEMANTICS 6.4). Null: the schedule has no tick before `run_after` within 50
+    /// years, or the interval begins before the calendar does.
+    pub fn infer_manual(&self, run_after: Timestamp) -> Option<DataInterval> {
+        match &self.kind {
+            Kind::Never | Kind::Once | Kind::Continuous | Kind::Events(_) => {
+                Some(DataInterval { start: run_after, end: run_after })
+            }
+            Kind::Data(ticks) => {
+                let end = ticks.align_prev(run_after)?;
+                Some(DataInterval { start: ticks.prev(end)?, end })
+            }
+            Kind::Trigger { interval, .. } => {
+                Some(DataInterval { start: run_after.checked_sub(*interval).ok()?, end: run_after })
+            }
         }
     }
 
-    /// The interval of a run that somebody starts by hand: empty, at `run_after`.
-    pub fn infer_manual(&self, run_after: Timestamp) -> DataInterval {
-        DataInterval { start: run_after, end: run_after }
-    }
-
-    /// As lists show it: the expression as written, `every 1h30m`, `@once`; null for none.
+    /// As lists show it: expressions as written, `every 1h30m`, `@once`, `3 events`; null for none.
     pub fn summary(&self) -> Option<String> {
-        match &self.kind {
-            Kind::Never => None,
-            Kind::Once => Some("@once".to_owned()),
-            Kind::Cron { text, .. } => Some(text.clone()),
-            Kind::Every(period) => Some(format!("every {}", in_words(*period))),
-        }
+        self.summary.clone()
     }
 
-    fn next_tick(
-        &self,
-        last: Option<DataInterval>,
-        earliest: Option<Timestamp>,
-        catchup: bool,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        if catchup {
-            return match (last, earliest) {
-                (Some(last), _) => self.next(last.end),
-                (None, Some(earliest)) => self.align_next(earliest),
-                (None, None) => self.first_run(now),
-            };
-        }
-        let mut due = self.align_prev(now)?;
-        match (last, earliest) {
-            (Some(last), _) => due = due.max(self.next(last.end)?),
-            (None, None) => due = due.max(self.first_run(now)?),
-            (None, Some(_)) => {}
-        }
-        if let Some(earliest) = earliest {
-            due = due.max(self.align_next(earliest)?);
-        }
-        Some(due)
+    /// Its runs come again and again by a rule or a list (Airflow: `periodic`).
+    pub fn is_periodic(&self) -> bool {
+        !matches!(self.kind, Kind::Never | Kind::Once | Kind::Continuous)
     }
+}
 
-    /// Of a DAG without any bound: the run just missed, if that is not long ago.
-    fn first_run(&self, now: Timestamp) -> Option<Timestamp> {
-        let past = self.align_prev(now)?;
-        let next = self.align_next(now)?;
-        let buffer = (past.duration_until(next) / 10).max(FIRST_RUN_BUFFER.try_into().ok()?);
-        Some(if past.duration_until(now) <= buffer { past } else { next })
-    }
-
-    fn next(&self, instant: Timestamp) -> Option<Timestamp> {
-        match &self.kind {
-            Kind::Cron { cron, .. } => cron.next(instant, &self.zone),
-            Kind::Every(period) => instant.checked_add(*period).ok(),
-            Kind::Never | Kind::Once => None,
-        }
-    }
-
-    fn align_next(&self, instant: Timestamp) -> Option<Timestamp> {
-        match &self.kind {
-            Kind::Cron { cron, .. } => cron.align_next(instant, &self.zone),
-            _ => Some(instant),
-        }
-    }
-
-    fn align_prev(&self, instant: Timestamp) -> Option<Timestamp> {
-        match &self.kind {
-            Kind::Cron { cron, .. } => cron.align_prev(instant, &self.zone),
-            _ => Some(instant),
+impl Kind {
+    fn of(mut ticks: Vec<Ticks>, intervals: Intervals) -> Self {
+        match intervals {
+            Intervals::Trigger(interval) => Self::Trigger { ticks, interval },
+            Intervals::Data if ticks.len() == 1 => Self::Data(ticks.remove(0)),
+            Intervals::Data => Self::Trigger { ticks, interval: Duration::ZERO },
         }
     }
 }
 
-/// `1h30m`; what is below a second is not shown.
-fn in_words(period: Duration) -> String {
-    let mut rest = period.as_secs();
+fn summary(schedule: &Schedule) -> Option<String> {
+    Some(match schedule {
+        Schedule::Never => return None,
+        Schedule::Once => "@once".to_owned(),
+        Schedule::Continuous => "@continuous".to_owned(),
+        Schedule::Cron(crons) => crons.expressions.join(", "),
+        Schedule::Every(every) => format!("every {}", in_words(every.period)),
+        Schedule::Events(events) if events.len() == 1 => "1 event".to_owned(),
+        Schedule::Events(events) => format!("{} events", events.len()),
+    })
+}
+
+/// `1h30m`, `1y2mo`, as the key `every` takes it; what is below a second is not shown.
+fn in_words(period: Period) -> String {
+    let (months, rest) = match period {
+        Period::Fixed(rest) => (0, rest),
+        Period::Calendar { months, rest } => (u64::from(months), rest),
+    };
     let mut words = String::new();
-    for (unit, seconds) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
-        if rest >= seconds {
-            words.push_str(&format!("{}{unit}", rest / seconds));
-            rest %= seconds;
+    let mut tell = |mut rest: u64, units: &[(&str, u64)]| {
+        for (unit, size) in units {
+            if rest >= *size {
+                words.push_str(&format!("{}{unit}", rest / size));
+                rest %= size;
+            }
         }
-    }
+    };
+    tell(months, &[("y", 12), ("mo", 1)]);
+    tell(rest.as_secs(), &[("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]);
     words
 }
 

@@ -1,36 +1,45 @@
 //! The nearest match of a cron expression, after or before an instant: first on the naive calendar, then in a zone.
 //!
-//! Skips by months, days, hours and minutes, so that even a search that fails looks at days only.
+//! A month's days are one bit mask, and so are the hours, minutes and seconds of a day: the search takes a step for each month that it
+//! looks at, and none for a day.
 
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 
-use super::cron::{Cron, DayRule};
+use super::cron::{Cron, Times};
 
 /// croniter's: matches further away than this do not count.
 const YEARS: i16 = 50;
+/// The first year of the year field.
+const FIRST_YEAR: i16 = 1970;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     Forward,
     Backward,
+}
+
+/// Which of the two day fields a day must suit, beside what `W`, `#` and `L` say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Both,
+    Either,
+    DayOfMonth,
+    Weekday,
 }
 
 impl Cron {
     /// The first match later than `instant` (SEMANTICS 6.3); null if there is none within 50 years.
     pub fn next(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let naive = zone.to_datetime(instant);
-        let first = naive.with().second(0).subsec_nanosecond(0).build().ok()?.checked_add(1.minute()).ok()?;
-        self.localize(instant, naive, self.search(first, Direction::Forward)?, zone)
+        self.localize(instant, naive, self.next_naive(naive)?, zone)
     }
 
     /// The last match earlier than `instant`; null if there is none within 50 years.
     pub fn prev(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let naive = zone.to_datetime(instant);
-        let first = naive.checked_sub(1.microsecond()).ok()?.with().second(0).subsec_nanosecond(0).build().ok()?;
-        self.localize(instant, naive, self.search(first, Direction::Backward)?, zone)
+        self.localize(instant, naive, self.prev_naive(naive)?, zone)
     }
 
     /// `instant` if it is a match, else the first one after it.
@@ -45,114 +54,246 @@ impl Cron {
         if self.next(prev, zone)? == instant { Some(instant) } else { Some(prev) }
     }
 
+    /// The first match later than `naive` on a calendar without zones.
+    pub fn next_naive(&self, naive: DateTime) -> Option<DateTime> {
+        let first = naive.checked_add(SignedDuration::from_secs(1)).ok()?;
+        self.find(first, Direction::Forward)
+    }
+
+    /// The last match earlier than `naive` on a calendar without zones.
+    pub fn prev_naive(&self, naive: DateTime) -> Option<DateTime> {
+        let first = naive.checked_sub(SignedDuration::from_micros(1)).ok()?;
+        self.find(first, Direction::Backward)
+    }
+
+    /// No date suits the fields, as in `0 0 30 2 *`: Airflow accepts such an expression, and its DAG never runs.
+    pub fn is_never(&self) -> bool {
+        // Every calendar there is: fourteen kinds of years, all of which begin within 28 years that no century interrupts.
+        let sides = self.sides();
+        let years = if self.year.is_some_and(|year| !year.star) { 1970..=2099 } else { 2001..=2028 };
+        let comes = |side: Side| {
+            years.clone().filter(|&year| self.has_year(year)).any(|year| {
+                (1..=12).any(|month| self.times.months & 1 << month != 0 && self.days_of_month(side, year, month) != 0)
+            })
+        };
+        !sides.into_iter().flatten().all(comes)
+    }
+
     /// From the naive match back to an instant (SEMANTICS 6.3). What runs in every hour keeps its distance; anything else keeps its
     /// wall time: the second of two, and the gap later where there is none.
     fn localize(&self, instant: Timestamp, naive: DateTime, found: DateTime, zone: &TimeZone) -> Option<Timestamp> {
-        if self.every_hour {
+        if self.is_every_hour() {
             let distance: SignedDuration = naive.duration_until(found);
             return instant.checked_add(distance).ok();
         }
         zone.to_ambiguous_timestamp(found).later().ok()
     }
 
-    /// The match at or beyond `first`, which has whole minutes.
-    fn search(&self, first: DateTime, direction: Direction) -> Option<DateTime> {
-        let mut date = first.date();
+    /// The match at or beyond `first`, whose fraction of a second is left out.
+    fn find(&self, first: DateTime, direction: Direction) -> Option<DateTime> {
+        let [side, other] = self.sides();
+        let found = self.find_side(side?, first, direction)?;
+        let Some(other) = other else { return Some(found) };
+        let other = self.find_side(other, first, direction)?;
+        Some(match direction {
+            Direction::Forward => found.min(other),
+            Direction::Backward => found.max(other),
+        })
+    }
+
+    /// How the two day fields go together: one search for most expressions. croniter makes two of it where both are restricted, and
+    /// an expression with `W`, `#` or `L` weekdays, which bind on both sides, has a match only if both searches end with one.
+    fn sides(&self) -> [Option<Side>; 2] {
+        if self.day.star || self.weekday.star {
+            return [Some(Side::Both), None];
+        }
+        if self.nearest.is_some() || self.has_nth() {
+            return [Some(Side::DayOfMonth), Some(Side::Weekday)];
+        }
+        [Some(Side::Either), None]
+    }
+
+    fn has_nth(&self) -> bool {
+        self.nth != [0; 7]
+    }
+
+    fn has_year(&self, year: i16) -> bool {
+        self.year.is_none_or(|years| years.star || years.set.contains((i32::from(year) - i32::from(FIRST_YEAR)) as u32))
+    }
+
+    fn find_side(&self, side: Side, first: DateTime, direction: Direction) -> Option<DateTime> {
+        let mut year = first.year();
+        let mut months = beyond(self.times.months, first.month() as u32, direction);
         loop {
-            if (date.year() - first.year()).abs() > YEARS {
-                return None;
-            }
-            if self.months & 1 << date.month() == 0 {
-                date = beyond_month(date, direction)?;
-                continue;
-            }
-            if self.days.matches(date) {
-                let limit = (date == first.date()).then(|| (first.hour() as u32, first.minute() as u32));
-                if let Some((hour, minute)) = self.time_of_day(limit, direction) {
-                    return Some(date.at(hour as i8, minute as i8, 0, 0));
+            if self.has_year(year) {
+                while let Some(month) = nearest(months, direction) {
+                    months &= !(1 << month);
+                    let days = self.days_of_month(side, year, month as i8);
+                    let at_first = year == first.year() && month == first.month() as u32;
+                    let found = if at_first { self.in_first_month(days, first, direction) } else { None };
+                    if let Some(found) = found {
+                        return Some(found);
+                    }
+                    if !at_first && let Some(day) = nearest(days, direction) {
+                        return date_time(year, month, day, self.times.outermost(direction)?);
+                    }
                 }
             }
-            date = match direction {
-                Direction::Forward => date.tomorrow().ok()?,
-                Direction::Backward => date.yesterday().ok()?,
+            year = match direction {
+                Direction::Forward => year + 1,
+                Direction::Backward => year - 1,
             };
+            if (year - first.year()).abs() > YEARS {
+                return None;
+            }
+            months = self.times.months;
         }
     }
 
-    /// The first (or last) hour and minute, at or beyond `limit`.
-    fn time_of_day(&self, limit: Option<(u32, u32)>, direction: Direction) -> Option<(u32, u32)> {
-        let nearest = |set: u64, limit: Option<u32>| match direction {
-            Direction::Forward => lowest(set, limit.unwrap_or(0)),
-            Direction::Backward => highest(set, limit.unwrap_or(63)),
-        };
-        let Some((hour, minute)) = limit else {
-            return Some((nearest(self.hours, None)?, nearest(self.minutes, None)?));
-        };
-        if self.hours & 1 << hour != 0
-            && let Some(minute) = nearest(self.minutes, Some(minute))
+    /// The match in the month of `first`, at or beyond it.
+    fn in_first_month(&self, days: u64, first: DateTime, direction: Direction) -> Option<DateTime> {
+        let (year, month, day) = (first.year(), first.month() as u32, first.day() as u32);
+        if days & 1 << day != 0
+            && let Some(time) = self.times.at_or_beyond(first.time(), direction)
         {
-            return Some((hour, minute));
+            return date_time(year, month, day, time);
         }
-        let hour = match direction {
-            Direction::Forward => lowest(self.hours, hour + 1)?,
-            Direction::Backward => highest(self.hours, hour.checked_sub(1)?)?,
+        let day = nearest(beyond(days, day, direction) & !(1 << day), direction)?;
+        date_time(year, month, day, self.times.outermost(direction)?)
+    }
+
+    /// The matching days of a month; bit 1 is its first.
+    fn days_of_month(&self, side: Side, year: i16, month: i8) -> u64 {
+        let month = Month::new(year, month);
+        let all = month.all();
+        let by_day = match self.nearest {
+            Some(day) => 1 << month.nearest_weekday(u32::from(day)),
+            None if self.day.star || side == Side::Weekday => all,
+            None => self.day.set.low() | if self.day.last { 1 << month.len } else { 0 },
         };
-        Some((hour, nearest(self.minutes, None)?))
+        let by_weekday = if self.has_nth() {
+            month.nth_weekdays(&self.nth)
+        } else if self.weekday.star || side == Side::DayOfMonth {
+            all
+        } else {
+            month.weekdays(self.weekday.set.low())
+        };
+        all & if side == Side::Either { by_day | by_weekday } else { by_day & by_weekday }
     }
 }
 
-impl DayRule {
-    /// croniter's rules: `W` and `#` bind always, beside them the two fields as in cron.
-    fn matches(&self, date: Date) -> bool {
-        let weekday = date.weekday().to_sunday_zero_offset() as usize;
-        let has_nth = self.nth != [0; 7];
-        if self.nearest.is_some_and(|day| nearest_weekday(date, day as i8) != date.day())
-            || (has_nth && !self.is_nth(date, weekday))
-        {
-            return false;
+impl Times {
+    /// The first time of a day, or its last.
+    fn outermost(&self, direction: Direction) -> Option<(u32, u32, u32)> {
+        let of = |set| nearest(set, direction);
+        Some((of(self.hours)?, of(self.minutes)?, of(self.seconds)?))
+    }
+
+    /// The time nearest to `limit` that is not on its other side.
+    fn at_or_beyond(&self, limit: Time, direction: Direction) -> Option<(u32, u32, u32)> {
+        let (hour, minute, second) = (limit.hour() as u32, limit.minute() as u32, limit.second() as u32);
+        let from = |set, value| nearest(beyond(set, value, direction), direction);
+        let after = |set, value| nearest(beyond(set, value, direction) & !(1 << value), direction);
+        let of = |set| nearest(set, direction);
+        if self.hours & 1 << hour != 0 {
+            if self.minutes & 1 << minute != 0
+                && let Some(second) = from(self.seconds, second)
+            {
+                return Some((hour, minute, second));
+            }
+            if let Some(minute) = after(self.minutes, minute) {
+                return Some((hour, minute, of(self.seconds)?));
+            }
         }
-        let is_last = date.day() == date.days_in_month();
-        let by_day = self.nearest.is_some()
-            || self.days.is_none_or(|days| days.set & 1 << date.day() != 0 || (days.last && is_last));
-        let by_weekday = has_nth || self.weekdays.is_none_or(|set| set & 1 << weekday != 0);
-        if self.either { by_day || by_weekday } else { by_day && by_weekday }
-    }
-
-    fn is_nth(&self, date: Date, weekday: usize) -> bool {
-        let is_last = date.day() > date.days_in_month() - 7;
-        let occurrence = (date.day() - 1) / 7 + 1;
-        self.nth[weekday] & 1 << occurrence != 0 || (is_last && self.nth[weekday] & 1 != 0)
+        Some((after(self.hours, hour)?, of(self.minutes)?, of(self.seconds)?))
     }
 }
 
-/// The Monday-to-Friday day nearest to `day` in the month of `date`, without leaving the month.
-fn nearest_weekday(date: Date, day: i8) -> i8 {
-    let day = day.min(date.days_in_month());
-    let Ok(target) = date.with().day(day).build() else {
-        return day;
-    };
-    match target.weekday().to_sunday_zero_offset() {
-        6 if day == 1 => 3,
-        6 => day - 1,
-        0 if day == date.days_in_month() => day - 2,
-        0 => day + 1,
-        _ => day,
+/// What a month looks like in the calendar.
+struct Month {
+    /// Days.
+    len: u32,
+    /// The weekday of its first day; Sunday is 0.
+    first: u32,
+}
+
+impl Month {
+    fn new(year: i16, month: i8) -> Self {
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let len = match month {
+            2 => 28 + u32::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        // Years that begin in March, so that the leap day is the last one.
+        let shifted = i32::from(year) - i32::from(month < 3);
+        let leaps = shifted.div_euclid(4) - shifted.div_euclid(100) + shifted.div_euclid(400);
+        const OFFSETS: [i32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
+        let first = (shifted + leaps + OFFSETS[month as usize - 1] + 1).rem_euclid(7) as u32;
+        Self { len, first }
+    }
+
+    fn all(&self) -> u64 {
+        (1 << (self.len + 1)) - 2
+    }
+
+    /// All days that fall on one of `weekdays`; bit 0 is Sunday.
+    fn weekdays(&self, weekdays: u64) -> u64 {
+        let from_first = (weekdays >> self.first | weekdays << (7 - self.first)) & 0x7f;
+        // The week, five times over.
+        (from_first * 0x1020_4081) << 1
+    }
+
+    fn first_of(&self, weekday: u32) -> u32 {
+        1 + (weekday + 7 - self.first) % 7
+    }
+
+    fn nth_weekdays(&self, nth: &[u8; 7]) -> u64 {
+        let mut days = 0;
+        for (weekday, &set) in (0..).zip(nth) {
+            let first = self.first_of(weekday);
+            for n in (1..=5).filter(|n| set & 1 << n != 0) {
+                days |= 1 << (first + 7 * (n - 1));
+            }
+            if set & 1 != 0 {
+                days |= 1 << (first + (self.len - first) / 7 * 7);
+            }
+        }
+        days
+    }
+
+    /// The Monday-to-Friday day nearest to `day`, without leaving the month.
+    fn nearest_weekday(&self, day: u32) -> u32 {
+        let day = day.min(self.len);
+        match (self.first + day - 1) % 7 {
+            6 if day == 1 => 3,
+            6 => day - 1,
+            0 if day == self.len => day - 2,
+            0 => day + 1,
+            _ => day,
+        }
     }
 }
 
-fn beyond_month(date: Date, direction: Direction) -> Option<Date> {
+fn date_time(year: i16, month: u32, day: u32, (hour, minute, second): (u32, u32, u32)) -> Option<DateTime> {
+    DateTime::new(year, month as i8, day as i8, hour as i8, minute as i8, second as i8, 0).ok()
+}
+
+/// The first member, or the last.
+fn nearest(set: u64, direction: Direction) -> Option<u32> {
+    if set == 0 {
+        return None;
+    }
+    Some(match direction {
+        Direction::Forward => set.trailing_zeros(),
+        Direction::Backward => 63 - set.leading_zeros(),
+    })
+}
+
+/// The members from `value` on, or up to it. `value` is at most 63.
+fn beyond(set: u64, value: u32, direction: Direction) -> u64 {
     match direction {
-        Direction::Forward => date.last_of_month().tomorrow().ok(),
-        Direction::Backward => date.first_of_month().yesterday().ok(),
+        Direction::Forward => set & u64::MAX << value,
+        Direction::Backward => set & u64::MAX >> (63 - value),
     }
-}
-
-fn lowest(set: u64, from: u32) -> Option<u32> {
-    let rest = set & (u64::MAX.checked_shl(from)?);
-    (rest != 0).then(|| rest.trailing_zeros())
-}
-
-fn highest(set: u64, to: u32) -> Option<u32> {
-    let rest = set & (u64::MAX >> (63 - to.min(63)));
-    (rest != 0).then(|| 63 - rest.leading_zeros())
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Crons, Intervals};
+use crate::model::{Crons, Every};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -166,16 +166,18 @@ fn a_fault_points_at_its_place_in_the_expression() {
         ("0 0 1,40 * *", 6..8, "`40` is out of range for the day of month"),
         ("0 0 0-5 * *", 4..7, "`0-5` is out of range for the day of month"),
         ("  0 0 * foo *", 8..11, "`foo` is no month"),
-        ("0 0 * * MONDAY", 8..14, "`monday` is no day of week"),
+        ("0 0 * * MONDAY", 8..14, "`MONDAY` is no day of week"),
         ("*/0 * * * *", 0..3, "the step in the minute is at least 1"),
         ("1, * * * *", 0..2, "a list in the minute has an empty place"),
         ("? * * * *", 0..1, "`?` is not allowed as minute"),
-        ("0 0 1-5W * *", 4..8, "`W` stands with one day alone, as in `15W`, not as in `1-5w`"),
-        ("0 0 * * 1#6", 8..11, "`1#6`: what follows `#` is 1 to 5"),
-        ("0 0 * * 1,2#1", 8..13, "plain days of the week cannot stand beside `#` or `L` ones"),
-        ("H * * * *", 0..1, "`H`: hashed and random fields are not supported"),
-        ("0 R * * *", 2..3, "`R`: hashed and random fields are not supported"),
-        ("0 0 * * * 30", 0..12, "a cron expression has five fields, not 6: seconds and years are not supported"),
+        ("0 0 1-5W * *", 4..8, "`W` stands with one day of month alone, as in `15W`, not as in `1-5W`"),
+        ("0 0 * * 1#6", 8..11, "`1#6`: what follows `#` in the day of week is 1 to 5"),
+        ("0 0 * * 1,2#1", 8..13, "plain days cannot stand beside `#` or `L` ones in the day of week"),
+        ("H * * * *", 0..1, "`H`: a hashed minute is not supported, its values must be written out"),
+        ("0 R * * *", 2..3, "`R`: a random hour is not supported, its values must be written out"),
+        ("0 0 * * * 60", 10..12, "`60` is out of range for the second"),
+        ("0 0 1 1 * 0 1969", 12..16, "`1969` is out of range for the year"),
+        ("0 0 * *", 0..7, "a cron expression has five to seven fields, not 4"),
         ("", 0..0, "the schedule is empty"),
     ];
     for (text, range, message) in cases {

@@ -4,9 +4,14 @@
 
 #![allow(clippy::unwrap_used)] // a broken vector is a failed test
 
+mod cron_intervals;
+mod cron_invalid;
+mod cron_next;
 mod dagrun_state;
 mod dags;
 mod harness;
+mod manual_intervals;
+mod schedules;
 mod templates;
 mod trigger_rules;
 mod weight_rules;

@@ -85,6 +85,7 @@ fn next_runs(definition: &Definition, count: usize) -> Result<Vec<NextRun>, Fail
     let timetable = Timetable::new(&dag.schedule, &dag.timezone).map_err(|error| {
         Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help)
     })?;
+    let timetable = timetable.with_run_immediately(dag.run_immediately);
     let record = definition.record.as_ref();
     let now = SystemClock.now();
     let first_seen = record.and_then(|record| record.first_seen_at).unwrap_or(now);
