@@ -42,6 +42,7 @@ struct Bench {
     executor: LocalExecutor,
     events: Receiver<Event>,
     supervisor: i32,
+    health: Health,
 }
 
 fn bench() -> Bench {
@@ -59,8 +60,9 @@ fn bench() -> Bench {
         search_path: std::env::var("PATH").unwrap(),
     };
     let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
-    let executor = LocalExecutor::start(settings, handle, lookup, sender, clock, Health::default()).unwrap();
-    Bench { home, executor, events, supervisor }
+    let health = Health::default();
+    let executor = LocalExecutor::start(settings, handle, lookup, sender, clock, health.clone()).unwrap();
+    Bench { home, executor, events, supervisor, health }
 }
 
 fn text(text: &str) -> Template {
@@ -216,6 +218,15 @@ fn when_the_supervisor_dies_its_tries_are_ended_and_lost_and_work_goes_on() {
         instance += 1;
         assert!(instance < 10_000);
     }
+}
+
+#[test]
+fn that_tries_could_not_be_started_is_over_as_soon_as_one_starts() {
+    let mut bench = bench();
+    bench.health.raise("tasks", "cannot be started and wait: no memory");
+    bench.executor.start(work(1, bash("sleep 1000")));
+    let Event::Started(_) = bench.events.recv_timeout(PATIENCE).unwrap() else { panic!() };
+    assert_eq!(bench.health.reasons(), [""; 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crossbeam::channel::{Receiver, unbounded};
 
 use super::*;
 use crate::api::client::{Client, ConnectError, RequestError};
-use crate::scheduler::command::{Done, Stop};
+use crate::scheduler::command::{Asker, Done, Stop};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -53,14 +53,14 @@ fn a_command_reaches_the_scheduler_and_its_reply_the_client() {
     let loop_thread = std::thread::spawn(move || {
         for _ in 0..2 {
             let (command, reply) = take(&events);
-            assert_eq!(command, Command::Stop(Stop::Drain));
+            assert_eq!(command, Command::Stop { how: Stop::Drain, by: Asker::Cli });
             reply.send(Ok(Done::Stopping));
         }
     });
     let mut client = Client::connect(home.path()).unwrap();
     assert_eq!(client.ping().unwrap(), pong());
     for _ in 0..2 {
-        assert_eq!(client.request(&Command::Stop(Stop::Drain)).unwrap(), Ok(Done::Stopping));
+        assert_eq!(client.request(&Command::Stop { how: Stop::Drain, by: Asker::Cli }).unwrap(), Ok(Done::Stopping));
     }
     loop_thread.join().unwrap();
 }
@@ -169,7 +169,7 @@ fn a_scheduler_that_is_gone_is_said() {
     let dropping = std::thread::spawn(move || drop(take(&events)));
     let mut client = Client::connect(home.path()).unwrap();
     for _ in 0..2 {
-        match client.request(&Command::Stop(Stop::Now)) {
+        match client.request(&Command::Stop { how: Stop::Now, by: Asker::Cli }) {
             Err(RequestError::Refused(error)) => assert_eq!(error.code, "stopping"),
             other => panic!("{other:?}"),
         }

@@ -29,7 +29,7 @@ use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
 use crate::model::Pool;
 use crate::observe::host::HostProbe;
-use crate::scheduler::command::{Command, Stop};
+use crate::scheduler::command::{Asker, Command, Stop};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::turn::{Parts, Scheduler};
@@ -228,7 +228,7 @@ fn forward_requests_to_end(signals: std::os::fd::OwnedFd, events: Sender<Event>)
                 Stop::Now => "ending what still runs",
             };
             log::info!("{words}");
-            let command = Command::Stop(stop);
+            let command = Command::Stop { how: stop, by: Asker::Signal };
             if events.send(Event::Command { command, reply: ReplyTo::new(|_| ()) }).is_err() {
                 return;
             }

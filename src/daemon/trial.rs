@@ -18,7 +18,7 @@ use crate::executor::{ExecutorSettings, LocalExecutor, paths};
 use crate::health::Health;
 use crate::model::{Dag, DagRun, Instance, InstanceKey, Operator, RunState, Schedule, TaskIx, TryKey};
 use crate::scheduler::change::Snapshot;
-use crate::scheduler::command::{Command, Done, LogicalDate, Stop, Trigger};
+use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::{DagFile, Found, Outcome};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::{Executor, Force, Kill, ReplyTo, Stray, Work};
@@ -196,7 +196,7 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
         unpause: false,
     };
     let stop = |events: &Sender<Event>| {
-        let command = Command::Stop(Stop::Drain);
+        let command = Command::Stop { how: Stop::Drain, by: Asker::Cli };
         // The loop has ended already if nobody listens.
         let _ = events.send(Event::Command { command, reply: ReplyTo::new(|_| ()) });
     };
@@ -291,7 +291,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
                     matches!(end.outcome, Outcome::Exited(code) if code == 0 || spec.skip_on_exit_code.contains(&code));
                 return Ok(if is_well { RunState::Success } else { RunState::Failed });
             }
-            Event::Command { command: Command::Stop(stop), .. } => {
+            Event::Command { command: Command::Stop { how: stop, .. }, .. } => {
                 let force = if stop == Stop::Now { Force::Immediate } else { Force::Graceful };
                 executor.kill(key, Kill { reason: "stopped".to_owned(), force });
             }

@@ -35,6 +35,10 @@ use crate::template::Lookup;
 const CONDITION: &str = "supervisor";
 /// Under which it tells of tries that the host does not let start.
 const WAITING: &str = "tasks";
+/// Under which it tells of tries whose results cannot be read for want of something.
+const UNREAD: &str = "results";
+/// What a refused start says holds for so long: each is tried again after a second, unless its run has been ended meanwhile.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
 /// A template may recurse; untouched stack costs no memory.
 const WORKER_STACK: usize = 1 << 20;
 /// Between two looks whether the host has again what it lacked.
@@ -150,6 +154,7 @@ impl Shared {
     fn hear(&self, answer: Answer) {
         match answer {
             Answer::Started { key, process, at } => {
+                self.health.clear(WAITING);
                 if let Some(handed) = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.as_mut()) {
                     handed.process = Some(process.clone());
                 }
@@ -211,20 +216,22 @@ impl Shared {
         Ok(())
     }
 
-    /// What the host refuses to one try concerns all; the first try that starts again shows that it is over.
-    fn tell_of_start(&self, end: Option<&TryEnd>) {
+    /// What the host refuses to one try concerns all; the first that starts again shows that it is over, and the first whose
+    /// results are read that these can be read again.
+    fn tell_of_end(&self, end: Option<&TryEnd>) {
         match end {
             Some(TryEnd { outcome: Outcome::Unstarted { reason }, .. }) => {
-                self.health.raise(WAITING, format!("cannot be started and wait: {reason}"));
+                self.health.raise_for(WAITING, format!("cannot be started and wait: {reason}"), REFUSAL_HOLDS);
             }
-            Some(TryEnd { started_at: Some(_), .. }) => self.health.clear(WAITING),
+            Some(TryEnd { started_at: Some(_), .. }) => self.health.clear(UNREAD),
             _ => {}
         }
     }
 
     /// Waits a moment for what the host lacks. False: minflow closes, or the try is to be ended.
     fn outwait(&self, key: TryKey, lack: &str) -> bool {
-        self.health.raise(WAITING, format!("have ended and wait: {lack}; raise the limit (ulimit -n)"));
+        let reason = format!("of ended tasks cannot be read and wait: {lack}; raise the limit (ulimit -n)");
+        self.health.raise_for(UNREAD, reason, REFUSAL_HOLDS);
         let is_open = self.closing.recv_timeout(LACK_PAUSE) == Err(channel::RecvTimeoutError::Timeout);
         is_open && self.killed(key).is_none()
     }
@@ -235,7 +242,7 @@ impl Shared {
                 Job::Run(work) => {
                     let end = worker::run(self, &work);
                     self.tries.lock().remove(&work.key);
-                    self.tell_of_start(end.as_ref());
+                    self.tell_of_end(end.as_ref());
                     end
                 }
                 Job::Reclaim(stray) => Some(worker::reclaim(self, &stray)),

@@ -24,7 +24,10 @@ pub enum Command {
         run_id: RunId,
     },
     /// Ends minflow. No new starts from now on.
-    Stop(Stop),
+    Stop {
+        how: Stop,
+        by: Asker,
+    },
 }
 
 /// A manual run (SEMANTICS 7.3).
@@ -46,6 +49,25 @@ pub enum LogicalDate {
     RunAfter,
     None,
     At(Timestamp),
+}
+
+/// Who asks for a stop, as the audit log names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asker {
+    /// A user, by a command.
+    Cli,
+    /// SIGTERM, SIGINT or SIGHUP: a terminal, a service manager, the host's shutdown.
+    Signal,
+}
+
+impl Asker {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Signal => "signal",
+        }
+    }
 }
 
 /// How to stop what still runs.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::clock::to_micros;
 use crate::diagnostic::did_you_mean;
 use crate::model::{DagRun, DataInterval, RunId, RunKey, RunState, RunType};
-use crate::scheduler::change::RunLookup;
-use crate::scheduler::command::{Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
+use crate::scheduler::change::{AuditEntry, RunLookup};
+use crate::scheduler::command::{Asker, Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::{Force, ReplyTo, StoreError};
 use crate::scheduler::timers::Deadline;
@@ -27,7 +27,7 @@ impl World {
         let done = match command {
             Command::Trigger(trigger) => self.trigger(trigger, now, history),
             Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
-            Command::Stop(stop) => Ok(self.stop(stop, now)),
+            Command::Stop { how, by } => Ok(self.stop(how, by, now)),
             Command::Await { dag_id, run_id } => match self.find_awaited(&dag_id, &run_id, history) {
                 Ok(Awaited::Live(run)) => {
                     self.run_quiet(run).waiting.push(reply);
@@ -173,10 +173,18 @@ impl World {
         Ok(Done::PausedSet { was })
     }
 
-    fn stop(&mut self, stop: Stop, now: Now) -> Done {
+    fn stop(&mut self, stop: Stop, by: Asker, now: Now) -> Done {
         let before = self.stopping.replace(stop.max(self.stopping.unwrap_or(stop)));
         if before.is_none() {
-            self.audit(now, "stop", None, None, serde_json::json!({ "how": stop }));
+            self.changes.audit.push(AuditEntry {
+                at: now.wall,
+                event: "stop",
+                dag_id: None,
+                run_id: None,
+                task_id: None,
+                owner: by.as_str().to_owned(),
+                extra: serde_json::json!({ "how": stop }),
+            });
         }
         match stop {
             Stop::Now => self.end_held(Force::Immediate),

@@ -180,7 +180,7 @@ impl Scheduler {
         }
         loop {
             match events.recv_timeout(until.since(clock.boot())) {
-                Ok(Event::Command { command: Command::Stop(Stop::Now), reply }) => {
+                Ok(Event::Command { command: Command::Stop { how: Stop::Now, .. }, reply }) => {
                     // What is decided cannot be written, and the user insists: the next start finds the rest.
                     reply.send(Ok(crate::scheduler::command::Done::Stopping));
                     return false;
@@ -193,7 +193,7 @@ impl Scheduler {
                     reply.send(Err(CommandError { code: "database".to_owned(), message, help }));
                 }
                 Ok(event) => {
-                    if matches!(event, Event::Command { command: Command::Stop(_), .. }) {
+                    if matches!(event, Event::Command { command: Command::Stop { .. }, .. }) {
                         self.gives_up_at.get_or_insert(drained_at);
                     }
                     self.backlog.push_back(event);

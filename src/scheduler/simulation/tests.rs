@@ -5,7 +5,7 @@ use serde_json::Map;
 use super::Simulation;
 use crate::model::{RunState, TaskState};
 use crate::scheduler::StoreError;
-use crate::scheduler::command::{Command, Done, LogicalDate, Stop, Trigger};
+use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::Outcome;
 use crate::scheduler::progress::NotReady;
 use crate::scheduler::ready::NotStarted;
@@ -341,13 +341,16 @@ fn a_stop_starts_nothing_new_and_ends_what_runs_after_the_drain_timeout() {
     simulation.advance(HOUR);
     simulation.started("d.a");
     simulation.trace();
-    simulation.command(Command::Stop(Stop::Drain));
+    simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
     assert!(!simulation.scheduler.world().is_stopped());
     simulation.advance(5 * SECOND);
     assert_eq!(simulation.trace(), ["kill d.a: stopped"]);
     simulation.end("d.a", Outcome::Killed { reason: "stopped".to_owned() });
     assert!(simulation.scheduler.world().is_stopped());
     assert_eq!(simulation.store.instances()[0].reason.as_deref(), Some("stopped"));
+    let audit = simulation.store.audit();
+    let noted: Vec<_> = audit.iter().map(|entry| (entry.event, entry.owner.as_str())).collect();
+    assert_eq!(noted, [("stop", "signal")]);
 }
 
 #[test]
@@ -424,7 +427,7 @@ fn whatever_does_not_run_has_a_reason() {
     simulation.remove("d.toml");
     assert_eq!(why(&simulation, 1, "a"), Some(Reason::DagGone));
     simulation.save("d.toml", text);
-    simulation.command(Command::Stop(Stop::Drain));
+    simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
     assert_eq!(why(&simulation, 1, "a"), Some(Reason::Stopping));
 }
 
@@ -517,7 +520,7 @@ fn a_stop_does_not_wait_for_ever_for_a_database_that_cannot_be_written() {
     let simulation = simulation.crash_and_restart();
     let before = simulation.store.commits().len();
     let (events, inbox) = crossbeam::channel::unbounded();
-    for command in [trigger("d"), Command::Stop(Stop::Drain)] {
+    for command in [trigger("d"), Command::Stop { how: Stop::Drain, by: Asker::Signal }] {
         let reply = crate::scheduler::port::ReplyTo::new(|_| ());
         events.send(crate::scheduler::Event::Command { command, reply }).unwrap();
     }
