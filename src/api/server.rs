@@ -10,6 +10,7 @@
 //!
 //! How long a header may be and how many connections there may be, nothing bounds yet.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 
@@ -120,9 +122,10 @@ impl Server {
         let address = listener.local_addr()?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let house = Arc::new(House { site, listener, address, is_stopping: AtomicBool::new(false) });
-        let door = house.open()?;
+        let handlers = Handlers::new();
+        let door = house.open(&handlers)?;
         let until = Arc::clone(&stop);
-        let watcher = spawn("http-watcher", move || watch(&house, door, &until))?;
+        let watcher = spawn("http-watcher", move || watch(&house, door, handlers, &until))?;
         Ok(Self { address, stop, watcher: Some(watcher) })
     }
 
@@ -165,8 +168,28 @@ struct Door {
     handlers: Vec<JoinHandle<()>>,
 }
 
+/// Tells when the last handler has ended: each holds a sender while it serves.
+struct Handlers {
+    at_work: Sender<Infallible>,
+    ended: Receiver<Infallible>,
+}
+
+impl Handlers {
+    fn new() -> Self {
+        let (at_work, ended) = bounded(0);
+        Self { at_work, ended }
+    }
+
+    /// Waits until all have ended, or the patience has.
+    fn await_end(self, patience: Duration) {
+        drop(self.at_work);
+        // Nothing can be sent: the channel closes, or the time is over.
+        let _ = self.ended.recv_timeout(patience);
+    }
+}
+
 impl House {
-    fn open(self: &Arc<Self>) -> io::Result<Door> {
+    fn open(self: &Arc<Self>, handlers: &Handlers) -> io::Result<Door> {
         // One for tiny_http; and two that are free again at once, for the first connection, lest it die of that.
         let [duplicate, _spare, _second] =
             [self.listener.try_clone()?, self.listener.try_clone()?, self.listener.try_clone()?];
@@ -175,7 +198,12 @@ impl House {
         let mut door = Door { descriptor, server, is_over: Arc::default(), handlers: Vec::new() };
         for _ in 0..HANDLERS {
             let (house, server, is_over) = (Arc::clone(self), Arc::clone(&door.server), Arc::clone(&door.is_over));
-            match spawn("http-handler", move || house.serve(&server, &is_over)) {
+            let at_work = handlers.at_work.clone();
+            let serve = move || {
+                house.serve(&server, &is_over);
+                drop(at_work);
+            };
+            match spawn("http-handler", serve) {
                 Ok(handler) => door.handlers.push(handler),
                 Err(error) if door.handlers.is_empty() => return Err(error),
                 // Fewer will do.
@@ -273,7 +301,7 @@ fn serialize(response: &Response, is_head: bool) -> Vec<u8> {
 }
 
 /// Keeps a living tiny_http at the listener until it is told to stop.
-fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
+fn watch(house: &Arc<House>, first: Door, handlers: Handlers, stop: &OwnedFd) {
     let mut doors = vec![first];
     let listener = PollFd::new(&house.listener, PollFlags::IN);
     let ended = || PollFd::new(stop, PollFlags::IN);
@@ -290,7 +318,7 @@ fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
             continue;
         }
         house.site.health.raise(CONDITION, LACKING);
-        match house.open() {
+        match house.open(&handlers) {
             Ok(door) => {
                 newest.is_over.store(true, Ordering::SeqCst);
                 doors.retain(|door| !door.handlers.iter().all(JoinHandle::is_finished));
@@ -302,7 +330,7 @@ fn watch(house: &Arc<House>, first: Door, stop: &OwnedFd) {
             Err(_) => {}
         }
     }
-    end(house, doors);
+    end(house, doors, handlers);
 }
 
 const LACKING: &str = "HTTP has no descriptors left to take a connection; it goes on when some are free \
@@ -319,27 +347,16 @@ fn wait(watched: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool {
     watched[0].revents().is_empty()
 }
 
-fn end(house: &House, doors: Vec<Door>) {
+fn end(house: &House, doors: Vec<Door>, handlers: Handlers) {
     house.is_stopping.store(true, Ordering::SeqCst);
-    let deadline = Instant::now() + END_PATIENCE;
-    // Says whether there is still time.
-    let tick = || {
-        std::thread::sleep(Duration::from_millis(1));
-        Instant::now() < deadline
-    };
     for door in &doors {
         (0..HANDLERS).for_each(|_| door.server.unblock());
     }
-    while doors.iter().flat_map(|door| &door.handlers).any(|handler| !handler.is_finished()) && tick() {}
-    let newest = doors.last().map(|door| door.descriptor).filter(|&descriptor| house.accepts(descriptor));
-    if newest.is_none() {
-        // Each tiny_http wakes its accept thread by a connection, which is refused now instead of waiting for ever.
-        let _ = rustix::net::shutdown(&house.listener, rustix::net::Shutdown::Both);
-    }
-    drop(doors);
-    while newest.is_some_and(|descriptor| house.accepts(descriptor)) && tick() {}
-    // Closes the port also where a duplicate is left, for instance as there was no descriptor for that connection.
+    handlers.await_end(END_PATIENCE);
+    // Closes the port, though tiny_http has a duplicate and its accept thread waits in it: that fails now and ends. First,
+    // since a tiny_http that is dropped wakes its accept thread by a connection, for which nobody might be left.
     let _ = rustix::net::shutdown(&house.listener, rustix::net::Shutdown::Both);
+    drop(doors);
 }
 
 #[cfg(test)]
