@@ -29,7 +29,7 @@ impl World {
     ///
     /// # Errors
     /// The database could not be asked; what depends on it stays due.
-    pub(super) fn decide(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
+    pub fn decide(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
         if !self.is_scanned {
             return Ok(());
         }

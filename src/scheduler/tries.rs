@@ -193,8 +193,8 @@ impl World {
         self.arm(TimerKey::Retry(run, slot), Deadline::Boot(now.boot_after(ended_at, delay.unwrap_or_default())));
     }
 
-    /// Deadlines that have come.
-    pub(super) fn apply_deadlines(&mut self, now: Now) {
+    /// Takes in the deadlines that have come.
+    pub fn apply_deadlines(&mut self, now: Now) {
         for key in self.timers.due(now.wall, now.boot) {
             match key {
                 TimerKey::Due(dag) => self.await_next_run(dag, now),

@@ -217,6 +217,32 @@ pub enum TimerKey {
     Again,
 }
 
+/// Who takes in the rows that a turn has changed.
+pub trait Sink {
+    fn dag(&mut self, record: &DagRecord);
+
+    /// `prior` is the state that the sink was last shown; None: the run is new. Runs come before instances, in order of their places.
+    fn run(&mut self, ix: RunIx, run: &Run, prior: Option<RunState>);
+
+    /// The instance at `slot` of `run`.
+    fn instance(&mut self, ix: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>);
+}
+
+impl Sink for Changes {
+    fn dag(&mut self, record: &DagRecord) {
+        self.dags.push(record.clone());
+    }
+
+    fn run(&mut self, _: RunIx, run: &Run, prior: Option<RunState>) {
+        self.runs.push(RunWrite { run: run.row.clone(), prior });
+    }
+
+    fn instance(&mut self, _: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>) {
+        let instance = run.entry(slot).row.clone();
+        self.instances.push(InstanceWrite { instance, dag_id: run.row.dag_id.clone(), prior });
+    }
+}
+
 /// How many recent runs the schedule lag is taken from.
 const LAG_WINDOW: usize = 1_000;
 
@@ -458,28 +484,36 @@ impl World {
     /// Gives up what the turn has changed, and drops the runs that are over from memory.
     pub fn take_turn(&mut self) -> (Changes, Vec<Action>) {
         let mut changes = std::mem::take(&mut self.changes);
+        let actions = self.end_turn(&mut changes);
+        (changes, actions)
+    }
+
+    /// Shows `sink` each row that the turn has changed, once, and drops the runs that are over from memory. What is in no row of
+    /// a DAG, run or instance (earlier tries, XComs, the audit log) is forgotten: who keeps rows calls [`World::take_turn`].
+    pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
+        self.changes = Changes::default();
         self.ended_dates.clear();
         for ix in std::mem::take(&mut self.dirty_dags) {
-            changes.dags.push(self.dag(ix).record.clone());
+            sink.dag(&self.dag(ix).record);
         }
         let dirty_runs = std::mem::take(&mut self.dirty_runs);
         for &ix in &dirty_runs {
             let run = self.run_quiet(ix);
-            changes.runs.push(RunWrite { run: run.row.clone(), prior: run.prior });
-            run.prior = Some(run.row.state);
+            let prior = run.prior.replace(run.row.state);
+            sink.run(ix, run, prior);
         }
         let mut touched = dirty_runs;
         for (ix, slot) in std::mem::take(&mut self.dirty_instances) {
             touched.insert(ix);
-            let dag_id = self.run(ix).row.dag_id.clone();
-            let entry = &mut self.run_quiet(ix).instances[slot.0 as usize];
-            changes.instances.push(InstanceWrite { instance: entry.row.clone(), dag_id, prior: entry.prior });
-            entry.prior = Some(entry.row.state);
+            let run = self.run_quiet(ix);
+            let entry = &mut run.instances[slot.0 as usize];
+            let prior = entry.prior.replace(entry.row.state);
+            sink.instance(ix, slot, run, prior);
         }
         for ix in touched {
             self.forget_if_over(ix);
         }
-        (changes, std::mem::take(&mut self.actions))
+        std::mem::take(&mut self.actions)
     }
 
     /// Drops a run that is over, once no process of it is left.
