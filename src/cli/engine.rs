@@ -169,8 +169,8 @@ fn offline(home: &Home, command: Command) -> Result<Done, Failure> {
 /// What a trial says beside its tasks' output: that something is wrong, and that Ctrl-C was understood.
 const TRIAL_LOG: &str = "warn,minflow::daemon=info";
 
-/// `dags test`: one run of `definition` in the foreground, without the home's lock and without a row in minflow.db. Shows each
-/// task's output as its try ends, and a table of states at the end.
+/// `dags test`: one run of `definition` in the foreground, without the home's lock and without a row in minflow.db. Shows
+/// what the tasks print as they print it, and a list of states at the end.
 ///
 /// # Errors
 /// The run failed, or could not be started.

@@ -5,6 +5,7 @@
 
 mod lock;
 mod offline;
+mod screen;
 mod trial;
 
 use std::collections::BTreeSet;

@@ -17,18 +17,19 @@ use crate::config::Config;
 use crate::executor::{ExecutorSettings, LocalExecutor, paths};
 use crate::health::Health;
 use crate::model::{Dag, DagRun, Instance, InstanceKey, Operator, RunState, Schedule, TaskIx, TryKey};
+use crate::scheduler::Event;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::{DagFile, Found, Outcome};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::{Executor, Force, Kill, ReplyTo, Stray, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
-use crate::scheduler::{Event, TryEnd};
 use crate::store::{MemoryStore, ReaderPool};
 use crate::supervisor::{self, SupervisorHandle, sys};
 use crate::template::Lookup;
 use crate::timer::SystemTimer;
 
+use super::screen::{LogWatch, Screen};
 use super::{RunError, forward_requests_to_end, io_error, scheduler_settings};
 
 /// What `dags test` runs.
@@ -57,10 +58,9 @@ pub struct TaskTrial {
     pub run: DagRun,
 }
 
-/// A task whose log is shown when its try is over.
+/// A try whose log is shown.
 struct Handed {
-    task_id: String,
-    try_number: u32,
+    title: String,
     log: PathBuf,
 }
 
@@ -68,12 +68,14 @@ struct Handed {
 struct Telling {
     inner: LocalExecutor,
     logs: PathBuf,
+    watch: LogWatch,
     handed: Sender<(TryKey, Handed)>,
 }
 
 impl Executor for Telling {
     fn start(&mut self, work: Work) {
         let handed = handed(&self.logs, &work);
+        self.watch.add(&handed.log);
         // Nobody listens any more once the run has ended.
         let _ = self.handed.send((work.key, handed));
         self.inner.start(work);
@@ -96,7 +98,7 @@ fn handed(logs: &std::path::Path, work: &Work) -> Handed {
     let task_id = &work.dag.task(work.task).task_id;
     let try_number = work.key.try_number;
     let log = paths::log_path(logs, &work.dag.dag_id, &work.run.run_id, task_id, work.map_index, try_number);
-    Handed { task_id: task_id.to_string(), try_number, log }
+    Handed { title: format!("{task_id} try {try_number}"), log }
 }
 
 /// A folder of the trial's own: a running minflow has the home's supervisor lock, and the logs of real tries are not touched.
@@ -137,7 +139,7 @@ impl Bench {
     }
 }
 
-/// Runs a DAG once, and writes each task's log to `out` as its try ends.
+/// Runs a DAG once, and writes what its tasks print to `out` as they print it.
 ///
 /// # Errors
 /// The supervisor, the workers or the timer cannot be started.
@@ -147,6 +149,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
     let (events, inbox) = unbounded();
     let (tapped, tap) = unbounded();
     let (handed_to, handed) = unbounded();
+    let (watch, _open, grown) = LogWatch::new();
     let health = Health::default();
     let logs = bench.settings.logs.clone();
     let _aside = bench.aside;
@@ -156,7 +159,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
             .map_err(io_error("start the workers"))?;
     let parts = Parts {
         store: Box::new(store.clone()),
-        executor: Box::new(Telling { inner, logs, handed: handed_to }),
+        executor: Box::new(Telling { inner, logs, watch, handed: handed_to }),
         timer: Box::new(SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?),
         clock: bench.clock,
         health,
@@ -168,7 +171,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
     begin(trial, &events);
     let looping = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || scheduler.run(&inbox));
     let looping = looping.map_err(io_error("start the scheduler"))?;
-    show_ends(&tap, &handed, &events, out);
+    show(&Told { tap, handed, grown }, &events, out);
     if looping.join().is_err() {
         log::error!("the scheduler panicked; please report what stands above");
     }
@@ -218,27 +221,44 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
     let _ = events.send(Event::Command { command: Command::Trigger(trigger), reply: when_triggered });
 }
 
-/// Passes what the executor tells on to the loop, and shows each log when its try is over. Returns when the executor has closed.
-fn show_ends(tap: &Receiver<Event>, handed: &Receiver<(TryKey, Handed)>, events: &Sender<Event>, out: &mut dyn Write) {
-    let mut known: BTreeMap<TryKey, Handed> = BTreeMap::new();
-    for event in tap {
-        if let Event::Ended(end) = &event {
-            known.extend(handed.try_iter());
-            if let Some(handed) = known.remove(&end.key) {
-                show_end(&handed, end, out);
-            }
-        }
-        // The loop drops its executor, and with it the tap, when it ends.
-        let _ = events.send(event);
-    }
+/// What is heard during a trial run.
+struct Told {
+    /// From the executor.
+    tap: Receiver<Event>,
+    handed: Receiver<(TryKey, Handed)>,
+    /// The logs that have grown.
+    grown: Receiver<PathBuf>,
 }
 
-fn show_end(handed: &Handed, end: &TryEnd, out: &mut dyn Write) {
-    let log = std::fs::read(&handed.log).unwrap_or_default();
-    // A reader that has gone away does not end the run.
-    let _ = writeln!(out, "--- {} try {}: {}", handed.task_id, handed.try_number, in_words(&end.outcome));
-    let _ = out.write_all(&log);
-    let _ = out.flush();
+/// Passes what the executor tells on to the loop, and shows the logs as they grow. Returns when the executor has closed.
+fn show(told: &Told, events: &Sender<Event>, out: &mut dyn Write) {
+    let mut screen = Screen::new(out);
+    let mut logs: BTreeMap<TryKey, PathBuf> = BTreeMap::new();
+    loop {
+        let mut hear = |screen: &mut Screen<'_>| {
+            for (key, Handed { title, log }) in told.handed.try_iter() {
+                screen.open(log.clone(), title);
+                logs.insert(key, log);
+            }
+        };
+        crossbeam::select! {
+            recv(told.tap) -> event => {
+                // The loop drops its executor, and with it the tap, when it ends.
+                let Ok(event) = event else { return };
+                hear(&mut screen);
+                if let Event::Ended(end) = &event
+                    && let Some(log) = logs.remove(&end.key)
+                {
+                    screen.close(&log, &in_words(&end.outcome));
+                }
+                let _ = events.send(event);
+            }
+            recv(told.grown) -> path => {
+                hear(&mut screen);
+                path.into_iter().for_each(|path| screen.show(&path));
+            }
+        }
+    }
 }
 
 fn in_words(outcome: &Outcome) -> String {
@@ -251,7 +271,7 @@ fn in_words(outcome: &Outcome) -> String {
     }
 }
 
-/// Runs one try of one task, and writes its log to `out`. Gives how it ended.
+/// Runs one try of one task, and writes what it prints to `out` as it prints it. Gives how it ended.
 ///
 /// # Errors
 /// The supervisor or the workers cannot be started.
@@ -281,22 +301,33 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
         run,
         max_tries: spec.retries,
     };
-    let handed = handed(&logs, &work);
+    let Handed { title, log } = handed(&logs, &work);
+    let (mut watch, _open, grown) = LogWatch::new();
+    watch.add(&log);
+    let mut screen = Screen::new(out);
+    screen.open(log.clone(), title);
     executor.start(work);
-    for event in &ends {
+    loop {
+        let event = crossbeam::select! {
+            recv(ends) -> event => event,
+            recv(grown) -> _ => {
+                screen.show(&log);
+                continue;
+            }
+        };
         match event {
-            Event::Ended(end) => {
-                show_end(&handed, &end, out);
+            Ok(Event::Ended(end)) => {
+                screen.close(&log, &in_words(&end.outcome));
                 let is_well =
                     matches!(end.outcome, Outcome::Exited(code) if code == 0 || spec.skip_on_exit_code.contains(&code));
                 return Ok(if is_well { RunState::Success } else { RunState::Failed });
             }
-            Event::Command { command: Command::Stop { how: stop, .. }, .. } => {
+            Ok(Event::Command { command: Command::Stop { how: stop, .. }, .. }) => {
                 let force = if stop == Stop::Now { Force::Immediate } else { Force::Graceful };
                 executor.kill(key, Kill { reason: "stopped".to_owned(), force });
             }
-            _ => {}
+            Ok(_) => {}
+            Err(_) => return Ok(RunState::Failed),
         }
     }
-    Ok(RunState::Failed)
 }

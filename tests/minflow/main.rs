@@ -8,3 +8,4 @@ mod input;
 mod limits;
 mod path;
 mod reload;
+mod trial;

@@ -1,0 +1,66 @@
+//! `dags test` and `tasks test`: a DAG or a task in the foreground, without a running minflow.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use crate::harness::Home;
+
+/// Speaks, and ends only after somebody has heard it. It is given up if nobody does.
+const DIALOGUE: &str = r#"
+chain = ["ask >> answer"]
+
+[tasks.ask]
+execution_timeout = "60s"
+bash = '''
+echo "are you there?"
+until [ -e "$MINFLOW_HOME/heard" ]; do sleep 0.02; done
+echo "thanks"
+'''
+
+[tasks.answer]
+bash = "echo {{ xcom('ask') | sh }} | tr a-z A-Z"
+"#;
+
+/// What `command` prints, without minflow's own lines. The file that the task waits for is made when its first line has come.
+fn converse(command: &str) -> (Option<i32>, String) {
+    let home = Home::new();
+    home.dag("dialogue", DIALOGUE);
+    let mut child = home.command(command).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut printed = String::new();
+    while !printed.contains("are you there?\n") {
+        assert_ne!(lines.read_line(&mut printed).unwrap(), 0, "{printed}");
+    }
+    fs::write(home.file("heard"), "").unwrap();
+    lines.read_to_string(&mut printed).unwrap();
+    let tasks: Vec<&str> = printed.lines().filter(|line| !line.contains("] minflow: ")).collect();
+    (child.wait().unwrap().code(), tasks.join("\n"))
+}
+
+#[test]
+fn dags_test_shows_what_a_task_prints_while_it_runs() {
+    let (code, printed) = converse("dags test dialogue 2026-11-21");
+    let expected = [
+        "--- ask try 1",
+        "are you there?",
+        "thanks",
+        "--- ask try 1: exit code 0",
+        "--- answer try 1",
+        "THANKS",
+        "--- answer try 1: exit code 0",
+        "ask: success",
+        "answer: success",
+    ];
+    let (states, run) = printed.rsplit_once('\n').unwrap();
+    assert_eq!(states.lines().collect::<Vec<_>>(), expected);
+    assert!(run.starts_with("manual__") && run.ends_with(": success"), "{run}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn tasks_test_shows_what_the_task_prints_while_it_runs() {
+    let (code, printed) = converse("tasks test dialogue ask 2026-11-21");
+    assert_eq!(printed, "--- ask try 1\nare you there?\nthanks\n--- ask try 1: exit code 0");
+    assert_eq!(code, Some(0));
+}
