@@ -8,6 +8,8 @@ mod fields;
 mod rules;
 mod search;
 mod ticks;
+mod transition;
+mod words;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use cron::{Cron, FieldValue};
+pub use transition::Mark;
 
 use crate::model::{Catchup, DataInterval, Intervals, NextRun, Period, RunImmediately, Schedule};
 use rules::Question;

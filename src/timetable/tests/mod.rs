@@ -1,6 +1,9 @@
 use super::*;
 use crate::model::{Crons, Every};
 
+mod transition;
+mod words;
+
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
