@@ -122,6 +122,12 @@ pub static SCHEDULER: Table = Table {
             "Whether missed runs are made up for, unless the DAG says otherwise",
         ),
         key(
+            "create_cron_data_intervals",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether runs of `cron` and `every` cover the time up to their next tick, as in Airflow 2, unless the DAG says otherwise",
+        ),
+        key(
             "drain_timeout",
             Kind::Duration { min: 0 },
             Fallback::Toml("\"5s\""),

@@ -337,6 +337,7 @@ impl Layers {
             },
             scheduler: Scheduler {
                 catchup_by_default: is("scheduler", "catchup_by_default"),
+                create_cron_data_intervals: is("scheduler", "create_cron_data_intervals"),
                 drain_timeout: seconds("scheduler", "drain_timeout"),
             },
             database: Database {

@@ -52,6 +52,7 @@ pub struct Core {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheduler {
     pub catchup_by_default: bool,
+    pub create_cron_data_intervals: bool,
     pub drain_timeout: Duration,
 }
 

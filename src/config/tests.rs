@@ -53,7 +53,11 @@ fn an_empty_home_has_all_defaults() {
             dag_run_conf_overrides_params: true,
             killed_task_cleanup_time: Duration::from_secs(5),
         },
-        scheduler: Scheduler { catchup_by_default: false, drain_timeout: Duration::from_secs(5) },
+        scheduler: Scheduler {
+            catchup_by_default: false,
+            create_cron_data_intervals: false,
+            drain_timeout: Duration::from_secs(5),
+        },
         database: Database { path: PathBuf::from("/home/x/minflow.db"), synchronous: Synchronous::Full },
         api: Api { host: [127, 0, 0, 1].into(), port: 8080 },
         logging: Logging {
@@ -80,6 +84,7 @@ core.dags_are_paused_at_creation = false
 core.dag_run_conf_overrides_params = true
 core.killed_task_cleanup_time = 5s
 scheduler.catchup_by_default = false
+scheduler.create_cron_data_intervals = false
 scheduler.drain_timeout = 5s
 database.path = /home/x/minflow.db
 database.synchronous = full
@@ -132,6 +137,7 @@ fn values_of_variables_need_no_quotes() {
         ("MINFLOW__CORE__DEFAULT_TASK_RETRY_DELAY", "1h30m"),
         ("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "60"),
         ("AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "True"),
+        ("AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS", "True"),
         ("MINFLOW__LOGGING__MAX_FILE_SIZE", "2GiB"),
         ("MINFLOW__DATABASE__PATH", "/var/lib/m.db"),
         ("MINFLOW__API__HOST", "localhost"),
@@ -141,6 +147,7 @@ fn values_of_variables_need_no_quotes() {
     assert_eq!(loaded.config.core.default_task_retry_delay, Duration::from_secs(5_400));
     assert_eq!(loaded.config.core.killed_task_cleanup_time, Duration::from_secs(60));
     assert!(loaded.config.core.dags_are_paused_at_creation);
+    assert!(loaded.config.scheduler.create_cron_data_intervals);
     assert_eq!(loaded.config.logging.max_file_size, 2 << 30);
     assert_eq!(loaded.config.database.path, Path::new("/var/lib/m.db"));
     assert!(loaded.config.api.host.is_loopback());
