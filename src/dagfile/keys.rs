@@ -25,6 +25,9 @@ pub const TRIGGER_RULES: &[&str] = &[
     "one_success",
 ];
 
+/// Before the duration of `catchup`.
+pub const WINDOW: &str = "window:";
+
 const OUTPUTS: &[&str] = &["text", "json", "none"];
 const WEIGHT_RULES: &[&str] = &["downstream", "upstream", "absolute"];
 const LIST_OF_TEXT: Kind = Kind::List(&Kind::Text);
@@ -53,7 +56,7 @@ pub static DAG: Table = Table {
             "schedule",
             Kind::Either(&[Kind::Text, Kind::Table(&SCHEDULE)]),
             Fallback::Words("none: runs only when triggered"),
-            "When runs are due: five cron fields, a preset such as `@daily`, or `@once`",
+            "When runs are due: cron fields, a preset such as `@daily`, `@once`, `@continuous`, or a table",
         ),
         key(
             "timezone",
@@ -65,9 +68,21 @@ pub static DAG: Table = Table {
         key("end_date", Kind::Time, Fallback::Nothing, "No run is due after it"),
         key(
             "catchup",
-            Kind::Bool,
+            Kind::Either(&[Kind::Bool, Kind::OneOfOr { names: &["all", "latest"], prefix: WINDOW }]),
             Fallback::Words("`scheduler.catchup_by_default`"),
-            "Whether the runs that were missed since `start_date` are made up for",
+            "Which missed runs are made up for: all since `start_date` (`true`, `\"all\"`), the newest (`false`, `\"latest\"`), or those due within a time",
+        ),
+        key(
+            "data_interval",
+            Kind::Bool,
+            Fallback::Words("`scheduler.create_cron_data_intervals`"),
+            "Whether a run of `cron` or `every` covers the time up to the next tick, and is due at its end",
+        ),
+        key(
+            "run_immediately",
+            Kind::Either(&[Kind::Bool, Kind::Duration { min: 0 }]),
+            Fallback::Toml("false"),
+            "Whether a new DAG starts with the run just missed; a duration: if it was due no longer ago",
         ),
         key(
             "max_active_runs",
@@ -80,6 +95,12 @@ pub static DAG: Table = Table {
             POSITIVE,
             Fallback::Words("`core.max_active_tasks_per_dag`"),
             "How many tasks of one run may be running at once",
+        ),
+        key(
+            "max_consecutive_failed_dag_runs",
+            COUNT,
+            Fallback::Toml("0"),
+            "After so many failed runs in a row the DAG is paused; 0: never",
         ),
         key("dagrun_timeout", Kind::Duration { min: 1 }, Fallback::Nothing, "A run that takes longer fails"),
         key(
@@ -113,8 +134,22 @@ pub static DAG: Table = Table {
 pub static SCHEDULE: Table = Table {
     name: "schedule",
     keys: &[&[
-        key("cron", Kind::Text, Fallback::Nothing, "Five cron fields or a preset"),
-        key("every", Kind::Duration { min: 1 }, Fallback::Nothing, "A fixed period"),
+        key("cron", Kind::Text, Fallback::Nothing, "Cron fields or a preset"),
+        key("crons", LIST_OF_TEXT, Fallback::Nothing, "Several of them: a run is due when any of them says so"),
+        key("every", Kind::Period, Fallback::Nothing, "A period, fixed or in months and years of the calendar"),
+        key("events", Kind::List(&Kind::Time), Fallback::Nothing, "Runs are due at these times, at most 10,000"),
+        key(
+            "timezone",
+            Kind::Zone,
+            Fallback::Words("the DAG's `timezone`"),
+            "The zone of the cron fields, and of `events` without an offset",
+        ),
+        key(
+            "interval",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "How much time before its tick a run's data interval covers",
+        ),
     ]],
 };
 
@@ -142,7 +177,7 @@ static OPERATOR_KEYS: [Key; 3] = [
 const OWN: &[Key] =
     &[key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks that come directly before this one")];
 
-static SHARED: [Key; 16] = [
+static SHARED: [Key; 22] = [
     key(
         "trigger_rule",
         Kind::OneOf(TRIGGER_RULES),
@@ -211,6 +246,42 @@ static SHARED: [Key; 16] = [
         Kind::Either(&[EXIT_CODE, Kind::List(&EXIT_CODE), Kind::Literal(false)]),
         Fallback::Toml("99"),
         "Exit codes that mean: skipped",
+    ),
+    key(
+        "depends_on_past",
+        Kind::Bool,
+        Fallback::Toml("false"),
+        "Whether the task waits for its own success in the DAG's run before",
+    ),
+    key(
+        "wait_for_downstream",
+        Kind::Bool,
+        Fallback::Toml("false"),
+        "As `depends_on_past`, and for the tasks directly after it in that run, too",
+    ),
+    key(
+        "ignore_first_depends_on_past",
+        Kind::Bool,
+        Fallback::Toml("true"),
+        "Whether a run before that does not have the task yet is as good as one where it has succeeded",
+    ),
+    key(
+        "wait_for_past_depends_before_skipping",
+        Kind::Bool,
+        Fallback::Toml("false"),
+        "Whether the task is skipped only once `depends_on_past` lets it go on",
+    ),
+    key(
+        "start_date",
+        Kind::Time,
+        Fallback::Words("the DAG's `start_date`"),
+        "Runs with an earlier logical date do without the task",
+    ),
+    key(
+        "end_date",
+        Kind::Time,
+        Fallback::Words("the DAG's `end_date`"),
+        "Runs with a later logical date do without the task",
     ),
     key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Documentation, in Markdown"),
     key("owner", Kind::Text, Fallback::Words("the DAG's `owner`"), "Who answers for the task"),

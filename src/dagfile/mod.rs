@@ -5,10 +5,13 @@
 
 mod edges;
 pub mod keys;
+mod schedule;
 mod task;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod schedule_tests;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +20,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Map;
 use toml::de::{DeTable, DeValue};
@@ -25,10 +27,9 @@ use toml::de::{DeTable, DeValue};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Faults, Fields, Limits, Source};
-use crate::model::dag::{Catchup, Crons, Dag, Every, Intervals, Period, Schedule, Task};
+use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{DagId, MAX_ID_BYTES};
-use crate::timetable::Timetable;
 
 /// The most bytes of one DAG file.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -48,6 +49,8 @@ pub struct Defaults {
     pub is_paused_upon_creation: bool,
     pub grace: Duration,
     pub catchup: bool,
+    /// Whether runs of cron expressions and periods have the data intervals of Airflow 2.
+    pub data_intervals: bool,
     /// The names of all pools, of airflow.toml and of the database. `default_pool` is known in any case.
     pub pools: BTreeSet<String>,
     /// Whether a pool that is not among them is a fault.
@@ -76,6 +79,7 @@ impl Default for Defaults {
             is_paused_upon_creation: false,
             grace: Duration::from_secs(5),
             catchup: false,
+            data_intervals: false,
             pools: BTreeSet::new(),
             unknown_pools: UnknownPools::Refused,
         }
@@ -96,6 +100,7 @@ impl Defaults {
             is_paused_upon_creation: config.core.dags_are_paused_at_creation,
             grace: config.core.killed_task_cleanup_time,
             catchup: config.scheduler.catchup_by_default,
+            data_intervals: config.scheduler.create_cron_data_intervals,
             pools,
             unknown_pools: UnknownPools::Refused,
         }
@@ -148,29 +153,26 @@ impl Reader<'_, '_> {
             self.faults.add_to_file("no-tasks", "the DAG has no tasks", help);
         }
         let fields = Fields::new(&keys::DAG, document);
-        let timezone = match fields.text("timezone") {
-            Some(name) => TimeZone::get(name).unwrap_or(TimeZone::UTC),
-            None => self.defaults.timezone.clone(),
-        };
+        let timing = self.timing(&fields);
         let owner = fields.text("owner").unwrap_or("airflow").to_owned();
-        let (tasks, nodes) = self.tasks(&fields, &owner);
+        let (tasks, nodes) = self.tasks(&fields, &owner, &timing);
         let edges = self.edges(&fields, &tasks);
         let graph = self.graph(nodes, edges, &tasks);
-        let schedule = self.schedule(&fields, &timezone);
-        let start_date = self.moment(&fields, "start_date", &timezone);
         let dag_id = self.dag_id(&fields);
         Some(Dag {
             description: fields.text("description").unwrap_or_default().to_owned(),
             owner,
             doc_md: fields.text("doc_md").unwrap_or_default().to_owned(),
             tags: texts(&fields, "tags"),
-            catchup: self.catchup(&fields, &schedule),
-            schedule,
-            end_date: self.moment(&fields, "end_date", &timezone),
-            start_date,
-            timezone,
-            max_active_runs: fields.integer("max_active_runs").unwrap_or(self.defaults.max_active_runs),
+            schedule: timing.schedule,
+            timezone: timing.timezone,
+            start_date: timing.start_date,
+            end_date: timing.end_date,
+            catchup: timing.catchup,
+            run_immediately: timing.run_immediately,
+            max_active_runs: timing.max_active_runs,
             max_active_tasks: fields.integer("max_active_tasks").unwrap_or(self.defaults.max_active_tasks),
+            max_consecutive_failed_dag_runs: fields.integer("max_consecutive_failed_dag_runs").unwrap_or(0),
             dagrun_timeout: fields.duration("dagrun_timeout"),
             is_paused_upon_creation: fields
                 .bool("is_paused_upon_creation")
@@ -203,81 +205,6 @@ impl Reader<'_, '_> {
             let help = "use letters, digits, `_`, `.` and `-`";
             self.faults.add(span, "bad-id", format!("`{shown}` cannot be a {what}: {why}"), help);
         }
-    }
-
-    fn schedule(&mut self, fields: &Fields<'_>, timezone: &TimeZone) -> Schedule {
-        let Some((key, value)) = fields.entry("schedule") else { return Schedule::Never };
-        let Some(document) = value.get_ref().as_table() else {
-            let text = value.get_ref().as_str().unwrap_or_default();
-            return if value.get_ref().is_str() { self.cron(text, &value.span(), timezone) } else { Schedule::Never };
-        };
-        let table = Fields::new(&keys::SCHEDULE, document);
-        match (table.get("cron"), table.get("every")) {
-            (Some(cron), None) => match cron.get_ref().as_str() {
-                Some(text) => self.cron(text, &cron.span(), timezone),
-                None => Schedule::Never,
-            },
-            (None, Some(_)) => table.duration("every").map_or(Schedule::Never, |period| {
-                let intervals = Intervals::Trigger(Duration::ZERO);
-                Schedule::Every(Every { period: Period::Fixed(period), intervals })
-            }),
-            (Some(_), Some(every)) => {
-                let message = "`cron` and `every` cannot stand together";
-                self.faults.add(every.span(), "bad-schedule", message, "keep one of the two");
-                Schedule::Never
-            }
-            (None, None) => {
-                if document.is_empty() {
-                    let help = "write for example `schedule = { every = \"5m\" }`, or leave `schedule` out";
-                    self.faults.add(key, "bad-schedule", "`schedule` says nothing", help);
-                }
-                Schedule::Never
-            }
-        }
-    }
-
-    fn cron(&mut self, text: &str, span: &Range<usize>, timezone: &TimeZone) -> Schedule {
-        let schedule = match text {
-            "@once" => Schedule::Once,
-            _ => Schedule::Cron(Crons {
-                expressions: vec![text.to_owned()],
-                timezone: None,
-                intervals: Intervals::Trigger(Duration::ZERO),
-            }),
-        };
-        if let Err(error) = Timetable::new(&schedule, timezone) {
-            let span = self.faults.source.inner_span(span, text, error.range);
-            self.faults.add(span, "bad-schedule", error.message, error.help);
-        }
-        schedule
-    }
-
-    /// Airflow refuses to catch up from no date.
-    fn catchup(&mut self, fields: &Fields<'_>, schedule: &Schedule) -> Catchup {
-        let catchup = fields.bool("catchup").unwrap_or(self.defaults.catchup);
-        let has_start = fields.get("start_date").is_some();
-        if catchup && *schedule != Schedule::Never && !has_start && !self.faults.has_broken_lines() {
-            let place = fields.entry("catchup").or_else(|| fields.entry("schedule"));
-            let (span, _) = place.expect("a DAG with a schedule has the key `schedule`");
-            let message = "catching up needs a `start_date` to start from";
-            self.faults.add(
-                span,
-                "missing-start-date",
-                message,
-                "add `start_date = 2026-01-01`, or write `catchup = false`",
-            );
-        }
-        if catchup { Catchup::All } else { Catchup::Latest }
-    }
-
-    fn moment(&mut self, fields: &Fields<'_>, name: &str, timezone: &TimeZone) -> Option<Timestamp> {
-        let moment = fields.moment(name)?;
-        let instant = moment.in_zone(timezone);
-        if let (None, Some(value)) = (instant, fields.get(name)) {
-            let message = format!("`{name}` is beyond the calendar");
-            self.faults.add(value.span(), "bad-time", message, "use a year from 1 to 9998");
-        }
-        instant
     }
 
     fn graph(&mut self, nodes: Vec<Node>, mut edges: Vec<edges::Edge>, tasks: &[Task]) -> Graph {

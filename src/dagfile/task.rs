@@ -2,11 +2,13 @@
 
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, OPERATORS};
+use super::schedule::{Timing, instant};
 use super::{Reader, UnknownPools, json_object};
 use crate::keytable::{self, Fields};
 use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Task, Template};
@@ -46,10 +48,12 @@ impl<'d> Layers<'d> {
 
 impl Reader<'_, '_> {
     /// All tasks and their nodes, in the order of the file.
-    pub(super) fn tasks(&mut self, fields: &Fields<'_>, dag_owner: &str) -> (Vec<Task>, Vec<Node>) {
+    pub(super) fn tasks(&mut self, fields: &Fields<'_>, dag_owner: &str, timing: &Timing) -> (Vec<Task>, Vec<Node>) {
         let shared = fields.table("default_args").map(|document| Fields::new(&keys::DEFAULT_ARGS, document));
         if let Some(shared) = &shared {
             self.check_shared(shared);
+            let [start, end] = ["start_date", "end_date"].map(|name| instant(shared, name, &timing.timezone));
+            self.check_order(start, end, shared.get("end_date"));
         }
         let empty = DeTable::new();
         let documents = fields.table("tasks").into_iter().flatten();
@@ -65,7 +69,7 @@ impl Reader<'_, '_> {
                 };
                 self.check_shared(&own);
                 let layers = Layers { own, shared };
-                (self.task(task_id, operator, &layers, dag_owner), node(&layers))
+                (self.task(task_id, operator, &layers, dag_owner, timing), node(&layers))
             })
             .unzip()
     }
@@ -218,8 +222,25 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn task(&mut self, task_id: &str, operator: Operator, layers: &Layers<'_>, dag_owner: &str) -> Task {
+    /// A task runs neither before nor after its DAG (Airflow: `DAG.add_task`).
+    fn dates(&mut self, layers: &Layers<'_>, timing: &Timing) -> (Option<Timestamp>, Option<Timestamp>) {
+        let [start, end] = ["start_date", "end_date"]
+            .map(|name| layers.read(name, |fields, name| instant(&fields, name, &timing.timezone)));
+        self.check_order(start, end, layers.own.get("end_date").or_else(|| layers.own.get("start_date")));
+        (start.max(timing.start_date), [end, timing.end_date].into_iter().flatten().min())
+    }
+
+    fn task(
+        &mut self,
+        task_id: &str,
+        operator: Operator,
+        layers: &Layers<'_>,
+        dag_owner: &str,
+        timing: &Timing,
+    ) -> Task {
         let defaults = self.defaults;
+        let is = |name: &str, otherwise: bool| layers.read(name, |fields, name| fields.bool(name)).unwrap_or(otherwise);
+        let (start_date, end_date) = self.dates(layers, timing);
         let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
         Task {
             owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
@@ -239,6 +260,13 @@ impl Reader<'_, '_> {
                 _ => Output::Text,
             },
             skip_on_exit_code: skip_codes(layers),
+            // Airflow: the one without the other means nothing.
+            depends_on_past: is("depends_on_past", false) || is("wait_for_downstream", false),
+            wait_for_downstream: is("wait_for_downstream", false),
+            ignore_first_depends_on_past: is("ignore_first_depends_on_past", true),
+            wait_for_past_depends_before_skipping: is("wait_for_past_depends_before_skipping", false),
+            start_date,
+            end_date,
             ..Task::new(TaskId::from(task_id), operator)
         }
     }

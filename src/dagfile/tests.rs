@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Template};
+use jiff::Timestamp;
+
+use crate::model::dag::{Bash, Catchup, Operator, Output, Position, Python, RunImmediately, Script, Template};
 use crate::model::graph::{Role, TaskIx};
 use crate::model::state::{TriggerRule, WeightRule};
 
@@ -24,16 +26,6 @@ fn arrows(dag: &Dag) -> Vec<String> {
     let name = |task: TaskIx| &*dag.task(task).task_id;
     let of_task = |task| dag.graph.downstream(task).iter().map(move |&after| (task, after));
     dag.graph.indexes().flat_map(of_task).map(|(from, to)| format!("{}>{}", name(from), name(to))).collect()
-}
-
-fn cron(expression: &str) -> Schedule {
-    let intervals = Intervals::Trigger(Duration::ZERO);
-    Schedule::Cron(Crons { expressions: vec![expression.to_owned()], timezone: None, intervals })
-}
-
-fn every(seconds: u64) -> Schedule {
-    let period = Period::Fixed(Duration::from_secs(seconds));
-    Schedule::Every(Every { period, intervals: Intervals::Trigger(Duration::ZERO) })
 }
 
 #[test]
@@ -92,6 +84,8 @@ timezone = "Europe/London"
 start_date = 2026-07-01
 end_date = "2026-12-01T12:00:00"
 catchup = true
+run_immediately = "2h"
+max_consecutive_failed_dag_runs = 3
 max_active_runs = 2
 max_active_tasks = 3
 dagrun_timeout = "2h"
@@ -108,11 +102,12 @@ empty = true
     assert_eq!(&*dag.dag_id, "täglich.report-1");
     assert_eq!((&*dag.description, &*dag.owner, &*dag.doc_md), ("Daily sales", "sales", "Why"));
     assert_eq!(dag.tags, ["finance", "daily"]);
-    assert_eq!(dag.schedule, cron("0 6 * * *"));
     assert_eq!(dag.timezone.iana_name(), Some("Europe/London"));
     assert_eq!(dag.start_date, Some(instant("2026-06-30T23:00:00Z")));
     assert_eq!(dag.end_date, Some(instant("2026-12-01T12:00:00Z")));
-    assert_eq!((dag.catchup != Catchup::Latest, dag.max_active_runs, dag.max_active_tasks), (true, 2, 3));
+    assert_eq!((dag.catchup, dag.max_active_runs, dag.max_active_tasks), (Catchup::All, 2, 3));
+    assert_eq!(dag.run_immediately, RunImmediately::Within(Duration::from_secs(7_200)));
+    assert_eq!(dag.max_consecutive_failed_dag_runs, 3);
     assert_eq!(dag.dagrun_timeout, Some(Duration::from_secs(7_200)));
     assert!(dag.is_paused_upon_creation);
     assert_eq!(
@@ -145,6 +140,12 @@ output = "json"
 skip_on_exit_code = [3, 4]
 doc_md = "Why"
 owner = "me"
+depends_on_past = true
+wait_for_downstream = true
+ignore_first_depends_on_past = false
+wait_for_past_depends_before_skipping = true
+start_date = 2026-01-01
+end_date = 2026-12-31T12:00:00+01:00
 "#,
     )
     .unwrap();
@@ -156,6 +157,10 @@ owner = "me"
     assert_eq!(task.cwd, Some(template("/tmp", 15, 8)));
     assert_eq!((task.output, &*task.skip_on_exit_code), (Output::Json, &[3, 4][..]));
     assert_eq!((&*task.doc_md, &*task.owner), ("Why", "me"));
+    assert!(task.depends_on_past && task.wait_for_downstream && task.wait_for_past_depends_before_skipping);
+    assert!(!task.ignore_first_depends_on_past);
+    assert_eq!(task.start_date, Some(instant("2026-01-01T00:00:00Z")));
+    assert_eq!(task.end_date, Some(instant("2026-12-31T11:00:00Z")));
     let node = dag.graph.node(TaskIx(0));
     assert_eq!(node.trigger_rule, TriggerRule::OneFailed);
     assert_eq!((node.priority_weight, node.weight_rule), (-5, WeightRule::Absolute));
@@ -223,17 +228,6 @@ fn a_template_knows_where_its_first_character_stands() {
         };
         assert_eq!((script.at.line, script.at.column), at, "{text}");
     }
-}
-
-#[test]
-fn schedules_are_cron_once_or_a_period() {
-    let schedule = |text: &str| read(&format!("{text}\n[tasks.a]\nempty = true\n")).unwrap().schedule;
-    assert_eq!(schedule(""), Schedule::Never);
-    assert_eq!(schedule("schedule = \"@once\""), Schedule::Once);
-    assert_eq!(schedule("schedule = \"@daily\""), cron("@daily"));
-    assert_eq!(schedule("schedule = { cron = \"*/5 * * * *\" }"), cron("*/5 * * * *"));
-    assert_eq!(schedule("schedule.every = \"5s\""), every(5));
-    assert_eq!(schedule("schedule = { every = 60 }"), every(60));
 }
 
 #[test]

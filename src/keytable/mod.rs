@@ -8,12 +8,17 @@ mod faults;
 mod render;
 mod value;
 mod walk;
+mod zones;
 
 pub use document::{Limits, parse_document};
 pub use faults::{Faults, Source, suggest};
 pub use render::{json_schema, markdown};
-pub use value::{Moment, json, parse_duration, parse_moment, parse_size, print_duration, print_size, signal_number};
+pub use value::{
+    Moment, json, moment_of as moment, parse_duration, parse_moment, parse_period, parse_prefixed, parse_size,
+    print_duration, print_period, print_size, signal_number,
+};
 pub use walk::{Fields, check, check_table};
+pub use zones::zone_help;
 
 #[cfg(test)]
 pub(crate) use render::assert_checked_in;
@@ -74,6 +79,8 @@ pub enum Kind {
     Duration {
         min: u64,
     },
+    /// At least a second; in months and years of the calendar, too.
+    Period,
     /// At least so many bytes.
     Size {
         min: u64,
@@ -84,6 +91,11 @@ pub enum Kind {
     /// The name of a signal, with or without `SIG`.
     Signal,
     OneOf(&'static [&'static str]),
+    /// One of the names, or the prefix with a duration behind it, as in `window:6h`.
+    OneOfOr {
+        names: &'static [&'static str],
+        prefix: &'static str,
+    },
     /// What JSON can hold, but not a table.
     Plain,
     /// What JSON can hold; its texts are templates.

@@ -41,6 +41,7 @@ fn default_json(default: Fallback) -> Option<Value> {
 
 fn schema_of(kind: &Kind) -> Value {
     const DURATION: &str = "^(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
+    const PERIOD: &str = "^(\\d+y)?(\\d+mo)?(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
     const SIZE: &str = "^\\d+ *([kKmMgGtT]([iI])?)?[bB]$";
     match kind {
         Kind::Text | Kind::Template | Kind::Zone => json!({ "type": "string" }),
@@ -55,6 +56,10 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Duration { min } => json!({ "anyOf": [
             { "type": "string", "pattern": DURATION, "minLength": 2 }, { "type": "integer", "minimum": min } ] }),
+        Kind::Period => json!({ "anyOf": [
+            { "type": "string", "pattern": PERIOD, "minLength": 2 }, { "type": "integer", "minimum": 1 } ] }),
+        Kind::OneOfOr { names, prefix } => json!({ "anyOf": [
+            { "enum": names }, { "type": "string", "pattern": format!("^{prefix}{}", &DURATION[1..]) } ] }),
         Kind::Size { min } => json!({ "anyOf": [
             { "type": "string", "pattern": SIZE }, { "type": "integer", "minimum": min } ] }),
         // Editors hand TOML's times on as text.
@@ -87,6 +92,10 @@ fn long_description(kind: &Kind) -> String {
     match kind {
         Kind::Template => "template".to_owned(),
         Kind::OneOf(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
+        Kind::OneOfOr { names, prefix } => {
+            let all = names.iter().map(|name| format!("`\"{name}\"`")).chain([format!("`\"{prefix}6h\"`")]);
+            all.collect::<Vec<_>>().join(", ")
+        }
         Kind::Literal(only) => format!("`{only}`"),
         Kind::Integer { min, max } => match (*min, *max) {
             (min, max) if max >= i64::from(i32::MAX) => format!("integer ≥ {min}"),

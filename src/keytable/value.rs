@@ -9,10 +9,14 @@ use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
 use toml::value::Datetime;
 
+use crate::model::dag::Period;
+
 /// A hundred years: longer ones are slips of the pen, and sums with an instant must not overflow.
 const MAX_SECONDS: u64 = 100 * 366 * 86_400;
 
 const UNITS: [(&str, u64); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+
+const CALENDAR_UNITS: [(&str, u32); 2] = [("y", 12), ("mo", 1)];
 
 /// `90s`, `1h30m`, `2d`: whole numbers with the units w, d, h, m, s, each at most once, larger ones first.
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -43,6 +47,50 @@ pub fn print_duration(duration: Duration) -> String {
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// A duration, or one that starts with the calendar's units y and mo: `1mo`, `1y6mo`, `1mo2d`. None also for an empty one, and
+/// beyond a hundred years.
+pub fn parse_period(text: &str) -> Option<Period> {
+    let mut rest = text;
+    let mut months = 0_u32;
+    for (unit, factor) in CALENDAR_UNITS {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let Some(after) = rest[digits..].strip_prefix(unit) else { continue };
+        months = months.checked_add(rest[..digits].parse::<u32>().ok()?.checked_mul(factor)?)?;
+        rest = after;
+    }
+    let is_whole = rest.is_empty() && rest.len() < text.len();
+    let rest = if is_whole { Duration::ZERO } else { parse_duration(rest)? };
+    let seconds = u64::from(months).checked_mul(MAX_SECONDS / 1_200)?.checked_add(rest.as_secs())?;
+    (0 < seconds && seconds <= MAX_SECONDS).then_some(match months {
+        0 => Period::Fixed(rest),
+        months => Period::Calendar { months, rest },
+    })
+}
+
+/// As [`parse_period`] reads it, in as few units as need be.
+pub fn print_period(period: Period) -> String {
+    let (months, rest) = match period {
+        Period::Fixed(duration) => return print_duration(duration),
+        Period::Calendar { months, rest } => (months, rest),
+    };
+    let count = |number: u32, unit: &str| if number == 0 { String::new() } else { format!("{number}{unit}") };
+    let rest = if rest.is_zero() { String::new() } else { print_duration(rest) };
+    count(months / 12, "y") + &count(months % 12, "mo") + &rest
+}
+
+/// The period that a TOML value gives: text, or whole seconds.
+pub(super) fn period_of(value: &DeValue<'_>) -> Option<Period> {
+    match value {
+        DeValue::String(text) => parse_period(text),
+        _ => duration_of(value).filter(|duration| !duration.is_zero()).map(Period::Fixed),
+    }
+}
+
+/// The duration behind a prefix, as in `window:6h`; at least a second.
+pub fn parse_prefixed(text: &str, prefix: &str) -> Option<Duration> {
+    parse_duration(text.strip_prefix(prefix)?).filter(|duration| !duration.is_zero())
 }
 
 /// The duration that a TOML value gives: text, or whole seconds.
@@ -104,12 +152,13 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// A local time that the clocks skip or show twice is taken as most calendars do: the later, the first.
-    /// None where the instant is beyond what can be counted.
+    /// Of a local time that the clocks show twice the second is taken, and one that they skip is put off by what they skip: as
+    /// `pendulum.datetime(…, tz=…)` does, in which DAGs of Airflow are written. None where the instant is beyond what can be
+    /// counted.
     pub fn in_zone(self, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Instant(instant) => Some(instant),
-            Self::Local(local) => zone.to_timestamp(local).ok(),
+            Self::Local(local) => zone.to_ambiguous_timestamp(local).later().ok(),
         }
     }
 }
@@ -117,6 +166,19 @@ impl Moment {
 /// A date, a local or an offset date-time in TOML's notation. None for a time of day.
 pub fn parse_moment(text: &str) -> Option<Moment> {
     moment_of_datetime(&text.parse::<Datetime>().ok()?)
+}
+
+/// The years that a time in a file may have: those that cron knows.
+pub(super) const YEARS: std::ops::RangeInclusive<u16> = 1970..=2099;
+
+/// The year as it is written.
+pub(super) fn year_of(value: &DeValue<'_>) -> Option<u16> {
+    let datetime = match value {
+        DeValue::String(text) => text.parse().ok()?,
+        DeValue::Datetime(datetime) => *datetime,
+        _ => return None,
+    };
+    datetime.date.map(|date| date.year)
 }
 
 fn moment_of_datetime(datetime: &Datetime) -> Option<Moment> {
@@ -149,7 +211,7 @@ fn moment_of_datetime(datetime: &Datetime) -> Option<Moment> {
 }
 
 /// The time that a TOML value gives.
-pub(super) fn moment_of(value: &DeValue<'_>) -> Option<Moment> {
+pub fn moment_of(value: &DeValue<'_>) -> Option<Moment> {
     match value {
         DeValue::String(text) => parse_moment(text),
         DeValue::Datetime(datetime) => moment_of_datetime(datetime),
@@ -234,6 +296,43 @@ mod tests {
     }
 
     #[test]
+    fn periods_are_durations_or_start_with_months_and_years() {
+        let fixed = |seconds| Some(Period::Fixed(Duration::from_secs(seconds)));
+        let calendar = |months, seconds| Some(Period::Calendar { months, rest: Duration::from_secs(seconds) });
+        let cases = [
+            ("90s", fixed(90), "1m30s"),
+            ("2w", fixed(1_209_600), "14d"),
+            ("1mo", calendar(1, 0), "1mo"),
+            ("1y", calendar(12, 0), "1y"),
+            ("1y6mo", calendar(18, 0), "1y6mo"),
+            ("18mo", calendar(18, 0), "1y6mo"),
+            ("1mo2d", calendar(1, 172_800), "1mo2d"),
+            ("1y1w", calendar(12, 604_800), "1y7d"),
+            ("1mo1m", calendar(1, 60), "1mo1m"),
+            ("0mo90s", fixed(90), "1m30s"),
+            ("100y", calendar(1_200, 0), "100y"),
+            ("101y", None, ""),
+            ("5000000000y", None, ""),
+            ("99999999999mo", None, ""),
+            ("0s", None, ""),
+            ("0mo", None, ""),
+            ("", None, ""),
+            ("mo", None, ""),
+            ("y6mo", None, ""),
+            ("6mo1y", None, ""),
+            ("2d1mo", None, ""),
+            ("1M", None, ""),
+            ("1 mo", None, ""),
+            ("1.5mo", None, ""),
+            ("1mo1mo", None, ""),
+        ];
+        for (text, period, printed) in cases {
+            assert_eq!(parse_period(text), period, "{text}");
+            assert_eq!(parse_period(text).map_or(String::new(), print_period), printed, "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_are_read_and_printed() {
         let cases = [
             ("100MB", Some(100_000_000), "100MB"),
@@ -263,7 +362,7 @@ mod tests {
             ("2026-07-01T06:00:00+02:00", Some("2026-07-01T04:00:00Z")),
             // Skipped by the clocks, and shown twice by them.
             ("2026-03-29T01:30:00", Some("2026-03-29T01:30:00Z")),
-            ("2026-10-25T01:30:00", Some("2026-10-25T00:30:00Z")),
+            ("2026-10-25T01:30:00", Some("2026-10-25T01:30:00Z")),
             ("06:00:00", None),
             ("2026-02-30", None),
             ("tomorrow", None),

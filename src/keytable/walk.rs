@@ -8,8 +8,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Faults, suggest};
-use super::value::{self, Moment};
+use super::value::{self, Moment, YEARS};
+use super::zones::zone_help;
 use super::{Fallback, Key, Kind, Table};
+
+use crate::model::dag::Period;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -98,6 +101,7 @@ impl Check<'_, '_> {
                 }
                 Some(_) => {}
             },
+            Kind::Period => self.period(value),
             Kind::Size { min } => match value::size_of(inner) {
                 None => {
                     let help = "write whole bytes, or text like \"100MB\", \"2GiB\" (units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)";
@@ -114,6 +118,12 @@ impl Check<'_, '_> {
                     "write a date or date-time like 2026-11-21, 2026-11-21T06:00:00 or 2026-11-21T06:00:00+01:00";
                 self.bad(value, "bad-time", "is not a date or date-time", help);
             }
+            Kind::Time if !value::year_of(inner).is_some_and(|year| YEARS.contains(&year)) => {
+                let (subject, first, last) = (self.subject(), YEARS.start(), YEARS.end());
+                let message = format!("{subject} must lie in the years {first} to {last}");
+                let help = if self.is_item { "correct it, or take it out" } else { "correct it, or leave the key out" };
+                self.faults.add(value.span(), "out-of-range", message, help);
+            }
             Kind::Zone if TimeZone::get(text).is_err() => {
                 let help = zone_help(text);
                 self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
@@ -127,6 +137,7 @@ impl Check<'_, '_> {
                 let message = format!("is not a value of `{}`", self.key);
                 self.bad(value, "bad-value", &message, &choice_help(text, names));
             }
+            Kind::OneOfOr { names, prefix } if !names.contains(&text) => self.name_or_prefixed(names, prefix, value),
             Kind::Literal(only) if inner.as_bool() != Some(*only) => {
                 let message = format!("`{}` cannot be {}", self.key, !only);
                 self.faults.add(
@@ -148,6 +159,37 @@ impl Check<'_, '_> {
         }
     }
 
+    fn period(&mut self, value: &Value<'_>) {
+        let inner = value.get_ref();
+        if value::period_of(inner).is_some() {
+            return;
+        }
+        if value::duration_of(inner).is_some_and(|duration| duration.is_zero()) {
+            let message = format!("`{}` must be at least 1s", self.key);
+            return self.faults.add(value.span(), "out-of-range", message, "give a longer period, such as \"5s\"");
+        }
+        let help = "write whole seconds, or text like \"90s\", \"1h30m\", \"1mo\", \"1y6mo\" (units y, mo, w, d, h, m, s; at most 100 years)";
+        self.bad(value, "bad-duration", "is not a period", help);
+    }
+
+    fn name_or_prefixed(&mut self, names: &[&str], prefix: &str, value: &Value<'_>) {
+        let text = value.get_ref().as_str().unwrap_or_default();
+        if value::parse_prefixed(text, prefix).is_some() {
+            return;
+        }
+        let (message, help) = if text.starts_with(prefix) {
+            (
+                format!("holds no duration after `{prefix}`"),
+                format!("write for example `{prefix}6h` (units w, d, h, m, s; at least 1s)"),
+            )
+        } else {
+            let example = format!("{prefix}6h");
+            let all: Vec<&str> = names.iter().copied().chain([&*example]).collect();
+            (format!("is not a value of `{}`", self.key), choice_help(text, &all))
+        };
+        self.bad(value, "bad-value", &message, &help);
+    }
+
     fn integer(&mut self, min: i64, max: i64, value: &Value<'_>) {
         if value::integer_of(value.get_ref()).is_some_and(|integer| (min..=max).contains(&integer)) {
             return;
@@ -167,10 +209,14 @@ impl Check<'_, '_> {
         self.faults.add(value.span(), code, format!("`{given}` {message}"), help);
     }
 
+    /// What the value is called in a message.
+    fn subject(&self) -> String {
+        format!("{}`{}`", if self.is_item { "each item of " } else { "" }, self.key)
+    }
+
     fn wrong_type(&mut self, kind: &Kind, value: &Value<'_>) {
-        let subject = if self.is_item { "each item of " } else { "" };
         let not = type_name(value.get_ref());
-        let message = format!("{subject}`{}` must be {}, not {not}", self.key, describe(kind));
+        let message = format!("{} must be {}, not {not}", self.subject(), describe(kind));
         let example = match (mended(kind, value, self.faults.source.text), self.default) {
             (Some(mended), _) => mended,
             (None, Fallback::Toml(text)) if text.chars().any(char::is_alphanumeric) => text.to_owned(),
@@ -203,27 +249,14 @@ fn choice_help(typed: &str, names: &[&str]) -> String {
     }
 }
 
-fn zone_help(typed: &str) -> String {
-    let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-    // Who writes `Berlin` or `europe-london` means a zone by its last part.
-    let city = typed.rsplit(['/', '-', ' ']).next().unwrap_or(typed);
-    let by_city = || {
-        names.iter().find(|name| {
-            name.rsplit('/').next().is_some_and(|last| !city.is_empty() && last.eq_ignore_ascii_case(city))
-        })
-    };
-    match suggest(typed, names.iter().map(String::as_str)).or_else(|| by_city().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "use a name of the IANA time zone database, such as `UTC` or `Europe/London`".to_owned(),
-    }
-}
-
 fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
     match kind {
-        Kind::Text | Kind::Template | Kind::Zone | Kind::Signal | Kind::OneOf(_) => value.is_str(),
+        Kind::Text | Kind::Template | Kind::Zone | Kind::Signal | Kind::OneOf(_) | Kind::OneOfOr { .. } => {
+            value.is_str()
+        }
         Kind::Bool | Kind::Literal(_) => value.is_bool(),
         Kind::Integer { .. } => value.is_integer(),
-        Kind::Duration { .. } | Kind::Size { .. } => value.is_integer() || value.is_str(),
+        Kind::Duration { .. } | Kind::Period | Kind::Size { .. } => value.is_integer() || value.is_str(),
         Kind::Time => value.is_datetime() || value.is_str(),
         Kind::Plain => !value.is_table(),
         Kind::Any => true,
@@ -248,13 +281,14 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 /// A kind of value in words, as it stands after "must be".
 pub(super) fn describe(kind: &Kind) -> String {
     match kind {
-        Kind::Text | Kind::Template | Kind::OneOf(_) => "text".to_owned(),
+        Kind::Text | Kind::Template | Kind::OneOf(_) | Kind::OneOfOr { .. } => "text".to_owned(),
         Kind::Zone => "the name of a time zone".to_owned(),
         Kind::Signal => "the name of a signal".to_owned(),
         Kind::Bool => "true or false".to_owned(),
         Kind::Literal(only) => only.to_string(),
         Kind::Integer { .. } => "an integer".to_owned(),
         Kind::Duration { .. } => "a duration".to_owned(),
+        Kind::Period => "a period".to_owned(),
         Kind::Size { .. } => "a size".to_owned(),
         Kind::Time => "a date or date-time".to_owned(),
         Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
@@ -275,11 +309,11 @@ fn example(kind: &Kind) -> String {
         Kind::Text | Kind::Template | Kind::Plain | Kind::Any => "\"text\"".to_owned(),
         Kind::Zone => "\"Europe/London\"".to_owned(),
         Kind::Signal => "\"TERM\"".to_owned(),
-        Kind::OneOf(names) => format!("\"{}\"", names[0]),
+        Kind::OneOf(names) | Kind::OneOfOr { names, .. } => format!("\"{}\"", names[0]),
         Kind::Bool => "true".to_owned(),
         Kind::Literal(only) => only.to_string(),
         Kind::Integer { min, .. } => (*min).max(1).to_string(),
-        Kind::Duration { .. } => "\"90s\"".to_owned(),
+        Kind::Duration { .. } | Kind::Period => "\"90s\"".to_owned(),
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
         Kind::List(kind) => format!("[{}]", example(kind)),
@@ -332,6 +366,10 @@ impl<'d> Fields<'d> {
 
     pub fn duration(&self, name: &str) -> Option<Duration> {
         value::duration_of(self.get(name)?.get_ref())
+    }
+
+    pub fn period(&self, name: &str) -> Option<Period> {
+        value::period_of(self.get(name)?.get_ref())
     }
 
     /// In bytes.

@@ -176,9 +176,9 @@ pub struct Task {
     pub ignore_first_depends_on_past: bool,
     /// It is not skipped before its own instance in the run before allows it.
     pub wait_for_past_depends_before_skipping: bool,
-    /// Runs with an earlier logical date have no instance of it.
+    /// Runs with an earlier logical date have no instance of it. Not before the DAG's.
     pub start_date: Option<Timestamp>,
-    /// Runs with a later logical date have no instance of it.
+    /// Runs with a later logical date have no instance of it. Not after the DAG's.
     pub end_date: Option<Timestamp>,
 }
 

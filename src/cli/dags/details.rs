@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 use crate::cli::home::Home;
 use crate::cli::output::{Column, Output};
 use crate::cli::{Globals, Outcome};
+use crate::keytable::print_duration;
+use crate::model::dag::{Catchup, Intervals, RunImmediately, Schedule};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     dag_id: String,
 }
 
-const COLUMNS: [Column; 25] = [
+const COLUMNS: [Column; 28] = [
     Column::text("dag_id"),
     Column::text("description"),
     Column::text("file"),
@@ -23,8 +25,11 @@ const COLUMNS: [Column; 25] = [
     Column::time("start_date"),
     Column::time("end_date"),
     Column::text("catchup"),
+    Column::text("data_interval"),
+    Column::text("run_immediately"),
     Column::text("max_active_runs"),
     Column::text("max_active_tasks"),
+    Column::text("max_consecutive_failed_dag_runs"),
     Column::text("dagrun_timeout"),
     Column::text("params"),
     Column::text("tasks"),
@@ -51,9 +56,12 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         "first_seen_at": definition.record.as_ref().and_then(|record| record.first_seen_at).map(crate::api::json::Instant),
         "start_date": dag.start_date.map(crate::api::json::Instant),
         "end_date": dag.end_date.map(crate::api::json::Instant),
-        "catchup": dag.catchup != crate::model::Catchup::Latest,
+        "catchup": catchup(dag.catchup),
+        "data_interval": has_data_intervals(&dag.schedule),
+        "run_immediately": run_immediately(dag.run_immediately),
         "max_active_runs": dag.max_active_runs,
         "max_active_tasks": dag.max_active_tasks,
+        "max_consecutive_failed_dag_runs": dag.max_consecutive_failed_dag_runs,
         "dagrun_timeout": dag.dagrun_timeout.map(|timeout| timeout.as_secs_f64()),
         "params": dag.params,
         "tasks": dag.tasks.iter().map(|task| task.task_id.as_str()).collect::<Vec<_>>(),
@@ -62,4 +70,30 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         record.extend(more);
     }
     Ok(output.record(&record, &COLUMNS)?)
+}
+
+/// As a DAG file says it.
+fn catchup(catchup: Catchup) -> Value {
+    match catchup {
+        Catchup::Latest => json!(false),
+        Catchup::All => json!(true),
+        Catchup::Window(window) => json!(format!("window:{}", print_duration(window))),
+    }
+}
+
+/// As a DAG file says it.
+fn run_immediately(run_immediately: RunImmediately) -> Value {
+    match run_immediately {
+        RunImmediately::No => json!(false),
+        RunImmediately::Yes => json!(true),
+        RunImmediately::Within(within) => json!(print_duration(within)),
+    }
+}
+
+fn has_data_intervals(schedule: &Schedule) -> bool {
+    match schedule {
+        Schedule::Cron(crons) => crons.intervals == Intervals::Data,
+        Schedule::Every(every) => every.intervals == Intervals::Data,
+        Schedule::Never | Schedule::Once | Schedule::Continuous | Schedule::Events(_) => false,
+    }
 }
