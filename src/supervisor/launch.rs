@@ -1,12 +1,14 @@
 //! From a request to a process, or to a sentence that says why there is none.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::supervisor::protocol::{Refusal, Start};
 use crate::supervisor::sys;
@@ -27,8 +29,13 @@ impl NotStarted {
     }
 }
 
-/// The environment that processes inherit, as `NAME=value`.
-pub struct Inherited(Vec<CString>);
+/// The environment that processes inherit.
+pub struct Inherited {
+    /// `NAME=value`.
+    entries: Arc<[CString]>,
+    /// Their places, by name.
+    places: BTreeMap<Vec<u8>, usize>,
+}
 
 impl Inherited {
     pub fn from_this_process() -> Self {
@@ -37,40 +44,84 @@ impl Inherited {
             name.push(value);
             CString::new(name.into_vec()).ok()
         });
-        Self(entries.collect())
+        let (mut kept, mut places) = (Vec::new(), BTreeMap::new());
+        for entry in entries {
+            // Of two with the same name, programs see the first.
+            if let Entry::Vacant(place) = places.entry(name_of(&entry).to_owned()) {
+                place.insert(kept.len());
+                kept.push(entry);
+            }
+        }
+        Self { entries: kept.into(), places }
+    }
+
+    /// The places of those that a start replaces or takes away, in order.
+    fn hidden(&self, start: &Start) -> Vec<usize> {
+        let names = start.env.iter().map(|(name, _)| name).chain(&start.env_removed);
+        let mut hidden: Vec<usize> = names.filter_map(|name| self.places.get(name.as_bytes())).copied().collect();
+        hidden.sort_unstable();
+        hidden
     }
 }
 
-/// Starts the process of `start`; its output goes to `log`. Gives its pid.
+/// A process that may not have executed its program yet.
+pub struct Launching {
+    launch: sys::Launch,
+    start: Box<Start>,
+}
+
+impl Launching {
+    pub fn pid(&self) -> i32 {
+        self.launch.pid()
+    }
+
+    /// None while nobody knows; an error once it has given up, and ends.
+    pub fn outcome(&self) -> Option<Result<(), NotStarted>> {
+        let outcome = self.launch.outcome()?;
+        Some(outcome.map_err(|error| explain(&error, &self.start, self.launch.image())))
+    }
+}
+
+/// Starts the process of `start`; its output goes to `log`.
 ///
 /// # Errors
 /// Nothing was started.
-pub fn launch(start: &Start, inherited: &Inherited, log: &File) -> Result<i32, NotStarted> {
-    let argv = start.argv.iter().map(|text| terminated(text, "an argument")).collect::<Result<Vec<_>, _>>()?;
-    let Some(path) = argv.first() else {
+pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File) -> Result<Launching, NotStarted> {
+    if start.argv.is_empty() {
         return Err(NotStarted::permanent("there is no program to run".to_owned()));
-    };
-    let cwd = terminated(&start.cwd, "the folder to run in")?;
+    }
+    let argv = start.argv.iter().map(|text| terminated(text.as_str(), || "an argument".to_owned()));
     let added = start
         .env
         .iter()
-        .map(|(name, value)| terminated(&format!("{name}={value}"), &format!("the environment variable `{name}`")))
-        .collect::<Result<Vec<_>, _>>()?;
-    let hidden: BTreeSet<&[u8]> =
-        start.env.iter().map(|(name, _)| name).chain(&start.env_removed).map(|name| name.as_bytes()).collect();
-    let kept = inherited.0.iter().filter(|entry| !hidden.contains(name_of(entry)));
-    let env: Vec<&CStr> = kept.chain(&added).map(CString::as_c_str).collect();
-    let argv: Vec<&CStr> = argv.iter().map(CString::as_c_str).collect();
-    let image = sys::Image { path, argv: &argv, env: &env, cwd: &cwd, output: log.as_fd() };
-    sys::spawn(&image).map_err(|error| explain(&error, start, &env))
+        .map(|(name, value)| terminated([name, "=", value].concat(), || format!("the environment variable `{name}`")));
+    let image = sys::Image {
+        argv: argv.collect::<Result<_, _>>()?,
+        hidden: inherited.hidden(&start),
+        inherited: inherited.entries.clone(),
+        added: added.collect::<Result<_, _>>()?,
+        cwd: terminated(start.cwd.as_str(), || "the folder to run in".to_owned())?,
+        output: log.as_raw_fd(),
+    };
+    match sys::Launch::begin(image) {
+        Ok(launch) => Ok(Launching { launch, start }),
+        Err(error) => {
+            let program = &start.argv[0];
+            let message = match error.raw_os_error() {
+                Some(libc::EAGAIN) => no_process(program),
+                _ => format!("cannot make a process for `{program}`: {error}"),
+            };
+            Err(NotStarted { kind: kind_of(&error), message })
+        }
+    }
 }
 
 fn name_of(entry: &CStr) -> &[u8] {
     entry.to_bytes().split(|&byte| byte == b'=').next().unwrap_or_default()
 }
 
-fn terminated(text: &str, what: &str) -> Result<CString, NotStarted> {
-    CString::new(text).map_err(|_| NotStarted::permanent(format!("{what} holds a NUL byte: remove it")))
+fn terminated(text: impl Into<Vec<u8>>, what: impl FnOnce() -> String) -> Result<CString, NotStarted> {
+    CString::new(text).map_err(|_| NotStarted::permanent(format!("{} holds a NUL byte: remove it", what())))
 }
 
 /// Whether the host may grant later what it refuses now.
@@ -81,13 +132,13 @@ pub fn kind_of(error: &io::Error) -> Refusal {
     }
 }
 
-/// `posix_spawn` gives one number for the folder and for the program: looks at both to say which it was.
-fn explain(error: &io::Error, start: &Start, env: &[&CStr]) -> NotStarted {
+/// There is one number for the folder and for the program: looks at both to say which it was.
+fn explain(error: &io::Error, start: &Start, image: &sys::Image) -> NotStarted {
     let program = &start.argv[0];
     let kind = kind_of(error);
     let message = match error.raw_os_error() {
-        Some(libc::E2BIG) => too_long(start, env),
-        Some(libc::EAGAIN) => format!("no process left for `{program}`: raise the limit of processes (ulimit -u)"),
+        Some(libc::E2BIG) => too_long(start, image),
+        Some(libc::EAGAIN) => no_process(program),
         Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) if !Path::new(&start.cwd).is_dir() => {
             format!("cannot enter the folder `{}`: create it, or correct `cwd`", start.cwd)
         }
@@ -102,7 +153,11 @@ fn explain(error: &io::Error, start: &Start, env: &[&CStr]) -> NotStarted {
     NotStarted { kind, message }
 }
 
-fn too_long(start: &Start, env: &[&CStr]) -> String {
+fn no_process(program: &str) -> String {
+    format!("no process left for `{program}`: raise the limit of processes (ulimit -u)")
+}
+
+fn too_long(start: &Start, image: &sys::Image) -> String {
     if let Some(at) = start.argv.iter().position(|text| text.len() >= MAX_ENTRY) {
         return format!(
             "argument {at} has {} bytes; Linux takes {} at most: put it in a file",
@@ -110,7 +165,7 @@ fn too_long(start: &Start, env: &[&CStr]) -> String {
             MAX_ENTRY - 1
         );
     }
-    let longest = env.iter().find(|entry| entry.to_bytes().len() >= MAX_ENTRY);
+    let longest = image.env().find(|entry| entry.to_bytes().len() >= MAX_ENTRY);
     if let Some(entry) = longest {
         let name = String::from_utf8_lossy(name_of(entry)).into_owned();
         return format!(

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use crate::clock::BootInstant;
+use crate::supervisor::sys;
+
 /// Fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -22,6 +25,14 @@ pub fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Field 22 of `/proc/PID/stat` of a process that was made between two instants. The kernel takes it from the same clock, so
+/// that it need not be asked unless a tick lies between them: asking waits for a process that executes its program just now.
+pub fn start_ticks(pid: i32, after: BootInstant, before: BootInstant) -> u64 {
+    let tick = 1_000_000_000 / u128::from(sys::ticks_per_second().max(1));
+    let (first, last) = (after.0.as_nanos() / tick, before.0.as_nanos() / tick);
+    if first == last { first as u64 } else { stat(pid).map_or(0, |stat| stat.start_ticks) }
+}
+
 /// The name (field 2) may hold blanks and parentheses: fields are counted from its last parenthesis.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let after = text.iter().rposition(|&byte| byte == b')')? + 1;
@@ -31,13 +42,6 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
-}
-
-/// Bytes that really came from and went to block devices (`rchar` also counts pipes and the page cache).
-pub fn block_io(pid: i32) -> Option<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
-    Some((field("read_bytes:")?, field("write_bytes:")?))
 }
 
 /// A variable of the environment with which the process was started.
@@ -68,6 +72,21 @@ mod tests {
     fn a_name_with_blanks_and_parentheses_shifts_no_field() {
         let text = b"7 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10";
         assert_eq!(parse_stat(text), Some(Stat { state: b'S', group: 42, start_ticks: 98_765 }));
+    }
+
+    #[test]
+    fn the_start_of_a_process_is_known_without_asking_the_kernel() {
+        use crate::clock::{Clock, SystemClock};
+        for _ in 0..20 {
+            let before = SystemClock.boot();
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            let pid = child.id() as i32;
+            let known = start_ticks(pid, before, SystemClock.boot());
+            let asked = stat(pid).unwrap().start_ticks;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(known, asked);
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ use rustix::time::{
 };
 
 use crate::clock::{BootInstant, Clock, SystemClock};
-use crate::model::{ProcessIdentity, TryKey, Usage};
-use crate::supervisor::launch::{self, Inherited, NotStarted};
+use crate::model::{ProcessIdentity, TryKey};
+use crate::supervisor::launch::{self, Inherited, Launching, NotStarted};
 use crate::supervisor::log_cap::LogCap;
 use crate::supervisor::protocol::{self, Answer, Cause, Decoder, End, Exit, Refusal, Request, Start};
 use crate::supervisor::{procfs, sys};
@@ -31,6 +31,10 @@ use crate::supervisor::{procfs, sys};
 const LOCK_FILE: &str = "minflow.supervisor";
 /// How long a new supervisor waits until the earlier one accepts nothing more.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How long news that can wait are kept back, so that those of a short task go together.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// How often at least it is looked whether a process that is slow to execute its program has done so.
+const SLOWEST_LOOK: Duration = Duration::from_millis(64);
 /// How long the end of a group that was sent SIGKILL is awaited; only a process stuck in the kernel takes longer.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -55,7 +59,11 @@ enum Record {
 }
 
 struct Running {
-    pid: i32,
+    process: ProcessIdentity,
+    /// Until it is known to have executed its program.
+    launching: Option<Launching>,
+    /// Signals that wait for that: before, there may be no group yet.
+    owed: Vec<i32>,
     log: LogCap,
     started_at: Timestamp,
     times_out_at: Option<BootInstant>,
@@ -68,9 +76,25 @@ struct Running {
 }
 
 impl Running {
-    fn signal_group(&self, signal: i32) {
+    fn signal_group(&mut self, signal: i32) {
+        if self.launching.is_some() {
+            self.owed.push(signal);
+            return;
+        }
         // The group may have ended by itself: then there is nothing to do.
-        let _ = sys::kill(-self.pid, signal);
+        let _ = sys::kill(-self.process.pid, signal);
+    }
+
+    /// Whether it has begun to run its program since the last look.
+    fn has_just_begun(&mut self) -> bool {
+        if !matches!(self.launching.as_ref().map(Launching::outcome), Some(Some(Ok(())))) {
+            return false;
+        }
+        self.launching = None;
+        for signal in std::mem::take(&mut self.owed) {
+            self.signal_group(signal);
+        }
+        true
     }
 
     /// The kill signal now and SIGKILL after the grace. The first cause stands.
@@ -117,6 +141,12 @@ pub struct Server {
     armed: Option<BootInstant>,
     decoder: Decoder,
     out: Vec<u8>,
+    /// When `out` is written at the latest; None: now.
+    speaks_at: Option<BootInstant>,
+    /// Tries whose processes are not known to have executed their programs, and the next look at them.
+    launching: Vec<TryKey>,
+    looks_at: Option<BootInstant>,
+    look_interval: Duration,
     waits_for_room: bool,
     /// Held from Hello until the scheduler is gone.
     lock: Option<File>,
@@ -154,6 +184,10 @@ impl Server {
             armed: None,
             decoder: Decoder::default(),
             out: Vec::new(),
+            speaks_at: None,
+            launching: Vec::new(),
+            looks_at: None,
+            look_interval: PATIENCE,
             waits_for_room: false,
             lock: None,
             is_orphan: false,
@@ -172,7 +206,8 @@ impl Server {
         while !(self.is_orphan && self.is_idle()) {
             self.arm()?;
             let mut ready: Vec<epoll::Event> = Vec::with_capacity(4);
-            match epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut ready), None) {
+            let timeout = self.patience();
+            match epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut ready), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -184,9 +219,12 @@ impl Server {
                     _ => self.take_deadline(),
                 }
             }
+            self.look_at_launches();
             self.reap();
             self.tick();
-            self.write();
+            if self.speaks_at.is_none_or(|at| at <= SystemClock.boot()) {
+                self.write();
+            }
         }
         Ok(())
     }
@@ -202,37 +240,40 @@ impl Server {
             Record::Draining { until, .. } => Some(*until),
             Record::Over => None,
         });
-        let next = due.min();
-        if next != self.armed {
-            self.armed = next;
-            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-            // All zero disarms; an instant that is past fires at once.
-            let at = next.map_or(zero, |at| Timespec {
-                tv_sec: at.0.as_secs() as i64,
-                tv_nsec: i64::from(at.0.subsec_nanos().max(1)),
-            });
-            let setting = Itimerspec { it_interval: zero, it_value: at };
-            timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
-        }
+        // A timer that fires too early costs less than one that is armed anew for each short task.
+        let Some(at) = due.min().filter(|&at| self.armed.is_none_or(|armed| at < armed)) else { return Ok(()) };
+        self.armed = Some(at);
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // All zero would disarm it; an instant that is past fires at once.
+        let at = Timespec { tv_sec: at.0.as_secs() as i64, tv_nsec: i64::from(at.0.subsec_nanos().max(1)) };
+        let setting = Itimerspec { it_interval: zero, it_value: at };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)?;
         Ok(())
+    }
+
+    /// How long to wait for events: what is kept back, or launched, needs a look soon.
+    fn patience(&self) -> Option<Timespec> {
+        let held_back = self.speaks_at.filter(|_| !self.out.is_empty());
+        let at = [held_back, self.looks_at].into_iter().flatten().min()?;
+        let wait = at.since(SystemClock.boot());
+        // Whole milliseconds, rounded up, are what every kernel takes.
+        Some(Timespec { tv_sec: 0, tv_nsec: (wait.subsec_millis() as i64 + 1) * 1_000_000 })
     }
 
     fn read(&mut self) {
         let mut bytes = [0; 16 << 10];
+        match self.socket.read(&mut bytes) {
+            Ok(0) => return self.part("its scheduler is gone"),
+            Ok(count) => self.decoder.feed(&bytes[..count]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return,
+            Err(_) => return self.part("its scheduler is gone"),
+        }
+        // What did not fit is told of again.
         loop {
-            match self.socket.read(&mut bytes) {
-                Ok(0) => return self.part("its scheduler is gone"),
-                Ok(count) => self.decoder.feed(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return self.part("its scheduler is gone"),
-            }
-            loop {
-                match self.decoder.take() {
-                    Ok(Some(request)) => self.obey(request),
-                    Ok(None) => break,
-                    Err(_) => return self.part("its scheduler speaks another protocol"),
-                }
+            match self.decoder.take() {
+                Ok(Some(request)) => self.obey(request),
+                Ok(None) => break,
+                Err(_) => return self.part("its scheduler speaks another protocol"),
             }
         }
     }
@@ -259,7 +300,7 @@ impl Server {
         match request {
             Request::Hello { version } => self.greet(version),
             Request::Start(_) if self.lock.is_none() => {}
-            Request::Start(start) => self.start(&start),
+            Request::Start(start) => self.start(start),
             Request::Kill { key, reason, immediate } => {
                 if let Some(Record::Running(running)) = self.tries.get_mut(&key) {
                     running.end(Cause::Killed { reason }, SystemClock.boot());
@@ -292,7 +333,7 @@ impl Server {
         }
     }
 
-    fn start(&mut self, start: &Start) {
+    fn start(&mut self, start: Box<Start>) {
         let key = start.key;
         if self.tries.contains_key(&key) {
             let message = format!("try {key} was started before and is not started again");
@@ -303,46 +344,77 @@ impl Server {
         self.tries.insert(key, Record::Over);
         match self.launch(start) {
             Ok(running) => {
-                let start_ticks = procfs::stat(running.pid).map_or(0, |stat| stat.start_ticks);
-                let process = ProcessIdentity { pid: running.pid, start_ticks, boot_id: self.boot_id.clone() };
-                self.answer(&Answer::Started { key, process, at: running.started_at });
-                self.by_pid.insert(running.pid, key);
+                self.by_pid.insert(running.process.pid, key);
+                self.launching.push(key);
+                self.look_interval = PATIENCE;
+                self.looks_at = Some(SystemClock.boot().after(PATIENCE));
                 self.tries.insert(key, Record::Running(Box::new(running)));
             }
-            Err(NotStarted { kind, message }) => {
-                if kind == Refusal::Transient {
-                    self.tries.remove(&key);
-                }
-                self.answer(&Answer::NotStarted { key, kind, message });
-            }
+            Err(refused) => self.refuse(key, refused),
         }
     }
 
-    fn launch(&self, start: &Start) -> Result<Running, NotStarted> {
+    fn refuse(&mut self, key: TryKey, NotStarted { kind, message }: NotStarted) {
+        if kind == Refusal::Transient {
+            self.tries.remove(&key);
+        }
+        self.answer(&Answer::NotStarted { key, kind, message });
+    }
+
+    fn launch(&self, start: Box<Start>) -> Result<Running, NotStarted> {
         let log = File::options().read(true).append(true).open(&start.log).map_err(|error| NotStarted {
             kind: launch::kind_of(&error),
             message: format!("cannot open the log `{}`: {error}; check its folder", start.log),
         })?;
+        let (timeout, grace) = (start.timeout_ms.map(Duration::from_millis), Duration::from_millis(start.grace_ms));
+        let (limit, kill_signal, wants_tail) = (start.max_log_bytes, start.kill_signal, start.wants_tail);
         let started_at = SystemClock.now();
-        let pid = launch::launch(start, &self.inherited, &log)?;
+        let before = SystemClock.boot();
+        let launching = launch::launch(start, &self.inherited, &log)?;
         let now = SystemClock.boot();
+        let start_ticks = procfs::start_ticks(launching.pid(), before, now);
+        let process = ProcessIdentity { pid: launching.pid(), start_ticks, boot_id: self.boot_id.clone() };
         Ok(Running {
-            pid,
-            log: LogCap::new(log, start.max_log_bytes, now),
+            process,
+            launching: Some(launching),
+            owed: Vec::new(),
+            log: LogCap::new(log, limit, now),
             started_at,
-            times_out_at: start.timeout_ms.map(|timeout| now.after(Duration::from_millis(timeout))),
+            times_out_at: timeout.map(|timeout| now.after(timeout)),
             kill_at: None,
             cause: Cause::Itself,
-            kill_signal: start.kill_signal,
-            grace: Duration::from_millis(start.grace_ms),
-            wants_tail: start.wants_tail,
+            kill_signal,
+            grace,
+            wants_tail,
         })
+    }
+
+    /// Tells of those that run their programs by now. Those that could not are told of when they are reaped.
+    fn look_at_launches(&mut self) {
+        if self.launching.is_empty() {
+            self.looks_at = None;
+            return;
+        }
+        for key in std::mem::take(&mut self.launching) {
+            let Some(Record::Running(running)) = self.tries.get_mut(&key) else { continue };
+            if running.has_just_begun() {
+                let started = Answer::Started { key, process: running.process.clone(), at: running.started_at };
+                self.mention(&started);
+            } else {
+                self.launching.push(key);
+            }
+        }
+        let now = SystemClock.boot();
+        if self.looks_at.is_some_and(|at| at <= now) {
+            self.look_interval = (self.look_interval * 2).min(SLOWEST_LOOK);
+            self.looks_at = Some(now.after(self.look_interval));
+        }
     }
 
     fn take_signals(&self) {
         let mut bytes = [0_u8; 1024];
         // The descriptor only says that there is something to reap; `reap` asks the kernel what it is.
-        while matches!(rustix::io::read(&self.children, &mut bytes), Ok(count) if count > 0) {}
+        let _ = rustix::io::read(&self.children, &mut bytes);
     }
 
     /// The timer is read as well: with nothing further due it is not armed anew, and would stay readable for ever.
@@ -383,11 +455,15 @@ impl Server {
 
     /// The leader is still unreaped, so its group's number is still its own: the group is killed first.
     fn reap_leader(&mut self, key: TryKey, pid: i32) {
-        let block_io = procfs::block_io(pid);
         let _ = sys::kill(-pid, libc::SIGKILL);
         let Some(Record::Running(running)) = self.tries.insert(key, Record::Over) else { return };
-        let Ok((status, accounts)) = sys::reap(pid) else { return };
-        let (read_bytes, write_bytes) = block_io.unwrap_or((accounts.read_bytes, accounts.write_bytes));
+        let Ok((status, usage)) = sys::reap(pid) else { return };
+        match running.launching.as_ref().and_then(Launching::outcome) {
+            Some(Err(refused)) => return self.refuse(key, refused),
+            // It was quicker than the look.
+            Some(Ok(())) => self.mention(&Answer::Started { key, process: running.process, at: running.started_at }),
+            None => {}
+        }
         let end = End {
             key,
             exit: match status {
@@ -395,13 +471,7 @@ impl Server {
                 sys::Status::Signaled(signal) => Exit::Signal(signal),
             },
             cause: running.cause,
-            usage: Usage {
-                user_cpu: accounts.user_cpu,
-                system_cpu: accounts.system_cpu,
-                max_rss: accounts.max_rss,
-                read_bytes,
-                write_bytes,
-            },
+            usage,
             started_at: running.started_at,
             ended_at: SystemClock.now(),
             log_bytes_dropped: 0,
@@ -454,14 +524,27 @@ impl Server {
         }
     }
 
+    /// Says something at once.
     fn answer(&mut self, answer: &Answer) {
         if !self.is_orphan {
+            protocol::encode(answer, &mut self.out);
+            self.speaks_at = None;
+        }
+    }
+
+    /// Says something soon, or with what comes first.
+    fn mention(&mut self, answer: &Answer) {
+        if !self.is_orphan {
+            if self.out.is_empty() {
+                self.speaks_at = Some(SystemClock.boot().after(PATIENCE));
+            }
             protocol::encode(answer, &mut self.out);
         }
     }
 
     /// Writes what the socket takes. A scheduler that does not read must not keep the supervisor from its work.
     fn write(&mut self) {
+        self.speaks_at = None;
         while !self.out.is_empty() {
             match self.socket.write(&self.out) {
                 Ok(count) => drop(self.out.drain(..count)),

@@ -1,26 +1,21 @@
-//! The system calls about processes that have no safe wrapper: spawning, awaiting, accounting. All of the crate's `unsafe`.
+//! The system calls about processes that have no safe wrapper: starting, awaiting, accounting. All of the crate's `unsafe`.
 //!
 //! Knows no task and no protocol. Called by the supervisor's process, and for [`kill`] by whoever ends strays.
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_short};
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// What to execute, as the kernel takes it.
-pub struct Image<'a> {
-    /// The path of the executable; it is not looked up.
-    pub path: &'a CStr,
-    pub argv: &'a [&'a CStr],
-    pub env: &'a [&'a CStr],
-    pub cwd: &'a CStr,
-    /// Becomes standard output and standard error.
-    pub output: BorrowedFd<'a>,
-}
+use crate::model::Usage;
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,100 +24,206 @@ pub enum Status {
     Signaled(i32),
 }
 
-/// What `wait4` accounts to a child and to the descendants that it awaited.
-#[derive(Clone, Copy, Debug)]
-pub struct Accounts {
-    pub user_cpu: Duration,
-    pub system_cpu: Duration,
-    /// Bytes.
-    pub max_rss: u64,
-    /// Bytes, from blocks of 512.
-    pub read_bytes: u64,
-    pub write_bytes: u64,
+/// What to execute. It must be all that the new process needs, since that shares this one's memory until its exec.
+pub struct Image {
+    /// The executable's path first; it is not looked up.
+    pub argv: Vec<CString>,
+    /// Of these entries those whose place is not in `hidden` are passed on.
+    pub inherited: Arc<[CString]>,
+    /// Ascending.
+    pub hidden: Vec<usize>,
+    pub added: Vec<CString>,
+    pub cwd: CString,
+    /// Its place is taken over as standard output and standard error.
+    pub output: RawFd,
 }
 
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Attributes {
-    fn new() -> io::Result<Self> {
-        // SAFETY: the structure is plain memory which `init` fills before anything reads it.
-        let mut attributes = Self(unsafe { std::mem::zeroed() });
-        // SAFETY: `attributes.0` is valid for writes.
-        check(unsafe { libc::posix_spawnattr_init(&mut attributes.0) })?;
-        Ok(attributes)
+impl Image {
+    /// The whole environment.
+    pub fn env(&self) -> impl Iterator<Item = &CStr> {
+        let kept = self.inherited.iter().enumerate().filter(|(at, _)| self.hidden.binary_search(at).is_err());
+        kept.map(|(_, entry)| entry).chain(&self.added).map(CString::as_c_str)
     }
 }
 
-impl Drop for Attributes {
+/// What the new process reads and writes between its clone and its exec.
+struct Shared {
+    image: Image,
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// Not zero until the kernel says that the new process has left this memory, by its exec or its end.
+    is_inside: AtomicI32,
+    /// Why there was no exec; zero if there was one, or none yet.
+    error: AtomicI32,
+    stack: Box<[MaybeUninit<UnsafeCell<u128>>]>,
+}
+
+/// A process from its clone on. It executes its program beside this one, which goes on meanwhile: an exec can take long when
+/// the processors are busy.
+pub struct Launch {
+    pid: i32,
+    shared: NonNull<Shared>,
+}
+
+impl Launch {
+    /// Starts a process in a session of its own, with default signal dispositions (Rust ignores SIGPIPE, a task must not), an
+    /// empty signal mask and this process's standard input.
+    ///
+    /// # Errors
+    /// Those of clone: nothing was started. Those of the folder and of exec come with [`Launch::outcome`].
+    pub fn begin(image: Image) -> io::Result<Self> {
+        let argv = null_ended(image.argv.iter().map(CString::as_c_str));
+        let env = null_ended(image.env());
+        // Asked for here, since the new process must not.
+        ignored_signals();
+        let stack = Box::new_uninit_slice(STACK_BYTES / size_of::<u128>());
+        let (is_inside, error) = (AtomicI32::new(1), AtomicI32::new(0));
+        let shared = Box::leak(Box::new(Shared { image, argv, env, is_inside, error, stack }));
+        let top = shared.stack.as_mut_ptr_range().end.cast::<c_void>();
+        let mut launch = Self { pid: 0, shared: NonNull::from(shared) };
+        let argument = launch.shared.as_ptr().cast::<c_void>();
+        let told = launch.shared().is_inside.as_ptr();
+        let null = ptr::null_mut::<c_void>();
+        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | WAITS;
+        // SAFETY: the stack is aligned and large enough for `enter`, which makes system calls only. What `argument` points to
+        // stays in its place, and is freed only after the kernel has cleared `is_inside`.
+        launch.pid = unsafe { libc::clone(enter, top, flags, argument, null, null, told) };
+        if launch.pid < 0 {
+            let error = io::Error::last_os_error();
+            launch.shared().is_inside.store(0, Ordering::Release);
+            return Err(error);
+        }
+        Ok(launch)
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: it is freed by `drop` alone, and nobody holds it exclusively.
+        unsafe { self.shared.as_ref() }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub fn image(&self) -> &Image {
+        &self.shared().image
+    }
+
+    /// None before its exec, unless it has failed.
+    pub fn outcome(&self) -> Option<io::Result<()>> {
+        let is_inside = self.shared().is_inside.load(Ordering::Acquire) != 0;
+        match self.shared().error.load(Ordering::Acquire) {
+            0 if is_inside => None,
+            0 => Some(Ok(())),
+            number => Some(Err(io::Error::from_raw_os_error(number))),
+        }
+    }
+}
+
+impl Drop for Launch {
     fn drop(&mut self) {
-        // SAFETY: it was initialised by `new`, and is not used afterwards.
-        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+        if self.shared().is_inside.load(Ordering::Acquire) == 0 {
+            // SAFETY: it comes from a box, the new process has left this memory, and nobody uses it afterwards. Otherwise it is
+            // never freed.
+            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        }
     }
 }
 
-struct FileActions(libc::posix_spawn_file_actions_t);
+/// [`enter`] needs a few hundred bytes.
+const STACK_BYTES: usize = 16 << 10;
 
-impl FileActions {
-    fn new() -> io::Result<Self> {
-        // SAFETY: the structure is plain memory which `init` fills before anything reads it.
-        let mut actions = Self(unsafe { std::mem::zeroed() });
-        // SAFETY: `actions.0` is valid for writes.
-        check(unsafe { libc::posix_spawn_file_actions_init(&mut actions.0) })?;
-        Ok(actions)
-    }
+/// The new process begins here. It has the memory and the thread's variables of the old one, which runs on: so it allocates
+/// nothing, and makes its system calls without libc, which would write to the old one's `errno`.
+extern "C" fn enter(argument: *mut c_void) -> c_int {
+    // SAFETY: `Launch::begin` passes a `Shared` that outlives the stay in this memory.
+    let shared = unsafe { &*argument.cast::<Shared>() };
+    shared.error.store(execute(shared), Ordering::Release);
+    127
 }
 
-impl Drop for FileActions {
-    fn drop(&mut self) {
-        // SAFETY: it was initialised by `new`, and is not used afterwards.
-        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
-    }
+/// Gives the number of the error that prevented the exec.
+fn execute(shared: &Shared) -> c_int {
+    let default = [0_u64; 4];
+    let none = 0_u64;
+    let address = |at: *const u64| at.expose_provenance();
+    let text = |at: *const c_char| at.expose_provenance();
+    let set_bytes = size_of::<u64>();
+    let output = shared.image.output as usize;
+    let reset =
+        |signal: c_int| call(libc::SYS_rt_sigaction, [signal as usize, address(default.as_ptr()), 0, set_bytes]);
+    let prepared = call(libc::SYS_setsid, [0; 4])
+        .and_then(|()| call(libc::SYS_dup3, [output, 1, 0, 0]))
+        .and_then(|()| call(libc::SYS_dup3, [output, 2, 0, 0]))
+        .and_then(|()| call(libc::SYS_chdir, [text(shared.image.cwd.as_ptr()), 0, 0, 0]))
+        .and_then(|()| ignored_signals().iter().try_for_each(|&signal| reset(signal)))
+        .and_then(|()| {
+            call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, address(&raw const none), 0, set_bytes])
+        });
+    let pointers = |list: &[*const c_char]| list.as_ptr().expose_provenance();
+    let executed = prepared.and_then(|()| {
+        call(libc::SYS_execve, [text(shared.argv[0]), pointers(&shared.argv), pointers(&shared.env), 0])
+    });
+    executed.err().unwrap_or(libc::ENOEXEC)
 }
 
-/// `posix_spawn` and its kin give the error's number instead of setting errno.
-fn check(number: c_int) -> io::Result<()> {
-    if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(number)) }
+/// Without a way around libc's `errno` the old process waits until the new one is gone from its memory.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const WAITS: c_int = 0;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const WAITS: c_int = libc::CLONE_VFORK;
+
+/// One system call of the new process; the error is its number.
+fn call(number: c_long, arguments: [usize; 4]) -> Result<(), c_int> {
+    let [a, b, c, d] = arguments;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the calls of `execute` read what its arguments point to, and write nothing.
+    let result = unsafe {
+        let result: isize;
+        std::arch::asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
+            in("r10") d, lateout("rcx") _, lateout("r11") _, options(nostack));
+        result
+    };
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    let result = unsafe {
+        let result: isize;
+        std::arch::asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c,
+            in("x3") d, options(nostack));
+        result
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    // SAFETY: as above.
+    let result = unsafe {
+        match libc::syscall(number, a, b, c, d) {
+            -1 => -(*libc::__errno_location() as isize),
+            result => result as isize,
+        }
+    };
+    if result < 0 { Err(-result as c_int) } else { Ok(()) }
 }
 
-/// Starts a process in a session of its own, with default signal dispositions (Rust ignores SIGPIPE, a task must not), an
-/// empty signal mask and `/dev/null` as its input. Gives its pid.
-///
-/// # Errors
-/// Those of fork, of the folder, and of exec: nothing was started.
-pub fn spawn(image: &Image<'_>) -> io::Result<i32> {
-    let mut actions = FileActions::new()?;
-    // SAFETY: `actions.0` is initialised; glibc and musl copy the paths, and the descriptors are only numbers here.
-    unsafe {
-        let null = c"/dev/null".as_ptr();
-        check(libc::posix_spawn_file_actions_addopen(&mut actions.0, 0, null, libc::O_RDONLY, 0))?;
-        check(libc::posix_spawn_file_actions_adddup2(&mut actions.0, image.output.as_raw_fd(), 1))?;
-        check(libc::posix_spawn_file_actions_adddup2(&mut actions.0, image.output.as_raw_fd(), 2))?;
-        check(libc::posix_spawn_file_actions_addchdir_np(&mut actions.0, image.cwd.as_ptr()))?;
-    }
-    let mut attributes = Attributes::new()?;
-    let flags = c_int::from(libc::POSIX_SPAWN_SETSID) | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
-    // SAFETY: both sets are filled by their own functions before they are read, and `attributes.0` is initialised.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        check(libc::posix_spawnattr_setsigdefault(&mut attributes.0, &all))?;
-        check(libc::posix_spawnattr_setsigmask(&mut attributes.0, &none))?;
-        check(libc::posix_spawnattr_setflags(&mut attributes.0, flags as c_short))?;
-    }
-    let argv = null_ended(image.argv);
-    let env = null_ended(image.env);
-    let mut pid = 0;
-    // SAFETY: all pointers stay valid during the call, both vectors end with a null, and the strings are not written to.
-    check(unsafe {
-        libc::posix_spawn(&mut pid, image.path.as_ptr(), &actions.0, &attributes.0, argv.as_ptr(), env.as_ptr())
-    })?;
-    Ok(pid)
+/// The signals that this process ignores, and a program that it executes would: those with a handler fall back to their default.
+fn ignored_signals() -> &'static [c_int] {
+    static IGNORED: OnceLock<Vec<c_int>> = OnceLock::new();
+    let is_ignored = |&signal: &c_int| {
+        // SAFETY: plain memory which `sigaction` fills; nothing is set.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: `action` is valid for writes.
+        let known = unsafe { libc::sigaction(signal, ptr::null(), &mut action) } == 0;
+        known && action.sa_sigaction == libc::SIG_IGN
+    };
+    IGNORED.get_or_init(|| (1..=libc::SIGRTMAX()).filter(is_ignored).collect())
 }
 
-fn null_ended(texts: &[&CStr]) -> Vec<*mut c_char> {
-    texts.iter().map(|text| text.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+fn null_ended<'a>(texts: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    texts.map(CStr::as_ptr).chain([ptr::null()]).collect()
+}
+
+/// How many ticks of `/proc/PID/stat` a second has.
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: takes a number and gives one.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
 }
 
 /// A child that has ended and is not reaped yet, if there is one.
@@ -141,11 +242,12 @@ pub fn peek_ended() -> io::Result<Option<i32>> {
     Ok(Some(unsafe { found.si_pid() }).filter(|&pid| pid != 0))
 }
 
-/// Reaps a child that has ended. From now on its number may be another's.
+/// Reaps a child that has ended. From now on its number may be another's. What it used includes the descendants that it
+/// awaited; the kernel counts block I/O in whole blocks of 512 bytes, which is what devices are read and written in.
 ///
 /// # Errors
 /// It is no child, or has not ended.
-pub fn reap(pid: i32) -> io::Result<(Status, Accounts)> {
+pub fn reap(pid: i32) -> io::Result<(Status, Usage)> {
     let mut status = 0;
     // SAFETY: plain memory which `wait4` fills.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -162,14 +264,14 @@ pub fn reap(pid: i32) -> io::Result<(Status, Accounts)> {
         Status::Exited(libc::WEXITSTATUS(status))
     };
     let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1_000);
-    let accounts = Accounts {
+    let used = Usage {
         user_cpu: time(usage.ru_utime),
         system_cpu: time(usage.ru_stime),
         max_rss: usage.ru_maxrss as u64 * 1_024,
         read_bytes: usage.ru_inblock as u64 * 512,
         write_bytes: usage.ru_oublock as u64 * 512,
     };
-    Ok((ended, accounts))
+    Ok((ended, used))
 }
 
 /// Sends a signal to a process, or with a negative number to a process group. Signal 0 only asks whether there is one.
@@ -242,7 +344,7 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         let taken = OwnedFd::from_raw_fd(fd);
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         if null < 0 || libc::dup2(null, 0) < 0 {
             return Err(io::Error::last_os_error());
         }
