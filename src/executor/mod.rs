@@ -1,8 +1,9 @@
-//! Runs tries as processes of this host: a fixed pool of worker threads, each a slot, in front of the supervisor.
+//! Runs tries as processes of this host: a crew of threads that prepare and conclude them, in front of the supervisor.
 //!
 //! Implements [`scheduler::Executor`](crate::scheduler::Executor). Knows templates, logs, run_dirs and XComs of a try; knows
-//! neither states nor retries. When the supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
+//! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
+mod crew;
 pub mod environment;
 mod output;
 pub mod paths;
@@ -15,14 +16,15 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::executor::crew::Crew;
+use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
 use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
@@ -39,8 +41,6 @@ const WAITING: &str = "tasks";
 const UNREAD: &str = "results";
 /// What a refused start says holds for so long: each is tried again after a second, unless its run has been ended meanwhile.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
-/// A template may recurse; untouched stack costs no memory.
-const WORKER_STACK: usize = 1 << 20;
 /// Between two looks whether the host has again what it lacked.
 const LACK_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_RESPAWN_PAUSE: Duration = Duration::from_millis(100);
@@ -80,10 +80,11 @@ impl ExecutorSettings {
 /// A worker's next piece of work.
 enum Job {
     Run(Box<Work>),
+    Conclude(Box<Begun>, Told),
     Reclaim(Box<Stray>),
 }
 
-/// What a worker hears of the process that it waits for.
+/// What becomes known of a process.
 enum Told {
     NotStarted {
         kind: Refusal,
@@ -106,7 +107,7 @@ struct Slot {
 
 /// The supervisor has it.
 struct Handed {
-    reply: Sender<Told>,
+    begun: Box<Begun>,
     process: Option<ProcessIdentity>,
 }
 
@@ -120,6 +121,8 @@ struct Shared {
     /// None while there is none, and when the executor closes.
     supervisor: Mutex<Option<Arc<dyn Supervise>>>,
     tries: Mutex<BTreeMap<TryKey, Slot>>,
+    /// As many threads as tries run at once, at most: none waits for another that is slow to prepare.
+    crew: Crew<Job>,
     /// Disconnected when the executor closes: ends the wait between two respawns.
     closing: Receiver<()>,
 }
@@ -132,20 +135,21 @@ impl Shared {
 
     /// Gives a try to the supervisor, unless it was killed meanwhile. Under one lock, so that a kill comes either before, and
     /// is seen here, or after, and follows the start on the line.
-    fn hand_over(&self, work: &Work, start: Start, reply: Sender<Told>) -> Result<(), Outcome> {
+    fn hand_over(&self, begun: Box<Begun>, start: Start) -> Result<(), (Box<Begun>, Outcome)> {
         let mut tries = self.tries.lock();
-        let slot = tries.entry(work.key).or_default();
+        let slot = tries.entry(start.key).or_default();
         if let Some(reason) = &slot.kill {
-            return Err(Outcome::Killed { reason: reason.clone() });
+            return Err((begun, Outcome::Killed { reason: reason.clone() }));
         }
         let supervisor = self.supervisor.lock().clone();
         match supervisor.map_or(Err(Gone), |supervisor| supervisor.start(start)) {
             Ok(()) => {
-                slot.handed = Some(Handed { reply, process: None });
+                slot.handed = Some(Handed { begun, process: None });
                 Ok(())
             }
             Err(Gone) => {
-                Err(Outcome::Unstarted { reason: "the supervisor is gone and another is being started".to_owned() })
+                let reason = "the supervisor is gone and another is being started".to_owned();
+                Err((begun, Outcome::Unstarted { reason }))
             }
         }
     }
@@ -167,10 +171,23 @@ impl Shared {
         }
     }
 
+    /// What can be concluded at once is, on this thread: a short task's end wakes no other.
     fn tell(&self, key: TryKey, told: Told) {
-        if let Some(handed) = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.take()) {
-            let _ = handed.reply.send(told);
+        let handed = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.take());
+        let Some(Handed { begun, .. }) = handed else { return };
+        if worker::is_brief(&begun, &told) {
+            self.report(key, worker::conclude(self, &begun, told, XcomFile::Absent));
+        } else {
+            self.crew.give(Job::Conclude(begun, told));
         }
+    }
+
+    /// Tells the loop of an end.
+    fn report(&self, key: TryKey, end: TryEnd) {
+        self.tries.lock().remove(&key);
+        self.tell_of_end(&end);
+        // A loop that has ended wants no more events.
+        let _ = self.events.send(Event::Ended(Box::new(end)));
     }
 
     /// The supervisor died: its tries are ended by their workers, and another supervisor takes its place.
@@ -200,8 +217,8 @@ impl Shared {
     /// Has the workers end what the supervisor had.
     fn abandon(&self) {
         let tries: Vec<Handed> = self.tries.lock().values_mut().filter_map(|slot| slot.handed.take()).collect();
-        for Handed { reply, process } in tries {
-            let _ = reply.send(Told::Gone { process });
+        for Handed { begun, process } in tries {
+            self.crew.give(Job::Conclude(begun, Told::Gone { process }));
         }
     }
 
@@ -218,13 +235,11 @@ impl Shared {
 
     /// What the host refuses to one try concerns all; the first that starts again shows that it is over, and the first whose
     /// results are read that these can be read again.
-    fn tell_of_end(&self, end: Option<&TryEnd>) {
-        match end {
-            Some(TryEnd { outcome: Outcome::Unstarted { reason }, .. }) => {
-                self.health.raise_for(WAITING, format!("cannot be started and wait: {reason}"), REFUSAL_HOLDS);
-            }
-            Some(TryEnd { started_at: Some(_), .. }) => self.health.clear(UNREAD),
-            _ => {}
+    fn tell_of_end(&self, end: &TryEnd) {
+        if let Outcome::Unstarted { reason } = &end.outcome {
+            self.health.raise_for(WAITING, format!("cannot be started and wait: {reason}"), REFUSAL_HOLDS);
+        } else if end.started_at.is_some() {
+            self.health.clear(UNREAD);
         }
     }
 
@@ -236,20 +251,19 @@ impl Shared {
         is_open && self.killed(key).is_none()
     }
 
-    fn work(&self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            let end = match job {
-                Job::Run(work) => {
-                    let end = worker::run(self, &work);
-                    self.tries.lock().remove(&work.key);
-                    self.tell_of_end(end.as_ref());
-                    end
+    fn perform(&self, job: Job) {
+        match job {
+            Job::Run(work) => {
+                let key = work.key;
+                if let Some(end) = worker::run(self, work) {
+                    self.report(key, end);
                 }
-                Job::Reclaim(stray) => Some(worker::reclaim(self, &stray)),
-            };
-            if let Some(end) = end {
-                let _ = self.events.send(Event::Ended(Box::new(end)));
             }
+            Job::Conclude(begun, told) => {
+                let key = begun.key();
+                self.report(key, worker::conclude(self, &begun, told, XcomFile::Possible));
+            }
+            Job::Reclaim(stray) => self.report(stray.key, worker::reclaim(self, &stray)),
         }
     }
 }
@@ -257,8 +271,6 @@ impl Shared {
 /// The executor of this host. Dropping it is [`LocalExecutor::shutdown`].
 pub struct LocalExecutor {
     shared: Arc<Shared>,
-    jobs: Option<Sender<Job>>,
-    workers: Vec<JoinHandle<()>>,
     /// Dropped to say that the executor closes.
     open: Option<Sender<()>>,
 }
@@ -288,38 +300,33 @@ impl LocalExecutor {
         clock: Arc<dyn Clock>,
         health: Health,
     ) -> io::Result<Self> {
-        let (jobs, taken) = channel::unbounded();
         let (open, closing) = channel::bounded(0);
-        let parallelism = settings.parallelism;
+        let most = settings.parallelism as usize;
         let (supervisor, tries) = (Mutex::new(None), Mutex::default());
-        let shared = Arc::new(Shared { settings, clock, health, lookup, events, supervisor, tries, closing });
-        let mut executor = Self { shared, jobs: Some(jobs), workers: Vec::new(), open: Some(open) };
-        for number in 0..parallelism {
-            let (shared, taken) = (executor.shared.clone(), taken.clone());
-            let thread = std::thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK);
-            executor.workers.push(thread.spawn(move || shared.work(&taken))?);
-        }
-        Ok(executor)
+        // The crew is part of what its jobs need, and does not keep it alive.
+        let whole = Arc::new(OnceLock::<Weak<Shared>>::new());
+        let seen = whole.clone();
+        let crew = Crew::start("worker", most, move |job| {
+            if let Some(shared) = seen.get().and_then(Weak::upgrade) {
+                shared.perform(job);
+            }
+        })?;
+        let shared = Arc::new(Shared { settings, clock, health, lookup, events, supervisor, tries, crew, closing });
+        let _ = whole.set(Arc::downgrade(&shared));
+        Ok(Self { shared, open: Some(open) })
     }
 
-    /// Closes the supervisor, which ends what still runs, and joins the workers. Tries that are cut off by it send no event:
+    /// Closes the supervisor, which ends what still runs, and waits for the workers. Tries that are cut off by it send no event:
     /// the next start finds them.
     pub fn shutdown(self) {
         drop(self);
-    }
-
-    fn queue(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // The workers live as long as the sender does.
-            let _ = jobs.send(job);
-        }
     }
 }
 
 impl Executor for LocalExecutor {
     fn start(&mut self, work: Work) {
         self.shared.tries.lock().insert(work.key, Slot::default());
-        self.queue(Job::Run(Box::new(work)));
+        self.shared.crew.give(Job::Run(Box::new(work)));
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
@@ -335,7 +342,7 @@ impl Executor for LocalExecutor {
     }
 
     fn reclaim(&mut self, stray: Stray) {
-        self.queue(Job::Reclaim(Box::new(stray)));
+        self.shared.crew.give(Job::Reclaim(Box::new(stray)));
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {
@@ -347,17 +354,11 @@ impl Executor for LocalExecutor {
 
 impl Drop for LocalExecutor {
     fn drop(&mut self) {
-        self.jobs = None;
         self.open = None;
+        self.shared.crew.close();
         // Its drop waits until the supervisor has ended.
         let supervisor = self.shared.supervisor.lock().take();
         drop(supervisor);
-        // Without a reply their workers give up, and report nothing.
-        for slot in self.shared.tries.lock().values_mut() {
-            slot.handed = None;
-        }
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
+        self.shared.crew.join();
     }
 }

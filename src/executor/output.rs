@@ -19,8 +19,8 @@ pub struct Left<'a> {
     pub tail: &'a [u8],
     /// The file with its value as JSON; it need not exist.
     pub value: Option<&'a Path>,
-    /// `$MINFLOW_XCOM`; it need not exist.
-    pub xcom: &'a Path,
+    /// `$MINFLOW_XCOM`, unless it is known not to exist.
+    pub xcom: Option<&'a Path>,
 }
 
 /// Is told what the host lacks just now, and waits a while; false when there is no more waiting.
@@ -32,10 +32,8 @@ pub type Patience<'a> = &'a dyn Fn(&str) -> bool;
 /// # Errors
 /// What is wrong with them, and what to do.
 pub fn collect(left: Left<'_>, patience: Patience<'_>) -> Result<Vec<(String, Value)>, String> {
-    let mut xcoms = match read(left.xcom, patience)? {
-        Some(text) => parse_file(&text)?,
-        None => Vec::new(),
-    };
+    let text = left.xcom.map_or(Ok(None), |xcom| read(xcom, patience))?;
+    let mut xcoms = text.map_or_else(|| Ok(Vec::new()), |text| parse_file(&text))?;
     if !xcoms.iter().any(|(key, _)| key == RETURN_VALUE)
         && let Some(value) = return_value(left, patience)?
     {
@@ -125,7 +123,7 @@ mod tests {
         if let Some(text) = file {
             std::fs::write(&xcom, text).unwrap();
         }
-        let left = Left { output, tail: tail.as_bytes(), value: None, xcom: &xcom };
+        let left = Left { output, tail: tail.as_bytes(), value: None, xcom: Some(&xcom) };
         collect(left, &|_| false).map(|pairs| Value::Object(pairs.into_iter().collect()))
     }
 

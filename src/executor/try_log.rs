@@ -1,5 +1,6 @@
 //! One try's log: a head line and a tail line by minflow, and between them what the task wrote.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,6 +18,8 @@ pub struct TryLog {
     path: PathBuf,
     /// Where the task's own output begins.
     output_from: u64,
+    /// Whether the output was seen to the end, and left its last line open.
+    is_open_line: Cell<Option<bool>>,
 }
 
 impl TryLog {
@@ -26,13 +29,11 @@ impl TryLog {
     /// The disk or the folder does not take it.
     pub fn open(path: PathBuf, head: &str, now: Timestamp) -> Result<Self, Fault> {
         let file = open(&path).map_err(|error| Fault::of_file("open the log", &path, &error))?;
-        let mut log = Self { file, path, output_from: 0 };
-        let written = log.file.write_all(line(head, now).as_bytes()).and_then(|()| log.file.metadata());
+        let written = (&file).write_all(line(head, now).as_bytes()).and_then(|()| file.metadata());
         match written {
-            Ok(metadata) => log.output_from = metadata.len(),
-            Err(error) => return Err(Fault::of_file("write the log", &log.path, &error)),
+            Ok(metadata) => Ok(Self { file, path, output_from: metadata.len(), is_open_line: Cell::new(None) }),
+            Err(error) => Err(Fault::of_file("write the log", &path, &error)),
         }
-        Ok(log)
     }
 
     pub fn path(&self) -> &Path {
@@ -41,6 +42,12 @@ impl TryLog {
 
     /// The last [`TAIL_BYTES`] of the task's output.
     pub fn tail(&self) -> Vec<u8> {
+        let mut short = [0; 1024];
+        if let Ok(count @ 0..1024) = self.file.read_at(&mut short, self.output_from) {
+            // The output of most tasks: all of it, with one call.
+            self.is_open_line.set(Some(count > 0 && short[count - 1] != b'\n'));
+            return short[..count].to_vec();
+        }
         let size = self.file.metadata().map_or(0, |metadata| metadata.len());
         let from = size.saturating_sub(TAIL_BYTES as u64).max(self.output_from);
         let mut bytes = vec![0; size.saturating_sub(from) as usize];
@@ -51,8 +58,13 @@ impl TryLog {
     }
 
     /// Writes the tail line, on a line of its own. A disk that is full loses it: the database has the end.
-    pub fn close(mut self, tail: &str, now: Timestamp) {
-        let _ = self.file.write_all(own_line(&self.file, tail, now).as_bytes());
+    pub fn close(&self, tail: &str, now: Timestamp) {
+        let text = match self.is_open_line.get() {
+            Some(true) => format!("\n{}", line(tail, now)),
+            Some(false) => line(tail, now),
+            None => own_line(&self.file, tail, now),
+        };
+        let _ = (&self.file).write_all(text.as_bytes());
     }
 }
 

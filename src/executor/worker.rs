@@ -3,10 +3,10 @@
 //! Knows the way of a try through templates, files, supervisor and XComs. What an end means for retries is not its business.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam::channel::{self, Receiver};
 use jiff::Timestamp;
 
 use crate::executor::environment::{self, Folders};
@@ -29,8 +29,30 @@ struct Prepared {
     files: Vec<PathBuf>,
 }
 
-/// Runs a try to its end. None if minflow closes before that.
-pub fn run(shared: &Shared, work: &Work) -> Option<TryEnd> {
+/// A try that the supervisor has: what its end needs.
+pub struct Begun {
+    work: Box<Work>,
+    log: TryLog,
+    value: Option<PathBuf>,
+    xcom: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Begun {
+    pub fn key(&self) -> TryKey {
+        self.work.key
+    }
+}
+
+/// What is known of `$MINFLOW_XCOM` when a process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XcomFile {
+    Absent,
+    Possible,
+}
+
+/// Begins a try. None: the supervisor has it.
+pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
     if let Some(reason) = shared.killed(work.key) {
         return Some(without_process(shared, work.key, Outcome::Killed { reason }));
     }
@@ -39,15 +61,19 @@ pub fn run(shared: &Shared, work: &Work) -> Option<TryEnd> {
         "begins try {} of task {} of DAG {}, run {}",
         work.key.try_number, task.task_id, work.dag.dag_id, work.run.run_id
     );
-    let log = match TryLog::open(log_path(shared, work), &head, shared.clock.now()) {
+    let log = match TryLog::open(log_path(shared, &work), &head, shared.clock.now()) {
         Ok(log) => log,
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
-    match prepare(shared, work, task, &log) {
-        Ok(Some(prepared)) => run_prepared(shared, work, prepared, log),
-        Ok(None) => Some(close(shared, log, without_process(shared, work.key, Outcome::Exited(0)))),
-        Err(fault) => Some(close(shared, log, without_process(shared, work.key, outcome_of(fault)))),
-    }
+    let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log) {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return Some(close(shared, &log, without_process(shared, work.key, Outcome::Exited(0)))),
+        Err(fault) => return Some(close(shared, &log, without_process(shared, work.key, outcome_of(fault)))),
+    };
+    let begun = Box::new(Begun { work, log, value, xcom, files });
+    let (begun, outcome) = shared.hand_over(begun, start).err()?;
+    begun.files.iter().for_each(remove);
+    Some(close(shared, &begun.log, without_process(shared, begun.key(), outcome)))
 }
 
 /// Ends what is left of a try of an earlier minflow.
@@ -67,51 +93,53 @@ pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
     ended
 }
 
-fn run_prepared(shared: &Shared, work: &Work, prepared: Prepared, log: TryLog) -> Option<TryEnd> {
-    let Prepared { start, value, xcom, files } = prepared;
-    let (reply, answer) = channel::bounded(1);
-    let end = match shared.hand_over(work, start, reply) {
-        Ok(()) => heard(shared, work, &answer, |end| {
-            let tail = end.tail.as_ref().map_or_else(|| log.tail(), |tail| tail.clone().into_bytes());
-            let output = work.dag.task(work.task).output;
-            let left = Left { output, tail: &tail, value: value.as_deref(), xcom: &xcom };
-            output::collect(left, &|lack| shared.outwait(work.key, lack))
-        })?,
-        Err(outcome) => without_process(shared, work.key, outcome),
-    };
-    for file in files.iter().chain([&xcom]) {
-        let _ = fs::remove_file(file);
-    }
-    Some(close(shared, log, end))
+/// Whether a try can be concluded without a wait, and without reading more than the end of its log: it left no files.
+pub fn is_brief(begun: &Begun, told: &Told) -> bool {
+    let has_process = matches!(told, Told::Ended(_));
+    has_process && begun.value.is_none() && begun.files.is_empty() && is_absent(&begun.xcom)
 }
 
-/// Waits for what the supervisor tells.
-fn heard(
-    shared: &Shared,
-    work: &Work,
-    answer: &Receiver<Told>,
-    collect: impl Fn(&End) -> Result<Vec<(String, serde_json::Value)>, String>,
-) -> Option<TryEnd> {
-    match answer.recv().ok()? {
-        Told::Ended(end) => Some(try_end(work, &end, collect)),
+fn is_absent(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// From what the supervisor tells to the end of a try.
+pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> TryEnd {
+    let key = begun.key();
+    let task = begun.work.dag.task(begun.work.task);
+    let end = match told {
+        Told::Ended(end) => try_end(&begun.work, &end, |end| {
+            let tail = end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes());
+            let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
+            let left = Left { output: task.output, tail: &tail, value: begun.value.as_deref(), xcom };
+            output::collect(left, &|lack| shared.outwait(key, lack))
+        }),
         Told::NotStarted { kind: Refusal::Transient, message } => {
-            Some(without_process(shared, work.key, Outcome::Unstarted { reason: message }))
+            without_process(shared, key, Outcome::Unstarted { reason: message })
         }
         Told::NotStarted { kind: Refusal::Permanent, message } => {
-            Some(without_process(shared, work.key, Outcome::Faulted { reason: message }))
+            without_process(shared, key, Outcome::Faulted { reason: message })
         }
         Told::Gone { process } => {
-            let task = work.dag.task(work.task);
             reclaim::end(&Remains {
-                mark: environment::mark(&shared.settings.home, work.key),
+                mark: environment::mark(&shared.settings.home, key),
                 process,
                 kill_signal: task.kill_signal,
                 grace: task.grace,
             });
-            let outcome = shared.killed(work.key).map_or(Outcome::Lost, |reason| Outcome::Killed { reason });
-            Some(without_process(shared, work.key, outcome))
+            let outcome = shared.killed(key).map_or(Outcome::Lost, |reason| Outcome::Killed { reason });
+            without_process(shared, key, outcome)
         }
+    };
+    begun.files.iter().for_each(remove);
+    if xcom == XcomFile::Possible {
+        remove(&begun.xcom);
     }
+    close(shared, &begun.log, end)
+}
+
+fn remove(path: &PathBuf) {
+    let _ = fs::remove_file(path);
 }
 
 fn try_end(
@@ -160,7 +188,7 @@ fn outcome_of(fault: Fault) -> Outcome {
     }
 }
 
-fn close(shared: &Shared, log: TryLog, end: TryEnd) -> TryEnd {
+fn close(shared: &Shared, log: &TryLog, end: TryEnd) -> TryEnd {
     log.close(&farewell(&end), shared.clock.now());
     end
 }
