@@ -130,7 +130,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn append(path: &Path, text: &str) {
         File::options().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
