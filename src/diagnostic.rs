@@ -69,6 +69,18 @@ impl Diagnostic {
             help: help.into(),
         }
     }
+
+    /// The line and the caret below it, without an end of line. Only for a fault that has a line.
+    pub fn excerpt(&self) -> String {
+        let column = (self.column as usize).saturating_sub(1);
+        let first = if column < SHOWN_CHARS { 0 } else { column - SHOWN_CHARS / 2 };
+        let shown: String = self.source_line.chars().skip(first).take(SHOWN_CHARS).collect();
+        let margin = self.line.to_string();
+        let lead: String = shown.chars().take(column - first).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let room = shown.chars().count().saturating_sub(column - first).max(1);
+        let carets = "^".repeat((self.width as usize).min(room));
+        format!("{margin} | {shown}\n{} | {lead}{carets}", " ".repeat(margin.len()))
+    }
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {
@@ -89,15 +101,7 @@ impl fmt::Display for Diagnostic {
             write!(f, "{path}: {}: {}", self.code, self.message)?;
         } else {
             writeln!(f, "{path}:{}:{}: {}: {}", self.line, self.column, self.code, self.message)?;
-            let column = self.column as usize - 1;
-            let first = if column < SHOWN_CHARS { 0 } else { column - SHOWN_CHARS / 2 };
-            let shown: String = self.source_line.chars().skip(first).take(SHOWN_CHARS).collect();
-            let margin = self.line.to_string();
-            writeln!(f, "{margin} | {shown}")?;
-            let lead: String = shown.chars().take(column - first).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            let room = shown.chars().count().saturating_sub(column - first).max(1);
-            let carets = "^".repeat((self.width as usize).min(room));
-            write!(f, "{} | {lead}{carets}", " ".repeat(margin.len()))?;
+            write!(f, "{}", self.excerpt())?;
         }
         if !self.help.is_empty() {
             write!(f, "\nhelp: {}", self.help)?;

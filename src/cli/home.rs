@@ -56,10 +56,7 @@ impl Home {
     /// # Errors
     /// `text` is no instant.
     pub fn instant(&self, text: &str) -> Result<Timestamp, Failure> {
-        instants::parse(text, &self.zone()).ok_or_else(|| Failure::Usage {
-            message: format!("`{text}` is no date"),
-            help: "write one as 2026-11-21, 2026-11-21T06:00 or 2026-11-21T06:00:00+01:00".to_owned(),
-        })
+        instants::parse(text, &self.zone()).ok_or_else(|| instants::no_instant(text))
     }
 
     pub fn not_running(&self) -> Failure {

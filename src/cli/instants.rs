@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
+use crate::cli::Failure;
 use crate::clock::to_micros;
 
 /// The instant that `text` names; without an offset it is in `zone` (Airflow: `core.default_timezone`). None: it is no instant.
@@ -18,6 +19,14 @@ pub fn parse(text: &str, zone: &TimeZone) -> Option<Timestamp> {
             text.parse::<Date>().ok().and_then(|date| local(date.to_datetime(jiff::civil::Time::midnight())))
         });
     instant.map(to_micros)
+}
+
+/// What to say of a text that [`parse`] does not read.
+pub fn no_instant(text: &str) -> Failure {
+    Failure::Usage {
+        message: format!("`{text}` is no date"),
+        help: "write one as 2026-11-21, 2026-11-21T06:00 or 2026-11-21T06:00:00+01:00".to_owned(),
+    }
 }
 
 #[cfg(test)]

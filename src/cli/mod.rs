@@ -4,6 +4,7 @@
 //! nothing about scheduling: what changes something is a [`Command`](crate::scheduler::Command) that [`engine`] hands over.
 
 mod config;
+mod cron;
 mod dags;
 mod db;
 pub mod engine;
@@ -84,6 +85,8 @@ enum Command {
     Status(status::Arguments),
     /// Check DAG files and airflow.toml, and show every fault at once
     Validate(validate::Arguments),
+    /// Show when a cron expression fires, in words and as a list
+    Cron(cron::Arguments),
     /// Print the version
     Version,
     /// See and steer DAGs
@@ -125,6 +128,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Run(arguments) => run::run(globals, &arguments),
         Command::Status(arguments) => status::run(globals, &arguments, output),
         Command::Validate(arguments) => validate::run(globals, &arguments, output),
+        Command::Cron(arguments) => cron::run(globals, &arguments, output),
         Command::Version => version::run(output),
         Command::Dags(command) => dags::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),
