@@ -12,7 +12,8 @@ use crate::cli::failure::eprint;
 use crate::cli::output::{Column, Format, Output};
 use crate::cli::{Failure, Globals, Outcome, instants, settings};
 use crate::clock::{Clock, SystemClock};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::Diagnostic;
+use crate::keytable::zone_help;
 use crate::timetable::{Cron, Mark, ScheduleError};
 
 #[derive(Debug, Args)]
@@ -128,15 +129,6 @@ fn zone(globals: &Globals, typed: Option<&str>) -> Result<TimeZone, Failure> {
     };
     TimeZone::get(name)
         .map_err(|_| Failure::Usage { message: format!("unknown time zone `{name}`"), help: zone_help(name) })
-}
-
-/// The nearest name of the host's table.
-fn zone_help(typed: &str) -> String {
-    let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-    match did_you_mean(typed, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "use a name of the IANA time zone database, such as `UTC` or `Europe/London`".to_owned(),
-    }
 }
 
 fn refuse(text: &str, error: &ScheduleError) -> Failure {
