@@ -9,6 +9,8 @@ mod schedule;
 mod task;
 
 #[cfg(test)]
+mod example_tests;
+#[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod schedule_tests;

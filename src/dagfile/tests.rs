@@ -271,6 +271,9 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
     ];
     for (title, table) in tables {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
+        if table.name == keys::SCHEDULE.name {
+            text += include_str!("dag-format.schedules.md");
+        }
     }
     text += include_str!("dag-format.foot.md");
     keytable::assert_checked_in("docs/dag-format.md", &text);

@@ -20,7 +20,8 @@ use jiff::tz::TimeZone;
 pub use cron::{Cron, FieldValue};
 pub use transition::Mark;
 
-use crate::model::{Catchup, DataInterval, Intervals, NextRun, Period, RunImmediately, Schedule};
+use crate::keytable::print_period;
+use crate::model::{Catchup, DataInterval, Intervals, NextRun, RunImmediately, Schedule};
 use rules::Question;
 use ticks::Ticks;
 
@@ -189,30 +190,10 @@ fn summary(schedule: &Schedule) -> Option<String> {
         Schedule::Once => "@once".to_owned(),
         Schedule::Continuous => "@continuous".to_owned(),
         Schedule::Cron(crons) => crons.expressions.join(", "),
-        Schedule::Every(every) => format!("every {}", in_words(every.period)),
+        Schedule::Every(every) => format!("every {}", print_period(every.period)),
         Schedule::Events(events) if events.len() == 1 => "1 event".to_owned(),
         Schedule::Events(events) => format!("{} events", events.len()),
     })
-}
-
-/// `1h30m`, `1y2mo`, as the key `every` takes it; what is below a second is not shown.
-fn in_words(period: Period) -> String {
-    let (months, rest) = match period {
-        Period::Fixed(rest) => (0, rest),
-        Period::Calendar { months, rest } => (u64::from(months), rest),
-    };
-    let mut words = String::new();
-    let mut tell = |mut rest: u64, units: &[(&str, u64)]| {
-        for (unit, size) in units {
-            if rest >= *size {
-                words.push_str(&format!("{}{unit}", rest / size));
-                rest %= size;
-            }
-        }
-    };
-    tell(months, &[("y", 12), ("mo", 1)]);
-    tell(rest.as_secs(), &[("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]);
-    words
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn cron(text: &str, zone_name: &str) -> Timetable {
 }
 
 fn every(seconds: u64) -> Timetable {
-    let period = Period::Fixed(Duration::from_secs(seconds));
+    let period = crate::model::Period::Fixed(Duration::from_secs(seconds));
     let every = Every { period, intervals: Intervals::Trigger(Duration::ZERO) };
     Timetable::new(&Schedule::Every(every), &TimeZone::UTC).unwrap()
 }
