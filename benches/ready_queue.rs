@@ -13,6 +13,11 @@ use minflow::scheduler::pools::{Claim, Held, Limits, PoolIx, RunIx};
 use minflow::scheduler::ready::{Candidate, ReadyQueue};
 use minflow::scheduler::weight;
 
+use crate::memory::resident_bytes;
+
+#[path = "stage/memory.rs"]
+mod memory;
+
 const WAITING: u32 = 1_000_000;
 const RUNS: u32 = 1_000;
 const POOLS: u32 = 4;
@@ -53,13 +58,6 @@ fn candidate(handle: u32) -> Candidate {
         map_index: -1,
         order: handle / RUNS,
     }
-}
-
-/// Memory as the kernel counts it: what the allocator keeps beside what was asked for is in it.
-fn resident_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").expect("Linux tells every process its memory");
-    let kibibytes = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());
-    kibibytes.map(|kibibytes: usize| kibibytes * 1024).expect("the resident memory is among it, in kB")
 }
 
 fn full(waiting: u32) -> ReadyQueue {

@@ -2,32 +2,24 @@
 //!
 //! `cargo bench --bench turn`. The commit's figure is mostly the disk's; the share of the rows shows between the sizes.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
-use minflow::clock::{BootInstant, SystemClock};
+use minflow::clock::SystemClock;
 use minflow::config::Synchronous;
-use minflow::dagfile::{self, Defaults};
-use minflow::health::Health;
-use minflow::model::{
-    DagId, DagRun, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState, TryKey, Usage,
-};
-use minflow::scheduler::change::RunLookup;
+use minflow::model::{DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState, Usage};
 use minflow::scheduler::command::{LogicalDate, Trigger};
-use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
-use minflow::scheduler::port::{Kill, ReplyTo, Stray};
-use minflow::scheduler::turn::{Parts, Scheduler};
-use minflow::scheduler::world::Settings;
-use minflow::scheduler::{
-    Attempt, Changes, Command, DagFile, Event, Executor, Found, InstanceWrite, Outcome, Reply, RunWrite, Snapshot,
-    Store, StoreError, Timer, TryEnd, Work,
-};
+use minflow::scheduler::port::ReplyTo;
+use minflow::scheduler::turn::Scheduler;
+use minflow::scheduler::{Changes, Command, Event, InstanceWrite, Reply, RunWrite, Store};
 use minflow::store::Database;
-use parking_lot::Mutex;
 use serde_json::Map;
+
+use crate::stage::{Forgetful, Notebook, file, lived, scheduler};
+
+mod stage;
 
 fn main() {
     divan::main();
@@ -105,76 +97,16 @@ fn commit_changed_rows(bencher: Bencher<'_, '_>, rows: i64) {
     });
 }
 
-/// Takes every commit and keeps nothing: what is left is the cost of deciding.
-struct Forgetful;
-
-impl Store for Forgetful {
-    fn load(&mut self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::default())
-    }
-
-    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        divan::black_box(changes);
-        Ok(())
-    }
-
-    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
-        Ok(None)
-    }
-}
-
-/// Notes what it is to start.
-#[derive(Clone, Default)]
-struct Notebook(Arc<Mutex<Vec<TryKey>>>);
-
-impl Executor for Notebook {
-    fn start(&mut self, work: Work) {
-        self.0.lock().push(work.key);
-    }
-
-    fn kill(&mut self, _: TryKey, _: Kill) {}
-
-    fn reclaim(&mut self, _: Stray) {}
-
-    fn acknowledge(&mut self, _: &[TryKey]) {}
-}
-
-struct Unarmed;
-
-impl Timer for Unarmed {
-    fn arm(&mut self, _: Option<Timestamp>, _: Option<BootInstant>) {}
-}
-
 /// A scheduler that knows one DAG: one task, `width` tasks, one task.
-fn scheduler(width: usize, parallelism: u32, executor: Notebook) -> Scheduler {
+fn wide(width: usize, parallelism: u32, executor: Notebook) -> Scheduler {
     let ids: Vec<String> = (0..width).map(|number| format!("t{number}")).collect();
     let tasks: String = ids.iter().map(|id| format!("[tasks.{id}]\nbash = \"true\"\n")).collect();
     let all = ids.join(", ");
-    let source = format!(
+    let text = format!(
         "max_active_tasks = {parallelism}\nchain = [\"first >> [{all}] >> last\"]\n\
          [tasks.first]\nbash = \"true\"\n[tasks.last]\nbash = \"true\"\n{tasks}"
     );
-    let dag = dagfile::parse(Path::new("dags/wide.toml"), source.as_bytes(), &Defaults::default());
-    let found = Found::Parsed {
-        dag: Arc::new(dag.expect("the text is valid")),
-        source: source.into(),
-        hash: "0123456789abcdef".into(),
-    };
-    let file = DagFile { path: "wide.toml".into(), modified_at: None, found };
-    let pool = Pool { name: "default_pool".into(), slots: 1_000, description: String::new() };
-    let settings = Settings { parallelism, drain_timeout: std::time::Duration::from_secs(5), pools: vec![pool] };
-    let parts = Parts {
-        store: Box::new(Forgetful),
-        executor: Box::new(executor),
-        timer: Box::new(Unarmed),
-        clock: Arc::new(SystemClock),
-        health: Health::default(),
-        gauges: GaugeBoard::default(),
-        heartbeat: Heartbeat::default(),
-    };
-    let mut scheduler = Scheduler::new(settings, Snapshot::default(), Box::new(|_, _| None), parts);
-    scheduler.turn(vec![Event::DagFiles { files: vec![file], complete: true }, Event::Scanned]);
-    scheduler
+    scheduler(vec![file("wide.toml", &text)], parallelism, Box::new(Forgetful), executor, Arc::new(SystemClock))
 }
 
 fn trigger() -> Event {
@@ -188,37 +120,23 @@ fn trigger() -> Event {
     Event::Command { command: Command::Trigger(trigger), reply: ReplyTo::new(|reply: Reply| assert!(reply.is_ok())) }
 }
 
-/// A try that begins and ends within one turn.
-fn lived(key: TryKey) -> [Event; 2] {
-    let process = ProcessIdentity { pid: 4_711, start_ticks: 123_456, boot_id: String::new() };
-    let end = TryEnd {
-        key,
-        outcome: Outcome::Exited(0),
-        started_at: Some(day()),
-        ended_at: day(),
-        usage: Some(Usage::default()),
-        xcoms: Vec::new(),
-    };
-    [Event::Started(Attempt { key, process, started_at: day() }), Event::Ended(Box::new(end))]
-}
-
 /// One run from trigger to end, with as many tasks in a turn as run at once; the figure is per task.
 #[divan::bench(args = [(500, 1), (500, 32), (5_000, 32), (5_000, 1_000)])]
 fn decide_a_wide_run(bencher: Bencher<'_, '_>, (width, parallelism): (usize, u32)) {
     let executor = Notebook::default();
     bencher
         .counter(ItemsCount::new(width + 2))
-        .with_inputs(|| scheduler(width, parallelism, executor.clone()))
+        .with_inputs(|| wide(width, parallelism, executor.clone()))
         .bench_local_values(|mut scheduler| {
             scheduler.turn(vec![trigger()]);
             let mut ended = 0;
             loop {
-                let started = std::mem::take(&mut *executor.0.lock());
+                let started = executor.take();
                 if started.is_empty() && !scheduler.world().has_more() {
                     break;
                 }
                 ended += started.len();
-                scheduler.turn(started.into_iter().flat_map(lived).collect());
+                scheduler.turn(started.into_iter().flat_map(|key| lived(key, day())).collect());
             }
             assert_eq!(ended, width + 2, "every task of the run was started");
         });

@@ -1,0 +1,120 @@
+//! What a scheduler is given by the benches that measure it alone: a store that keeps nothing, an executor that runs nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use minflow::clock::{BootInstant, Clock};
+use minflow::dagfile::{self, Defaults};
+use minflow::health::Health;
+use minflow::model::{DagId, DagRun, Pool, ProcessIdentity, TryKey, Usage};
+use minflow::scheduler::change::RunLookup;
+use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
+use minflow::scheduler::port::{Kill, Stray};
+use minflow::scheduler::turn::{Parts, Scheduler};
+use minflow::scheduler::world::Settings;
+use minflow::scheduler::{
+    Attempt, Changes, DagFile, Event, Executor, Found, Outcome, Snapshot, Store, StoreError, Timer, TryEnd, Work,
+};
+use parking_lot::Mutex;
+
+/// Takes every commit and keeps nothing: what is left is the cost of deciding.
+pub struct Forgetful;
+
+impl Store for Forgetful {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot::default())
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        divan::black_box(changes);
+        Ok(())
+    }
+
+    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Notes what it is to start.
+#[derive(Clone, Default)]
+pub struct Notebook(Arc<Mutex<Vec<TryKey>>>);
+
+impl Notebook {
+    /// What it was to start since it was last asked.
+    pub fn take(&self) -> Vec<TryKey> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl Executor for Notebook {
+    fn start(&mut self, work: Work) {
+        self.0.lock().push(work.key);
+    }
+
+    fn kill(&mut self, _: TryKey, _: Kill) {}
+
+    fn reclaim(&mut self, _: Stray) {}
+
+    fn acknowledge(&mut self, _: &[TryKey]) {}
+}
+
+struct Unarmed;
+
+impl Timer for Unarmed {
+    fn arm(&mut self, _: Option<Timestamp>, _: Option<BootInstant>) {}
+}
+
+/// A scheduler whose DAGs are these files; all of them are live.
+pub fn scheduler(
+    files: Vec<DagFile>,
+    parallelism: u32,
+    store: Box<dyn Store>,
+    executor: Notebook,
+    clock: Arc<dyn Clock>,
+) -> Scheduler {
+    let pool = Pool { name: "default_pool".into(), slots: -1, description: String::new() };
+    let settings = Settings { parallelism, drain_timeout: Duration::from_secs(5), pools: vec![pool] };
+    let parts = Parts {
+        store,
+        executor: Box::new(executor),
+        timer: Box::new(Unarmed),
+        clock,
+        health: Health::default(),
+        gauges: GaugeBoard::default(),
+        heartbeat: Heartbeat::default(),
+    };
+    let fresh = Snapshot { next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
+    let mut scheduler = Scheduler::new(settings, fresh, Box::new(|_, _| None), parts);
+    scheduler.turn(vec![Event::DagFiles { files, complete: true }, Event::Scanned]);
+    while scheduler.world().has_more() {
+        scheduler.turn(Vec::new());
+    }
+    scheduler
+}
+
+/// A DAG file as the watcher hands it over.
+pub fn file(name: &str, text: &str) -> DagFile {
+    let dag = dagfile::parse(Path::new(name), text.as_bytes(), &Defaults::default());
+    let found = Found::Parsed {
+        dag: Arc::new(dag.expect("the text is valid")),
+        source: text.into(),
+        hash: "0123456789abcdef".into(),
+    };
+    DagFile { path: name.into(), modified_at: None, found }
+}
+
+/// A try that begins and ends within one turn.
+pub fn lived(key: TryKey, at: Timestamp) -> [Event; 2] {
+    let process = ProcessIdentity { pid: 4_711, start_ticks: 123_456, boot_id: String::new() };
+    let end = TryEnd {
+        key,
+        outcome: Outcome::Exited(0),
+        started_at: Some(at),
+        ended_at: at,
+        usage: Some(Usage::default()),
+        xcoms: Vec::new(),
+    };
+    [Event::Started(Attempt { key, process, started_at: at }), Event::Ended(Box::new(end))]
+}
