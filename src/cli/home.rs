@@ -301,7 +301,7 @@ fn unseen(definition: &Definition) -> DagRecord {
         is_active: true,
         has_import_errors: false,
         schedule: timetable.and_then(|timetable| timetable.summary()),
-        timezone: dag.timezone.iana_name().unwrap_or("UTC").to_owned(),
+        timezone: dag.schedule_zone().iana_name().unwrap_or("UTC").to_owned(),
         description: dag.description.clone(),
         owner: dag.owner.clone(),
         tags: dag.tags.clone(),

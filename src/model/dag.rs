@@ -70,6 +70,14 @@ impl Dag {
         &self.tasks[task.index()]
     }
 
+    /// The zone of the schedule's wall times: its own, else the DAG's.
+    pub fn schedule_zone(&self) -> &TimeZone {
+        match &self.schedule {
+            Schedule::Cron(crons) => crons.timezone.as_ref().unwrap_or(&self.timezone),
+            _ => &self.timezone,
+        }
+    }
+
     pub fn find(&self, task_id: &str) -> Option<TaskIx> {
         let at = self.tasks.iter().position(|task| &*task.task_id == task_id)?;
         Some(TaskIx(at as u32))

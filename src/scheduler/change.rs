@@ -56,6 +56,7 @@ pub struct DagRecord {
     pub has_import_errors: bool,
     /// As shown, e.g. `0 6 * * *`, `every 5s`, `@once`; null for none.
     pub schedule: Option<String>,
+    /// In which the schedule's wall times are.
     pub timezone: String,
     pub description: String,
     pub owner: String,

@@ -233,7 +233,7 @@ impl World {
         record.has_import_errors = has_import_errors;
         record.version = Some(version);
         record.schedule = summary;
-        record.timezone = dag.timezone.iana_name().unwrap_or("UTC").to_owned();
+        record.timezone = dag.schedule_zone().iana_name().unwrap_or("UTC").to_owned();
         record.description.clone_from(&dag.description);
         record.owner.clone_from(&dag.owner);
         record.tags.clone_from(&dag.tags);

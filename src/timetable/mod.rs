@@ -4,6 +4,7 @@
 //! expression, `search` finds its matches, `ticks` has them and periods alike, `rules` makes runs of ticks.
 
 mod cron;
+mod description;
 mod fields;
 mod rules;
 mod search;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use cron::{Cron, FieldValue};
+pub use description::describe;
 pub use transition::Mark;
 
 use crate::keytable::print_period;
