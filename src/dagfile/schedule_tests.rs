@@ -240,4 +240,20 @@ fn an_unknown_zone_is_refused_with_the_nearest_names() {
     let faults = parse(Path::new("d.toml"), text.as_bytes(), &Defaults::default()).unwrap_err();
     assert_eq!((faults[0].code, faults[0].line, faults[0].column), ("unknown-timezone", 1, 12));
     assert!(faults[0].help.starts_with("the nearest names are `"), "{}", faults[0].help);
+    assert_eq!(codes("timezone = \"Etc/Unknown\"")[..1], ["unknown-timezone"], "it stands for no zone");
+}
+
+/// SEMANTICS 6.4.
+#[test]
+fn runs_are_bound_by_the_dates_of_the_dag_and_of_its_tasks() {
+    let bounds = |text: &str| {
+        let dag = read(&format!("{text}\n[tasks.b]\nempty = true\nstart_date = 2026-03-01\nend_date = 2026-06-01"));
+        let printed = |date: Option<Timestamp>| date.map_or("-".to_owned(), |date| date.to_string()[..10].to_owned());
+        format!("{} {}", printed(dag.earliest()), printed(dag.latest()))
+    };
+    let task_c = "[tasks.c]\nempty = true\nstart_date = 2026-02-01\nend_date = 2026-05-01\n";
+    assert_eq!(bounds(task_c), "2026-02-01 -", "`a` has no end");
+    assert_eq!(bounds("[default_args]\nend_date = 2026-07-01\n"), "2026-03-01 2026-07-01");
+    assert_eq!(bounds(&format!("start_date = 2026-02-15\nend_date = 2026-05-15\n{task_c}")), "2026-02-15 2026-05-15");
+    assert_eq!(bounds("end_date = 2026-08-01"), "2026-03-01 2026-08-01");
 }

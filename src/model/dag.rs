@@ -66,6 +66,18 @@ impl Dag {
         }
     }
 
+    /// No run is due before it: the first date of the DAG and its tasks (SEMANTICS 6.4).
+    pub fn earliest(&self) -> Option<Timestamp> {
+        self.tasks.iter().filter_map(|task| task.start_date).chain(self.start_date).min()
+    }
+
+    /// No run is due after it: the DAG's date, or when the last task ends if all of them do (SEMANTICS 6.4).
+    pub fn latest(&self) -> Option<Timestamp> {
+        let of_tasks =
+            self.tasks.iter().map(|task| task.end_date).try_fold(None, |last, end| Some(last.max(Some(end?))));
+        of_tasks.flatten().max(self.end_date)
+    }
+
     pub fn task(&self, task: TaskIx) -> &Task {
         &self.tasks[task.index()]
     }

@@ -155,8 +155,8 @@ impl World {
             Some(definition) if entry.record.is_active => {
                 let dag = &definition.dag;
                 let first_seen = entry.record.first_seen_at.unwrap_or(now.wall);
-                let earliest = definition.timetable.earliest(dag.start_date, first_seen, dag.catchup);
-                definition.timetable.next_run(entry.record.last_interval, earliest, dag.end_date, dag.catchup, now.wall)
+                let earliest = definition.timetable.earliest(dag.earliest(), first_seen, dag.catchup);
+                definition.timetable.next_run(entry.record.last_interval, earliest, dag.latest(), dag.catchup, now.wall)
             }
             _ => None,
         };

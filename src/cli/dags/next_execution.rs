@@ -89,15 +89,15 @@ fn next_runs(definition: &Definition, count: usize) -> Result<Vec<NextRun>, Fail
     let record = definition.record.as_ref();
     let now = SystemClock.now();
     let first_seen = record.and_then(|record| record.first_seen_at).unwrap_or(now);
-    let earliest = timetable.earliest(dag.start_date, first_seen, dag.catchup);
+    let earliest = timetable.earliest(dag.earliest(), first_seen, dag.catchup);
     let last = record.and_then(|record| record.last_interval);
     let noted = record.and_then(|record| record.next_run);
-    let mut next = noted.or_else(|| timetable.next_run(last, earliest, dag.end_date, dag.catchup, now));
+    let mut next = noted.or_else(|| timetable.next_run(last, earliest, dag.latest(), dag.catchup, now));
     let mut runs = Vec::new();
     while let Some(run) = next.filter(|_| runs.len() < count) {
         runs.push(run);
         // With catchup the timetable goes from tick to tick, as time will.
-        next = timetable.next_run(Some(run.data_interval), earliest, dag.end_date, Catchup::All, now);
+        next = timetable.next_run(Some(run.data_interval), earliest, dag.latest(), Catchup::All, now);
     }
     Ok(runs)
 }
