@@ -110,6 +110,11 @@ fn hostile_files_are_answered_soon() {
         "a = 1\n".repeat(40_000),
         distinct,
         ids,
+        format!("schedule.events=[{}]", filled("1,")),
+        format!("schedule.events=[{}]", filled("2026-01-01,")),
+        format!("schedule.crons=[{}]", filled("'* * * * *',")),
+        format!("schedule='{} * * * *'", filled("1,")),
+        format!("timezone='{}'", filled("Europe/")),
     ];
     for file in files {
         let started = Instant::now();

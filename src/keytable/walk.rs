@@ -124,7 +124,7 @@ impl Check<'_, '_> {
                 let help = if self.is_item { "correct it, or take it out" } else { "correct it, or leave the key out" };
                 self.faults.add(value.span(), "out-of-range", message, help);
             }
-            Kind::Zone if TimeZone::get(text).is_err() => {
+            Kind::Zone if TimeZone::get(text).map_or(true, |zone| zone.is_unknown()) => {
                 let help = zone_help(text);
                 self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
             }
