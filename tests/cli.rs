@@ -518,6 +518,7 @@ fn one_run(path: &Path) {
         first_seen_at: None,
         next_run: None,
         last_interval: None,
+        pause_reason: None,
     };
     let changes = Changes {
         dags: vec![dag],

@@ -96,6 +96,7 @@ fn run() -> DagRun {
         end_date: None,
         conf: serde_json::Map::new(),
         reason: None,
+        lag: None,
     }
 }
 

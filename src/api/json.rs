@@ -49,6 +49,8 @@ pub struct Run {
     pub end_date: Option<Instant>,
     pub conf: Map<String, Value>,
     pub reason: Option<String>,
+    /// Seconds from run_after to the start of its first task; null until then.
+    pub lag: Option<f64>,
 }
 
 impl From<&DagRun> for Run {
@@ -67,6 +69,7 @@ impl From<&DagRun> for Run {
             end_date: run.end_date.map(Instant),
             conf: run.conf.clone(),
             reason: run.reason.clone(),
+            lag: run.lag.map(|lag| lag.as_secs_f64()),
         }
     }
 }
@@ -157,6 +160,8 @@ pub struct Dag {
     /// The newest run by `run_after`.
     pub last_run: Option<Run>,
     pub has_import_errors: bool,
+    /// Why minflow itself paused it; null if it did not.
+    pub pause_reason: Option<String>,
 }
 
 impl Dag {
@@ -174,6 +179,7 @@ impl Dag {
             next_dagrun_create_after: dag.next_run.map(|next| Instant(next.run_after)),
             last_run: last_run.map(Run::from),
             has_import_errors: dag.has_import_errors,
+            pause_reason: dag.pause_reason.clone(),
         }
     }
 }
@@ -392,12 +398,12 @@ mod tests {
         assert_eq!(
             fields(&shown),
             "dag_id file is_paused is_active schedule timezone tags owner next_dagrun next_dagrun_create_after \
-             last_run has_import_errors"
+             last_run has_import_errors pause_reason"
         );
         assert_eq!(
             fields(&shown["last_run"]),
             "dag_id run_id run_type state run_after logical_date data_interval_start data_interval_end queued_at \
-             start_date end_date conf reason"
+             start_date end_date conf reason lag"
         );
     }
 

@@ -73,6 +73,7 @@ pub(crate) fn run(dag_id: &str) -> DagRun {
         end_date: Some(tick),
         conf: serde_json::Map::new(),
         reason: Some("task_failure".to_owned()),
+        lag: Some(std::time::Duration::from_millis(12)),
     }
 }
 
@@ -99,6 +100,7 @@ pub(crate) fn dag(dag_id: &str) -> json::Dag {
             run_after: tick,
         }),
         last_interval: None,
+        pause_reason: None,
     };
     json::Dag::new(&record, Some(&run(dag_id)))
 }

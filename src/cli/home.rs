@@ -311,6 +311,7 @@ fn unseen(definition: &Definition) -> DagRecord {
         first_seen_at: None,
         next_run: None,
         last_interval: None,
+        pause_reason: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A DAG run as it is stored.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -39,6 +41,8 @@ pub struct DagRun {
     pub conf: Map<String, Value>,
     /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`.
     pub reason: Option<String>,
+    /// From run_after to the start of its first task, or of an `empty` one to its success; null until then.
+    pub lag: Option<Duration>,
 }
 
 impl DagRun {
@@ -58,6 +62,7 @@ impl DagRun {
             end_date: None,
             conf: Map::new(),
             reason: None,
+            lag: None,
         }
     }
 }

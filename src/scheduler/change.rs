@@ -70,6 +70,8 @@ pub struct DagRecord {
     pub next_run: Option<NextRun>,
     /// The data interval of the newest scheduled run by logical date: what the timetable goes on from.
     pub last_interval: Option<DataInterval>,
+    /// Why minflow itself has paused it, e.g. `the last 3 runs failed`; null if it has not.
+    pub pause_reason: Option<String>,
 }
 
 /// A new definition of a DAG.

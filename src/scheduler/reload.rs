@@ -266,6 +266,7 @@ impl World {
             first_seen_at: None,
             next_run: None,
             last_interval: None,
+            pause_reason: None,
         };
         self.dags.push(DagEntry::new(record));
         ix

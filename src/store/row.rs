@@ -85,7 +85,7 @@ pub(super) use instance_columns;
 macro_rules! run_columns {
     () => {
         "r.key, r.dag_id, r.run_id, r.run_type, r.state, r.run_after, r.logical_date, r.data_interval_start, \
-         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason"
+         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason, r.lag"
     };
 }
 pub(super) use run_columns;
@@ -95,13 +95,13 @@ macro_rules! dag_columns {
     () => {
         "d.dag_id, d.file, d.is_paused, d.is_active, d.has_import_errors, d.schedule, d.timezone, d.description, d.owner, \
          d.tags, d.max_active_runs, d.max_active_tasks, d.version_key, d.first_seen_at, d.next_logical_date, \
-         d.next_interval_start, d.next_interval_end, d.next_run_after, d.last_interval_start, d.last_interval_end"
+         d.next_interval_start, d.next_interval_end, d.next_run_after, d.last_interval_start, d.last_interval_end, d.pause_reason"
     };
 }
 pub(super) use dag_columns;
 
 /// How many columns `dag_columns!` names.
-pub(super) const DAG_COLUMNS: usize = 20;
+pub(super) const DAG_COLUMNS: usize = 21;
 
 /// The columns of a version `v`.
 macro_rules! version_columns {
@@ -188,6 +188,12 @@ impl<'a> Fields<'a> {
         u64::try_from(size).map_err(|_| self.fault("is negative"))
     }
 
+    fn maybe_duration(&mut self) -> Result<Option<Duration>, Fault> {
+        let micros: Option<i64> = self.take()?;
+        let length = |micros| u64::try_from(micros).map(Duration::from_micros).map_err(|_| self.fault("is negative"));
+        micros.map(length).transpose()
+    }
+
     fn micros(&mut self) -> Result<Duration, Fault> {
         self.size().map(Duration::from_micros)
     }
@@ -263,6 +269,7 @@ impl<'a> Fields<'a> {
             end_date: self.maybe_instant()?,
             conf: self.json()?,
             reason: self.take()?,
+            lag: self.maybe_duration()?,
         })
     }
 
@@ -284,6 +291,7 @@ impl<'a> Fields<'a> {
             first_seen_at: self.maybe_instant()?,
             next_run: self.next_run()?,
             last_interval: self.interval()?,
+            pause_reason: self.take()?,
         })
     }
 

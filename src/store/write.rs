@@ -173,13 +173,13 @@ fn put_dags(connection: &Connection, dags: &[DagRecord]) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO dag (dag_id, file, is_paused, is_active, has_import_errors, schedule, timezone, description, owner, \
          tags, max_active_runs, max_active_tasks, version_key, first_seen_at, next_logical_date, next_interval_start, \
-         next_interval_end, next_run_after, last_interval_start, last_interval_end) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20) \
+         next_interval_end, next_run_after, last_interval_start, last_interval_end, pause_reason) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
          ON CONFLICT (dag_id) DO UPDATE SET file = ?2, is_paused = ?3, is_active = ?4, has_import_errors = ?5, \
          schedule = ?6, timezone = ?7, description = ?8, owner = ?9, tags = ?10, max_active_runs = ?11, \
          max_active_tasks = ?12, version_key = ?13, first_seen_at = ?14, next_logical_date = ?15, \
          next_interval_start = ?16, next_interval_end = ?17, next_run_after = ?18, last_interval_start = ?19, \
-         last_interval_end = ?20",
+         last_interval_end = ?20, pause_reason = ?21",
     )?;
     for dag in dags {
         let next = dag.next_run;
@@ -204,6 +204,7 @@ fn put_dags(connection: &Connection, dags: &[DagRecord]) -> Result<(), Fault> {
             maybe_micros(next.map(|next| next.run_after)),
             maybe_micros(dag.last_interval.map(|interval| interval.start)),
             maybe_micros(dag.last_interval.map(|interval| interval.end)),
+            dag.pause_reason,
         ])?;
     }
     Ok(())
@@ -240,8 +241,8 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     connection
         .prepare_cached(
             "INSERT INTO dag_run (key, dag_id, run_id, run_type, state, run_after, logical_date, data_interval_start, \
-             data_interval_end, queued_at, start_date, end_date, conf, reason) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             data_interval_end, queued_at, start_date, end_date, conf, reason, lag) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             run.key.0,
@@ -258,6 +259,7 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
             maybe_micros(run.end_date),
             json(&run.conf),
             run.reason,
+            run.lag.map(duration),
         ])?;
     Ok(())
 }
@@ -266,7 +268,7 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
 fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     let changed = connection
         .prepare_cached(
-            "UPDATE dag_run SET state = ?2, queued_at = ?3, start_date = ?4, end_date = ?5, conf = ?6, reason = ?7 \
+            "UPDATE dag_run SET state = ?2, queued_at = ?3, start_date = ?4, end_date = ?5, conf = ?6, reason = ?7, lag = ?8 \
              WHERE key = ?1",
         )?
         .execute(params![
@@ -277,6 +279,7 @@ fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
             maybe_micros(run.end_date),
             json(&run.conf),
             run.reason,
+            run.lag.map(duration),
         ])?;
     if changed == 0 { Err(Fault::Missing { table: "dag_run", key: run.key.0 }) } else { Ok(()) }
 }

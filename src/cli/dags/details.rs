@@ -14,7 +14,7 @@ pub struct Arguments {
     dag_id: String,
 }
 
-const COLUMNS: [Column; 28] = [
+const COLUMNS: [Column; 30] = [
     Column::text("dag_id"),
     Column::text("description"),
     Column::text("file"),
@@ -34,6 +34,7 @@ const COLUMNS: [Column; 28] = [
     Column::text("params"),
     Column::text("tasks"),
     Column::text("is_paused"),
+    Column::text("pause_reason"),
     Column::text("is_active"),
     Column::text("has_import_errors"),
     Column::time("first_seen_at"),
@@ -41,6 +42,7 @@ const COLUMNS: [Column; 28] = [
     Column::time("next_dagrun_create_after"),
     Column::text("last_run.run_id"),
     Column::state("last_run.state"),
+    Column::text("last_run.lag"),
     Column::time("last_run.end_date"),
     Column::text("doc_md"),
 ];

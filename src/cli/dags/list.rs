@@ -20,13 +20,14 @@ pub struct Arguments {
     columns: Vec<String>,
 }
 
-const ALL: [Column; 13] = [
+const ALL: [Column; 15] = [
     Column::text("dag_id"),
     Column::text("file"),
     Column::text("schedule"),
     Column::text("is_paused"),
     Column::time("next_dagrun_create_after"),
     Column::state("last_run.state"),
+    Column::text("last_run.lag"),
     Column::text("is_active"),
     Column::text("timezone"),
     Column::text("tags"),
@@ -34,10 +35,11 @@ const ALL: [Column; 13] = [
     Column::time("next_dagrun"),
     Column::time("last_run.end_date"),
     Column::text("has_import_errors"),
+    Column::text("pause_reason"),
 ];
 
 /// How many of `ALL` a table has unless others are asked for.
-const USUAL: usize = 6;
+const USUAL: usize = 7;
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let columns = choose(&arguments.columns)?;

@@ -80,6 +80,7 @@ fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
         end_date: None,
         conf: Map::new(),
         reason: None,
+        lag: None,
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) fn dag(dag_id: &str, version: i64) -> DagRecord {
         first_seen_at: Some(at(1)),
         next_run: Some(NextRun { logical_date: at(2), data_interval: interval(3), run_after: at(4) }),
         last_interval: Some(interval(5)),
+        pause_reason: None,
     }
 }
 
@@ -106,6 +107,7 @@ pub(super) fn run(key: i64, dag_id: &str, state: RunState) -> DagRun {
         end_date: Some(at(key * 100 + 3)),
         conf: json!({ "z": 1, "a": [true, null, "ü"] }).as_object().unwrap().clone(),
         reason: Some("task_failure".to_owned()),
+        lag: Some(Duration::from_micros(1_234)),
     }
 }
 
