@@ -80,6 +80,7 @@ fn commit_changed_rows(bencher: Bencher<'_, '_>, rows: i64) {
         end_date: None,
         conf: Map::new(),
         reason: None,
+        lag: None,
     };
     let first = Changes {
         runs: vec![RunWrite { run, prior: None }],
