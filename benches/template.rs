@@ -46,6 +46,7 @@ fn context() -> Context {
         end_date: None,
         conf: Map::new(),
         reason: None,
+        lag: None,
     };
     Context {
         dag: Arc::new(dag.expect("the text is valid")),

@@ -477,6 +477,7 @@ fn one_run(path: &Path) {
         end_date: Some(end),
         conf: serde_json::Map::new(),
         reason: Some("task_failure".to_owned()),
+        lag: None,
     };
     let instance = Instance {
         key: InstanceKey(1),
