@@ -73,8 +73,8 @@ fn take_all(queue: &mut ReadyQueue, limits: &mut Limits) -> u32 {
     let mut executing = VecDeque::new();
     let mut taken = 0;
     loop {
-        while let Some(handle) = queue.take(limits) {
-            executing.push_back(candidate(handle).claim);
+        while let Some((_, claim)) = queue.take(limits) {
+            executing.push_back(claim);
             taken += 1;
         }
         let Some(claim) = executing.pop_front() else { return taken };

@@ -13,7 +13,7 @@ use crate::scheduler::command::Done;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::{Force, Kill, StoreError, Work};
-use crate::scheduler::progress::{InstanceIx, Pass, Progress, RunFailure, Verdict};
+use crate::scheduler::progress::{InstanceIx, Pass, RunFailure, Verdict};
 use crate::scheduler::ready::Candidate;
 use crate::scheduler::reload::fresh_row;
 use crate::scheduler::timers::Deadline;
@@ -106,18 +106,11 @@ impl World {
     pub(super) fn create_run(&mut self, dag: DagIx, row: DagRun, definition: &Arc<Definition>) -> RunIx {
         let key = row.key;
         let mut instances = Vec::with_capacity(definition.dag.graph.len());
-        let mut present = Vec::with_capacity(definition.dag.graph.len());
         for task in definition.dag.graph.indexes() {
             let instance = InstanceKey(self.new_instance_key());
-            instances.push(InstanceEntry {
-                row: fresh_row(instance, key, task, definition),
-                prior: None,
-                ix: Some(InstanceIx(present.len() as u32)),
-                task: Some(task),
-                held: None,
-                handle: None,
-            });
-            present.push((task, -1, TaskState::None));
+            let row = fresh_row(instance, key, task, definition);
+            let ix = Some(InstanceIx(task.0));
+            instances.push(InstanceEntry { ix, task: Some(task), ..InstanceEntry::new(row, None) });
         }
         let slots = (0..instances.len() as u32).map(Slot).collect();
         let run = self.insert_run(Run {
@@ -126,12 +119,14 @@ impl World {
             dag,
             definition: Some(definition.clone()),
             instances,
-            progress: Progress::new(definition.dag.graph.clone(), &present),
+            progress: definition.blank.clone(),
             slots,
             held: 0,
             has_started: false,
             is_examined: false,
             waiting: Vec::new(),
+            unwritten: 0,
+            has_deadlines: false,
             shared: None,
         });
         self.run_mut(run);
@@ -189,7 +184,7 @@ impl World {
     /// Queued runs start running, oldest run_after first, while their DAG's limit allows (SEMANTICS 7.4).
     fn promote(&mut self, now: Now) -> bool {
         let mut has_changed = false;
-        for ix in std::mem::take(&mut self.promotable) {
+        for ix in self.promotable.take() {
             if !self.dag(ix).may_schedule() || self.stopping.is_some() {
                 continue;
             }
@@ -228,16 +223,17 @@ impl World {
             (Some(timeout), Some(started)) if this.row.state == RunState::Running => {
                 self.arm(key, Deadline::Boot(now.boot_after(started, timeout)));
             }
-            _ => {
+            _ if this.has_deadlines => {
                 self.timers.cancel(&key);
             }
+            _ => {}
         }
     }
 
     /// One pass over every run that has something to look at.
     fn pass_active(&mut self, now: Now) -> bool {
         let mut has_changed = false;
-        for run in std::mem::take(&mut self.active) {
+        for run in self.active.take() {
             if self.pending_rows() >= TURN_ROWS {
                 self.active.insert(run);
                 continue;
@@ -357,7 +353,7 @@ impl World {
     pub(super) fn enter_ready_queue(&mut self, run: RunIx, slot: Slot) {
         let this = self.run(run);
         let entry = this.entry(slot);
-        let is_held_back = self.timers.get(&TimerKey::Requeue(run, slot)).is_some();
+        let is_held_back = this.has_deadlines && self.timers.get(&TimerKey::Requeue(run, slot)).is_some();
         let waits = entry.row.state == TaskState::Scheduled && entry.handle.is_none() && entry.held.is_none();
         let (true, false, Some(task)) = (waits, is_held_back, entry.task) else { return };
         if this.row.state != RunState::Running || !self.dag(this.dag).may_schedule() {
@@ -426,17 +422,18 @@ impl World {
         }
         let mut has_started = false;
         while self.pending_rows() < TURN_ROWS {
-            let Some(handle) = self.ready.take(&mut self.limits) else { break };
+            let Some((handle, claim)) = self.ready.take(&mut self.limits) else { break };
             let (run, slot) = self.handles[handle as usize];
             self.free_handles.push(handle);
             self.run_quiet(run).instances[slot.0 as usize].handle = None;
-            self.start(run, slot, now);
+            self.start(run, slot, claim, now);
             has_started = true;
         }
         has_started
     }
 
-    fn start(&mut self, run: RunIx, slot: Slot, now: Now) {
+    /// `claim` is held from now on.
+    fn start(&mut self, run: RunIx, slot: Slot, claim: Claim, now: Now) {
         let this = self.run(run);
         let (task, definition) = (this.entry(slot).task, this.definition.clone());
         let (Some(task), Some(definition)) = (task, definition) else { return };
@@ -447,12 +444,10 @@ impl World {
         // It may have followed another definition since it was scheduled.
         entry.row.version = Some(definition.version);
         let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
-        let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
         if key.try_number > 1 {
             self.changes.cleared_xcoms.push(key.instance);
         }
         self.set_task_state(run, slot, state);
-        let claim = Claim { run, pool: self.limits.pools.intern(&name), pool_slots };
         self.hold(run, slot, claim);
         let work = Work {
             key,
@@ -487,17 +482,26 @@ impl World {
         }
         for slot in self.run(run).slots_in_order() {
             self.leave_ready_queue(run, slot);
-            self.timers.cancel(&TimerKey::Retry(run, slot));
-            self.timers.cancel(&TimerKey::Requeue(run, slot));
         }
-        self.timers.cancel(&TimerKey::RunTimeout(run));
-        self.timers.cancel(&TimerKey::Wake(run));
+        self.cancel_deadlines(run);
         self.ended_dates.extend(self.run(run).row.logical_date.map(|date| (dag, date)));
         let entry = self.dag_quiet(dag);
         entry.runs.remove(&(run_after, run));
         entry.running -= u32::from(was_running);
         self.promotable.insert(dag);
         self.await_next_run(dag, now);
+    }
+
+    fn cancel_deadlines(&mut self, run: RunIx) {
+        if !self.run(run).has_deadlines {
+            return;
+        }
+        for slot in self.run(run).slots_in_order() {
+            self.timers.cancel(&TimerKey::Retry(run, slot));
+            self.timers.cancel(&TimerKey::Requeue(run, slot));
+        }
+        self.timers.cancel(&TimerKey::RunTimeout(run));
+        self.timers.cancel(&TimerKey::Wake(run));
     }
 
     /// The run has taken longer than its dagrun_timeout: it fails, and what is not over is skipped (SEMANTICS 5).
@@ -518,9 +522,41 @@ impl World {
 /// As Airflow writes an instant into a run_id: `2026-11-21T00:00:00+00:00`, with microseconds only if there are any.
 pub(super) fn iso(instant: Timestamp) -> String {
     let civil = Offset::UTC.to_datetime(instant);
-    let text = civil.strftime("%Y-%m-%dT%H:%M:%S");
-    match instant.subsec_nanosecond() / 1_000 {
-        0 => format!("{text}+00:00"),
-        micros => format!("{text}.{micros:06}+00:00"),
+    let mut text = String::with_capacity(32);
+    if civil.year() < 0 {
+        text.push('-');
+    }
+    put_digits(&mut text, civil.year().unsigned_abs().into(), 4);
+    for (mark, number) in
+        [('-', civil.month()), ('-', civil.day()), ('T', civil.hour()), (':', civil.minute()), (':', civil.second())]
+    {
+        text.push(mark);
+        put_digits(&mut text, number.unsigned_abs().into(), 2);
+    }
+    let micros = instant.subsec_nanosecond().unsigned_abs() / 1_000;
+    if micros != 0 {
+        text.push('.');
+        put_digits(&mut text, micros, 6);
+    }
+    text.push_str("+00:00");
+    text
+}
+
+/// By hand: a formatter takes longer than all else that creates a run.
+fn put_digits(text: &mut String, number: u32, digits: u32) {
+    for place in (0..digits).rev() {
+        text.push(char::from(b'0' + (number / 10_u32.pow(place) % 10) as u8));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_in_a_run_id_has_microseconds_only_if_there_are_any() {
+        for text in ["2026-11-21T00:00:00", "1970-01-02T03:04:05", "2099-12-31T23:59:59.000007"] {
+            assert_eq!(iso(format!("{text}Z").parse().unwrap()), format!("{text}+00:00"));
+        }
     }
 }

@@ -82,7 +82,7 @@ impl World {
         for row in rows {
             count(&mut self.counts, row.state, |n| *n += 1);
             let prior = Some(row.state);
-            instances.push(InstanceEntry { row, prior, ix: None, task: None, held: None, handle: None });
+            instances.push(InstanceEntry::new(row, prior));
         }
         self.insert_run(Run {
             prior: Some(row.state),
@@ -96,6 +96,8 @@ impl World {
             slots: Vec::new(),
             held: 0,
             waiting: Vec::new(),
+            unwritten: 0,
+            has_deadlines: false,
             shared: None,
         });
     }

@@ -7,6 +7,7 @@
 pub mod change;
 pub mod command;
 mod decide;
+mod dense;
 pub mod event;
 pub mod gauge;
 mod load;

@@ -4,7 +4,6 @@
 //! level a pass. But it evaluates only instances whose inputs have changed since they were last evaluated, against counters that
 //! are kept, so that a finished task costs its out-degree. Knows no clock, no slots and no rows; the world applies what it says.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::machine::{TaskEvent, next_task};
@@ -95,22 +94,37 @@ struct Slot {
     is_retry_over: bool,
     known: Known,
     is_changed: bool,
+    /// It may run.
+    is_ready: bool,
+    /// It is in [`Progress::listed`].
+    is_listed: bool,
+}
+
+/// What is counted of a task.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// The states of its instances.
+    own: Counts,
+    /// Of its direct upstream tasks together, and of the setups among them.
+    upstream: Counts,
+    upstream_setups: Counts,
+    /// Where its instances begin in [`Progress::instances`]; they end where those of the next task begin.
+    first: u32,
 }
 
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct Progress {
     graph: Arc<Graph>,
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     slots: Vec<Slot>,
-    /// By task: its instances, and counts of their states.
-    instances: Vec<Vec<InstanceIx>>,
-    counts: Vec<Counts>,
-    /// By task: the counts of its direct upstream tasks together, and of the setups among them.
-    upstream: Vec<Counts>,
-    upstream_setups: Vec<Counts>,
+    /// Task by task, those of one task in order.
+    instances: Vec<InstanceIx>,
+    /// By task, and one more at the end.
+    tallies: Vec<Tally>,
     changed: Vec<InstanceIx>,
-    schedulable: BTreeSet<InstanceIx>,
+    /// All that may run, and some that no longer may; in no order.
+    listed: Vec<InstanceIx>,
     unfinished: usize,
     executing: usize,
     /// In `deferred` or `awaiting_input`: somebody else moves them on, so that the run cannot deadlock.
@@ -126,17 +140,25 @@ impl Progress {
     /// A run of instances in the order of their rows. All are marked as changed; none in `up_for_retry` may start before
     /// [`Progress::retry_is_over`].
     pub fn new(graph: Arc<Graph>, instances: &[(TaskIx, i32, TaskState)]) -> Self {
+        let surroundings = Arc::new(Surroundings::of(&graph));
+        Self::within(graph, surroundings, instances)
+    }
+
+    /// Another run of the same graph, as [`Progress::new`] would make it.
+    pub fn of_run(&self, instances: &[(TaskIx, i32, TaskState)]) -> Self {
+        Self::within(Arc::clone(&self.graph), Arc::clone(&self.surroundings), instances)
+    }
+
+    fn within(graph: Arc<Graph>, surroundings: Arc<Surroundings>, instances: &[(TaskIx, i32, TaskState)]) -> Self {
         let slots = instances.iter().map(|&(task, map_index, state)| Slot::new(Some(task), map_index, state)).collect();
         let mut progress = Self {
-            surroundings: Surroundings::default(),
+            surroundings,
             graph,
             slots,
             instances: Vec::new(),
-            counts: Vec::new(),
-            upstream: Vec::new(),
-            upstream_setups: Vec::new(),
+            tallies: Vec::new(),
             changed: Vec::new(),
-            schedulable: BTreeSet::new(),
+            listed: Vec::new(),
             unfinished: 0,
             executing: 0,
             waiting_outside: 0,
@@ -217,6 +239,7 @@ impl Progress {
         }
         let first = self.slots.len() as u32;
         self.slots.extend(added.iter().map(|&(task, map_index)| Slot::new(Some(task), map_index, TaskState::None)));
+        self.surroundings = Arc::new(Surroundings::of(&graph));
         self.graph = graph;
         self.rebuild();
         (first..self.slots.len() as u32).map(InstanceIx).collect()
@@ -239,7 +262,7 @@ impl Progress {
         let mut unfinished = self.unfinished;
         let may_deadlock = unfinished > 0 && self.waiting_outside == 0;
         let mut marks = self.decide();
-        let schedulable: Vec<InstanceIx> = self.schedulable.iter().copied().collect();
+        let schedulable = self.schedulable();
         let mut is_runnable = !marks.is_empty() || !schedulable.is_empty();
         if may_deadlock && !is_runnable {
             (marks, is_runnable) = self.scan();
@@ -287,6 +310,18 @@ impl Progress {
         }
     }
 
+    /// What may run, in order.
+    fn schedulable(&mut self) -> Vec<InstanceIx> {
+        let Self { slots, listed, .. } = self;
+        listed.retain(|instance| {
+            let slot = &mut slots[instance.index()];
+            slot.is_listed = slot.is_ready;
+            slot.is_ready
+        });
+        listed.sort_unstable();
+        listed.clone()
+    }
+
     /// Evaluates what has changed. The marks are not applied yet.
     fn decide(&mut self) -> Vec<(InstanceIx, TaskState)> {
         let mut changed = std::mem::take(&mut self.changed);
@@ -309,7 +344,11 @@ impl Progress {
                 Decision::Wait(_) => self.learn(instance, Known::Waits),
             }
             if is_ready {
-                self.schedulable.insert(instance);
+                let slot = &mut self.slots[instance.index()];
+                slot.is_ready = true;
+                if !std::mem::replace(&mut slot.is_listed, true) {
+                    self.listed.push(instance);
+                }
             }
         }
         changed.clear();
@@ -358,13 +397,15 @@ impl Progress {
     }
 
     fn inputs(&self, task: TaskIx, map_index: i32) -> Inputs {
-        let sum =
-            |tasks: &[TaskIx]| tasks.iter().fold(Counts::default(), |sum, task| sum.plus(&self.counts[task.index()]));
+        let sum = |tasks: &[TaskIx]| {
+            tasks.iter().fold(Counts::default(), |sum, task| sum.plus(&self.tallies[task.index()].own))
+        };
+        let tally = &self.tallies[task.index()];
         Inputs {
             rule: self.graph.node(task).trigger_rule,
             map_index,
-            upstream: self.upstream[task.index()],
-            upstream_setups: self.upstream_setups[task.index()],
+            upstream: tally.upstream,
+            upstream_setups: tally.upstream_setups,
             indirect_setups: sum(self.surroundings.indirect_setups(task)),
             unfinished_in_scope: sum(self.surroundings.scope(task)).pending(),
         }
@@ -373,16 +414,17 @@ impl Progress {
     /// Notes that the inputs of an instance, or itself, have changed: what was known of it no longer holds.
     fn touch(&mut self, instance: InstanceIx) {
         self.learn(instance, Known::Nothing);
-        self.schedulable.remove(&instance);
         let slot = &mut self.slots[instance.index()];
+        slot.is_ready = false;
         if !std::mem::replace(&mut slot.is_changed, true) {
             self.changed.push(instance);
         }
     }
 
     fn touch_all_of(&mut self, task: TaskIx) {
-        for at in 0..self.instances[task.index()].len() {
-            self.touch(self.instances[task.index()][at]);
+        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
+        for at in first..end {
+            self.touch(self.instances[at as usize]);
         }
     }
 
@@ -419,13 +461,14 @@ impl Progress {
 
     /// An instance of `task` has gone from one state to another, and one of them is finished.
     fn recount(&mut self, task: TaskIx, old: TaskState, new: TaskState) {
-        let graph = Arc::clone(&self.graph);
-        let is_setup = graph.node(task).role == Role::Setup;
-        self.counts[task.index()].shift(old, new);
-        for &down in graph.downstream(task) {
-            self.upstream[down.index()].shift(old, new);
+        let is_setup = self.graph.node(task).role == Role::Setup;
+        self.tallies[task.index()].own.shift(old, new);
+        for at in 0..self.graph.downstream(task).len() {
+            let down = self.graph.downstream(task)[at];
+            let tally = &mut self.tallies[down.index()];
+            tally.upstream.shift(old, new);
             if is_setup {
-                self.upstream_setups[down.index()].shift(old, new);
+                tally.upstream_setups.shift(old, new);
             }
             self.touch_all_of(down);
         }
@@ -437,38 +480,50 @@ impl Progress {
     /// Works everything out anew from the graph and the slots.
     fn rebuild(&mut self) {
         let tasks = self.graph.len();
-        self.surroundings = Surroundings::of(&self.graph);
-        self.instances = vec![Vec::new(); tasks];
-        self.counts = vec![Counts::default(); tasks];
+        self.tallies = vec![Tally::default(); tasks + 1];
         (self.unfinished, self.executing, self.waiting_outside, self.failed_leaves) = (0, 0, 0, 0);
         let mut is_mapped = vec![false; tasks];
         for at in 0..self.slots.len() {
-            let instance = InstanceIx(at as u32);
             let Slot { task, map_index, state, .. } = self.slots[at];
-            self.tally(instance, state, |count| *count += 1);
+            self.tally(InstanceIx(at as u32), state, |count| *count += 1);
             if let Some(task) = task {
-                self.instances[task.index()].push(instance);
                 is_mapped[task.index()] |= map_index >= 0;
-                let counts = &mut self.counts[task.index()];
+                let counts = &mut self.tallies[task.index()].own;
                 counts.total += 1;
                 if let Some(count) = counts.of(state) {
                     *count += 1;
                 }
             }
         }
-        self.upstream = self.graph.indexes().map(|task| self.sum_of_upstream(task, &is_mapped, |_| true)).collect();
-        let is_setup = |up: TaskIx| self.graph.node(up).role == Role::Setup;
-        self.upstream_setups =
-            self.graph.indexes().map(|task| self.sum_of_upstream(task, &is_mapped, is_setup)).collect();
+        self.list_instances();
+        for task in self.graph.indexes() {
+            let is_setup = |up: TaskIx| self.graph.node(up).role == Role::Setup;
+            let upstream = self.sum_of_upstream(task, &is_mapped, |_| true);
+            let upstream_setups = self.sum_of_upstream(task, &is_mapped, is_setup);
+            let tally = &mut self.tallies[task.index()];
+            (tally.upstream, tally.upstream_setups) = (upstream, upstream_setups);
+        }
         self.mark_all_changed();
+    }
+
+    /// Sorts the instances by their tasks.
+    fn list_instances(&mut self) {
+        self.instances = (0..self.slots.len() as u32).map(InstanceIx).collect();
+        self.instances.retain(|instance| self.slots[instance.index()].task.is_some());
+        self.instances.sort_by_key(|instance| self.slots[instance.index()].task);
+        let mut first = 0;
+        for tally in &mut self.tallies {
+            tally.first = first;
+            first += tally.own.total;
+        }
     }
 
     /// Airflow counts upstream tasks, or if one of them is mapped, their instances. So a task without an instance is waited for.
     fn sum_of_upstream(&self, task: TaskIx, is_mapped: &[bool], is_counted: impl Fn(TaskIx) -> bool) -> Counts {
-        let counted: Vec<TaskIx> = self.graph.upstream(task).iter().copied().filter(|&up| is_counted(up)).collect();
-        let mut sum = counted.iter().fold(Counts::default(), |sum, up| sum.plus(&self.counts[up.index()]));
-        if !counted.iter().any(|up| is_mapped[up.index()]) {
-            sum.total = counted.len() as u32;
+        let counted = || self.graph.upstream(task).iter().copied().filter(|&up| is_counted(up));
+        let mut sum = counted().fold(Counts::default(), |sum, up| sum.plus(&self.tallies[up.index()].own));
+        if !counted().any(|up| is_mapped[up.index()]) {
+            sum.total = counted().count() as u32;
         }
         sum
     }
@@ -476,7 +531,16 @@ impl Progress {
 
 impl Slot {
     fn new(task: Option<TaskIx>, map_index: i32, state: TaskState) -> Self {
-        Self { task, map_index, state, is_retry_over: false, known: Known::Nothing, is_changed: false }
+        Self {
+            task,
+            map_index,
+            state,
+            is_retry_over: false,
+            known: Known::Nothing,
+            is_changed: false,
+            is_ready: false,
+            is_listed: false,
+        }
     }
 
     fn waits_for_retry(&self) -> bool {

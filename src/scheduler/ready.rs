@@ -239,8 +239,8 @@ impl ReadyQueue {
         before - self.len
     }
 
-    /// The next instance that may start now, if there is one. It holds its slots (as queued) from then on.
-    pub fn take(&mut self, limits: &mut Limits) -> Option<u32> {
+    /// The next instance that may start now, if there is one, and what it holds (as queued) from then on.
+    pub fn take(&mut self, limits: &mut Limits) -> Option<(u32, Claim)> {
         while let Some(freed) = limits.take_freed() {
             match freed {
                 Freed::Pool(pool) => self.unblock_pool(pool, limits),
@@ -261,7 +261,7 @@ impl ReadyQueue {
             let claim = self.groups[group as usize].claim;
             if limits.has_room_in_run(claim.run) {
                 limits.occupy(claim);
-                return Some(self.pop(group));
+                return Some((self.pop(group), claim));
             }
             lane.seats.set(seat, Rank::NOBODY);
             self.open.set(at, lane.seats.best_rank());

@@ -377,14 +377,8 @@ impl World {
     fn add_instance(&mut self, run: RunIx, task: TaskIx, definition: &Definition) {
         let key = InstanceKey(self.new_instance_key());
         let run_key = self.run(run).row.key;
-        let entry = InstanceEntry {
-            row: fresh_row(key, run_key, task, definition),
-            prior: None,
-            ix: None,
-            task: Some(task),
-            held: None,
-            handle: None,
-        };
+        let row = fresh_row(key, run_key, task, definition);
+        let entry = InstanceEntry { task: Some(task), ..InstanceEntry::new(row, None) };
         let instances = &mut self.run_quiet(run).instances;
         instances.push(entry);
         let slot = Slot(instances.len() as u32 - 1);
@@ -393,7 +387,6 @@ impl World {
 
     /// Builds the run's progress from the rows of the tasks that the definition has.
     pub(super) fn rebuild_progress(&mut self, run: RunIx, definition: &Definition) {
-        let graph = definition.dag.graph.clone();
         let run = self.run_quiet(run);
         let mut present = Vec::with_capacity(run.instances.len());
         run.slots.clear();
@@ -405,7 +398,7 @@ impl World {
                 run.slots.push(Slot(at as u32));
             }
         }
-        run.progress = Progress::new(graph, &present);
+        run.progress = definition.blank.of_run(&present);
     }
 
     /// The first look at the files is over. A DAG whose file could not be seen goes on by its last good version.
@@ -466,7 +459,7 @@ pub(super) fn fresh_row(
         pool: spec.pool.clone(),
         pool_slots: spec.pool_slots,
         priority_weight: definition.weights[task.index()],
-        operator: spec.operator.name().into(),
+        operator: definition.operators[task.index()].clone(),
         version: None,
         process: None,
         exit_code: None,
@@ -480,7 +473,18 @@ pub(super) fn fresh_row(
 fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -> Option<Definition> {
     let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?.with_run_immediately(dag.run_immediately);
     let weights = weight::effective(&dag.graph);
-    Some(Definition { dag, file: file.into(), version, timetable, weights })
+    let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut operators = Vec::with_capacity(dag.tasks.len());
+    for task in dag.graph.indexes() {
+        let name = dag.task(task).operator.name();
+        if !names.contains(name) {
+            names.insert(name.into());
+        }
+        operators.extend(names.get(name).cloned());
+    }
+    let unstarted: Vec<_> = dag.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
+    let blank = Progress::new(dag.graph.clone(), &unstarted);
+    Some(Definition { dag, file: file.into(), version, timetable, weights, operators, blank })
 }
 
 fn import_error(path: &Path, fault: &Diagnostic, now: Now) -> ImportError {

@@ -15,6 +15,7 @@ use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx, 
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
+use crate::scheduler::dense::{Dense, DenseSet};
 use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
 pub use crate::scheduler::pools::RunIx;
 use crate::scheduler::pools::{Claim, Held, Limits};
@@ -86,6 +87,10 @@ pub struct Definition {
     pub timetable: Timetable,
     /// Effective priority by task.
     pub weights: Vec<i64>,
+    /// The key of each task's operator, as its rows show it.
+    pub(super) operators: Vec<Arc<str>>,
+    /// Of a run that has just been created.
+    pub(super) blank: Progress,
 }
 
 /// A DAG, live or not.
@@ -132,6 +137,10 @@ pub struct Run {
     /// A pass has looked at it.
     pub(super) is_examined: bool,
     pub(super) waiting: Vec<ReplyTo<Reply>>,
+    /// How many of its instances are to be written.
+    pub(super) unwritten: u32,
+    /// Whether it, or an instance of it, ever had a deadline.
+    pub(super) has_deadlines: bool,
     /// The row as workers see it; made anew when the row has changed.
     pub(super) shared: Option<Arc<DagRun>>,
 }
@@ -158,6 +167,15 @@ pub struct InstanceEntry {
     pub(super) held: Option<(Claim, Held)>,
     /// Its handle in the ready queue.
     pub(super) handle: Option<u32>,
+    /// It is to be written at the end of the turn.
+    pub(super) is_dirty: bool,
+}
+
+impl InstanceEntry {
+    /// An instance that is in the database in state `prior`, or in none yet, and that nobody holds.
+    pub(super) fn new(row: Instance, prior: Option<TaskState>) -> Self {
+        Self { row, prior, ix: None, task: None, held: None, handle: None, is_dirty: false }
+    }
 }
 
 /// A file under the dags folder.
@@ -243,6 +261,28 @@ impl Sink for Changes {
     }
 }
 
+const DROPPED_EVERYWHERE: &str = "a RunIx is dropped everywhere when its run leaves memory";
+
+impl Dense for DagIx {
+    fn index(self) -> u32 {
+        self.0
+    }
+
+    fn at(index: u32) -> Self {
+        Self(index)
+    }
+}
+
+impl Dense for RunIx {
+    fn index(self) -> u32 {
+        self.0
+    }
+
+    fn at(index: u32) -> Self {
+        Self(index)
+    }
+}
+
 /// How many recent runs the schedule lag is taken from.
 const LAG_WINDOW: usize = 1_000;
 
@@ -271,8 +311,8 @@ pub struct World {
     pub(super) timers: Timers<TimerKey>,
     /// DAGs whose next run is due and may be created, and runs whose next pass has something to look at.
     pub(super) due: BTreeSet<DagIx>,
-    pub(super) promotable: BTreeSet<DagIx>,
-    pub(super) active: BTreeSet<RunIx>,
+    pub(super) promotable: DenseSet<DagIx>,
+    pub(super) active: DenseSet<RunIx>,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -287,9 +327,10 @@ pub struct World {
     next_version_key: i64,
     pub(super) changes: Changes,
     pub(super) actions: Vec<Action>,
-    dirty_dags: BTreeSet<DagIx>,
-    dirty_runs: BTreeSet<RunIx>,
-    dirty_instances: BTreeSet<(RunIx, Slot)>,
+    dirty_dags: DenseSet<DagIx>,
+    dirty_runs: DenseSet<RunIx>,
+    /// Each once; [`InstanceEntry::is_dirty`] says whether it is among them.
+    dirty_instances: Vec<(RunIx, Slot)>,
 }
 
 impl World {
@@ -312,8 +353,8 @@ impl World {
             free_handles: Vec::new(),
             timers: Timers::default(),
             due: BTreeSet::new(),
-            promotable: BTreeSet::new(),
-            active: BTreeSet::new(),
+            promotable: DenseSet::default(),
+            active: DenseSet::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
@@ -326,9 +367,9 @@ impl World {
             next_version_key: snapshot.next_version_key,
             changes: Changes::default(),
             actions: Vec::new(),
-            dirty_dags: BTreeSet::new(),
-            dirty_runs: BTreeSet::new(),
-            dirty_instances: BTreeSet::new(),
+            dirty_dags: DenseSet::default(),
+            dirty_runs: DenseSet::default(),
+            dirty_instances: Vec::new(),
             settings,
         };
         world.load(snapshot, now);
@@ -363,7 +404,7 @@ impl World {
     }
 
     pub(super) fn run(&self, ix: RunIx) -> &Run {
-        self.runs[ix.0 as usize].as_ref().expect("a RunIx is dropped everywhere when its run leaves memory")
+        self.runs[ix.0 as usize].as_ref().expect(DROPPED_EVERYWHERE)
     }
 
     /// The entry, for changes that its row does not show.
@@ -373,7 +414,7 @@ impl World {
 
     /// The run, for changes that its row does not show.
     pub(super) fn run_quiet(&mut self, ix: RunIx) -> &mut Run {
-        self.runs[ix.0 as usize].as_mut().expect("a RunIx is dropped everywhere when its run leaves memory")
+        self.runs[ix.0 as usize].as_mut().expect(DROPPED_EVERYWHERE)
     }
 
     /// The run, to be changed; its row is written at the end of the turn.
@@ -386,8 +427,13 @@ impl World {
 
     /// The instance, to be changed; its row is written at the end of the turn.
     pub(super) fn entry_mut(&mut self, run: RunIx, slot: Slot) -> &mut InstanceEntry {
-        self.dirty_instances.insert((run, slot));
-        &mut self.run_quiet(run).instances[slot.0 as usize]
+        let this = self.runs[run.0 as usize].as_mut().expect(DROPPED_EVERYWHERE);
+        let entry = &mut this.instances[slot.0 as usize];
+        if !std::mem::replace(&mut entry.is_dirty, true) {
+            this.unwritten += 1;
+            self.dirty_instances.push((run, slot));
+        }
+        entry
     }
 
     pub(super) fn find_live_run(&self, dag: DagIx, run_id: &RunId) -> Option<RunIx> {
@@ -425,8 +471,7 @@ impl World {
     /// Writes an instance's state into row, progress and counts. The state is what the state machine gave.
     pub(super) fn set_task_state(&mut self, run: RunIx, slot: Slot, state: TaskState) {
         let entry = self.entry_mut(run, slot);
-        let before = entry.row.state;
-        entry.row.state = state;
+        let before = std::mem::replace(&mut entry.row.state, state);
         if let Some(ix) = entry.ix {
             self.run_quiet(run).progress.set_state(ix, state);
             self.active.insert(run);
@@ -445,10 +490,12 @@ impl World {
     }
 
     fn lag(&self) -> Lag {
-        let mut sorted: Vec<f64> = self.lags.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().saturating_sub(1) as f64;
-        let at = |quantile: f64| sorted.get((last * quantile).round() as usize).copied();
+        let mut lags: Vec<f64> = self.lags.iter().copied().collect();
+        let Some(last) = lags.len().checked_sub(1) else { return Lag::default() };
+        let mut at = |quantile: f64| {
+            let place = (last as f64 * quantile).round() as usize;
+            Some(*lags.select_nth_unstable_by(place, f64::total_cmp).1)
+        };
         Lag { p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 
@@ -493,23 +540,28 @@ impl World {
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
         self.changes = Changes::default();
         self.ended_dates.clear();
-        for ix in std::mem::take(&mut self.dirty_dags) {
+        for ix in self.dirty_dags.take() {
             sink.dag(&self.dag(ix).record);
         }
-        let dirty_runs = std::mem::take(&mut self.dirty_runs);
-        for &ix in &dirty_runs {
+        let mut touched = self.dirty_runs.take();
+        for &ix in &touched {
             let run = self.run_quiet(ix);
             let prior = run.prior.replace(run.row.state);
             sink.run(ix, run, prior);
         }
-        let mut touched = dirty_runs;
-        for (ix, slot) in std::mem::take(&mut self.dirty_instances) {
-            touched.insert(ix);
+        let mut dirty = std::mem::take(&mut self.dirty_instances);
+        dirty.sort_unstable();
+        for (ix, slot) in dirty.drain(..) {
             let run = self.run_quiet(ix);
+            if std::mem::take(&mut run.unwritten) > 0 {
+                touched.push(ix);
+            }
             let entry = &mut run.instances[slot.0 as usize];
+            entry.is_dirty = false;
             let prior = entry.prior.replace(entry.row.state);
             sink.instance(ix, slot, run, prior);
         }
+        self.dirty_instances = dirty;
         for ix in touched {
             self.forget_if_over(ix);
         }
@@ -519,9 +571,8 @@ impl World {
     /// Drops a run that is over, once no process of it is left.
     pub(super) fn forget_if_over(&mut self, ix: RunIx) {
         let Some(run) = self.runs[ix.0 as usize].as_ref() else { return };
-        let has_unwritten = self.dirty_runs.contains(&ix)
-            || self.dirty_instances.range((ix, Slot(0))..=(ix, Slot(u32::MAX))).next().is_some();
-        if !run.row.state.is_finished() || run.held > 0 || has_unwritten {
+        let is_written = run.unwritten == 0 && !self.dirty_runs.contains(ix);
+        if !run.row.state.is_finished() || run.held > 0 || !is_written {
             return;
         }
         let Some(run) = self.runs[ix.0 as usize].take() else { return };
@@ -529,7 +580,7 @@ impl World {
         for entry in &run.instances {
             count(&mut self.counts, entry.row.state, |n| *n = n.saturating_sub(1));
         }
-        self.active.remove(&ix);
+        self.active.remove(ix);
         self.limits.close_run(ix);
         self.free_runs.push(ix);
     }
@@ -583,6 +634,11 @@ impl World {
     }
 
     pub(super) fn arm(&mut self, key: TimerKey, deadline: Deadline) {
+        if let TimerKey::Wake(run) | TimerKey::RunTimeout(run) | TimerKey::Retry(run, _) | TimerKey::Requeue(run, _) =
+            key
+        {
+            self.run_quiet(run).has_deadlines = true;
+        }
         self.timers.set(key, deadline);
     }
 }

@@ -30,8 +30,12 @@ fn candidate(handle: u32, priority_weight: i64, pool_slots: u32) -> Candidate {
     }
 }
 
+fn take(queue: &mut ReadyQueue, limits: &mut Limits) -> Option<u32> {
+    queue.take(limits).map(|(handle, _)| handle)
+}
+
 fn drain(queue: &mut ReadyQueue, limits: &mut Limits) -> Vec<u32> {
-    std::iter::from_fn(|| queue.take(limits)).collect()
+    std::iter::from_fn(|| take(queue, limits)).collect()
 }
 
 #[test]
@@ -63,9 +67,9 @@ fn a_smaller_task_passes_one_that_does_not_fit_and_the_blocked_one_starts_when_s
     assert_eq!(drain(&mut queue, &mut limits), [0, 2]);
     assert_eq!(queue.why_not(1, &limits), Some(NotStarted::PoolFull { pool: PoolIx(0), open: 0, needed: 2 }));
     limits.release(candidate(2, 1, 1).claim, Held::Queued);
-    assert_eq!(queue.take(&mut limits), None);
+    assert_eq!(take(&mut queue, &mut limits), None);
     limits.release(candidate(0, 9, 2).claim, Held::Queued);
-    assert_eq!(queue.take(&mut limits), Some(1));
+    assert_eq!(take(&mut queue, &mut limits), Some(1));
     assert_eq!(queue.why_not(1, &limits), None);
 }
 
@@ -94,9 +98,9 @@ fn a_pool_that_is_defined_later_lets_its_instances_start() {
     let pool = limits.pools.intern(&"late".into());
     let mut queue = ReadyQueue::default();
     queue.insert(Candidate { claim: Claim { run: RUN, pool, pool_slots: 1 }, ..candidate(0, 1, 1) });
-    assert_eq!(queue.take(&mut limits), None);
+    assert_eq!(take(&mut queue, &mut limits), None);
     limits.set_pool(&"late".into(), 1);
-    assert_eq!(queue.take(&mut limits), Some(0));
+    assert_eq!(take(&mut queue, &mut limits), Some(0));
 }
 
 #[test]
@@ -199,7 +203,8 @@ proptest! {
                 }
                 Step::Take => {
                     let expected = best(&waiting, &limits);
-                    let taken = queue.take(&mut limits).map(|handle| waiting.remove(&handle).unwrap());
+                    let taken = queue.take(&mut limits).map(|(handle, claim)| (waiting.remove(&handle).unwrap(), claim));
+                    let taken = taken.inspect(|(it, claim)| assert_eq!(it.claim, *claim)).map(|(it, _)| it);
                     prop_assert_eq!(taken.map(|it| (it.priority_weight, it.logical_date, it.map_index, it.order)), expected);
                     if let Some(it) = taken {
                         let total = limits.pools.total(it.claim.pool).unwrap();
