@@ -22,7 +22,8 @@ pub enum Mark {
     /// The expression names another time: what runs in every hour keeps its distance to the fire time before, also where that is days
     /// and the clocks change between them.
     Shifted { named: DateTime, at: DateTime },
-    /// Times that the expression names lie in a gap of the clocks since the fire time before, and do not fire.
+    /// Times that the expression names do not fire: they lie in a gap of the clocks since the fire time before, or between its end and
+    /// the place to which another time was moved.
     Lost { first: DateTime, count: u64 },
 }
 
@@ -38,9 +39,9 @@ impl fmt::Display for Mark {
             Self::Shifted { named, at } => {
                 write!(f, "{} in place of {}: the distance counts, not the clock", at.time(), named.time())
             }
-            Self::Lost { first, count: 1 } => write!(f, "{first} does not exist, and does not run"),
+            Self::Lost { first, count: 1 } => write!(f, "{first} is passed over by the clocks, and does not run"),
             Self::Lost { first, count } => {
-                write!(f, "{first} and {} more times after it do not exist, and do not run", count - 1)
+                write!(f, "{first} and {} more after it are passed over by the clocks, and do not run", count - 1)
             }
         }
     }
@@ -69,7 +70,8 @@ impl Cron {
                 false => Mark::FirstOfTwo,
             });
         }
-        marks.extend(self.lost(before, fire, named, zone));
+        let moved = Some(named).filter(|named| !self.is_every_hour() && *named != at);
+        marks.extend(self.lost(before, fire, moved, zone));
         Some(marks)
     }
 
@@ -79,17 +81,21 @@ impl Cron {
         just_before.and_then(|before| self.next_naive(before)) == Some(at)
     }
 
-    /// Of the times in gaps between two fire times, those that are not even moved.
-    fn lost(&self, before: Timestamp, fire: Timestamp, moved: DateTime, zone: &TimeZone) -> Option<Mark> {
+    /// Of the times that the clocks go over between two fire times, those that are not even moved.
+    fn lost(&self, before: Timestamp, fire: Timestamp, moved: Option<DateTime>, zone: &TimeZone) -> Option<Mark> {
         let (mut first, mut count) = (None, 0);
         for change in zone.following(before).take_while(|change| change.timestamp() <= fire) {
-            let end = change.offset().to_datetime(change.timestamp());
             let just_before = change.timestamp().checked_sub(SignedDuration::from_nanos(1)).ok()?;
             // A fold ends before it begins, and has no times in it.
             let mut last = zone.to_datetime(just_before);
+            let gap_end = change.offset().to_datetime(change.timestamp());
+            let end = match moved.filter(|moved| last < *moved && *moved < gap_end) {
+                Some(_) => zone.to_datetime(fire),
+                None => gap_end,
+            };
             while let Some(time) = self.next_naive(last).filter(|time| *time < end) {
                 last = time;
-                if time != moved || self.is_every_hour() {
+                if Some(time) != moved {
                     first = first.or(Some(time));
                     count += 1;
                 }

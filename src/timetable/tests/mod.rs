@@ -1,6 +1,10 @@
 use super::*;
 use crate::model::{Crons, Every};
 
+mod catchup;
+mod dice;
+mod laws;
+mod robust;
 mod transition;
 mod words;
 

@@ -41,7 +41,7 @@ fn times_in_a_gap_that_are_not_moved_are_counted_as_lost() {
     );
     let hourly = marks("0 * * * *", NEW_YORK, "2024-03-10T06:00:00Z");
     assert_eq!(hourly, [Mark::Lost { first: named, count: 1 }]);
-    assert_eq!(hourly[0].to_string(), "2024-03-10T02:00:00 does not exist, and does not run");
+    assert_eq!(hourly[0].to_string(), "2024-03-10T02:00:00 is passed over by the clocks, and does not run");
 }
 
 #[test]
@@ -64,5 +64,17 @@ fn an_hourly_run_after_days_keeps_its_distance_and_is_marked_as_shifted() {
     assert_eq!(
         marks("0 * 1 * *", NEW_YORK, "2024-03-02T04:30:00Z"),
         [Mark::Shifted { named, at: wall("2024-04-01T01:00") }]
+    );
+}
+
+#[test]
+fn a_time_that_exists_but_lies_before_a_moved_one_is_lost_too() {
+    // Half an hour is skipped from 02:00 on: 02:10 becomes 02:40, and 02:35 has passed by then.
+    assert_eq!(
+        marks("10,35 2 * * *", "Australia/Lord_Howe", "2024-10-05T12:00:00Z"),
+        [
+            Mark::Moved { named: wall("2024-10-06T02:10"), at: wall("2024-10-06T02:40") },
+            Mark::Lost { first: wall("2024-10-06T02:35"), count: 1 }
+        ]
     );
 }
