@@ -2,6 +2,7 @@
 
 use super::dice::Dice;
 use super::*;
+use crate::model::Period;
 use jiff::SignedDuration;
 
 const HOUR: Duration = Duration::from_secs(3_600);
