@@ -409,7 +409,18 @@ fn render_shows_the_fields_as_a_run_sees_them() {
 
 #[test]
 fn show_draws_the_graph() {
-    Test::new("dags show sales").file("dags/sales.toml", DAG).stdout("sales\nload [bash]\n└─> report [empty]\n").run();
+    Test::new("dags show sales")
+        .file("dags/sales.toml", DAG)
+        .stdout("sales\nschedule: at 06:00 every day\nload [bash]\n└─> report [empty]\n")
+        .run();
+    Test::new("dags show sales")
+        .file("dags/sales.toml", DAG)
+        .database(one_run)
+        .stdout(
+            "sales\nschedule: at 06:00 every day\npaused: nothing is started until `minflow dags unpause sales`\n\
+             last run: failed, 2026-11-21 06:00:00 UTC, began 40 ms late\nload [bash]\n└─> report [empty]\n",
+        )
+        .run();
 }
 
 #[test]
@@ -425,8 +436,8 @@ fn conf_that_is_no_object_is_a_usage_error() {
 
 #[test]
 fn migrate_makes_a_database_that_checks_as_sound() {
-    let home = Test::new("db migrate").stdout("`HOME/minflow.db` has version 1\n").run();
-    Test { home, ..Test::new("db check") }.stdout("`HOME/minflow.db` is sound: version 1\n").run();
+    let home = Test::new("db migrate").stdout("`HOME/minflow.db` has version 2\n").run();
+    Test { home, ..Test::new("db check") }.stdout("`HOME/minflow.db` is sound: version 2\n").run();
 }
 
 #[test]
@@ -440,7 +451,7 @@ fn a_newer_database_is_refused_and_left_alone() {
             .database(newer)
             .code(1)
             .stderr(
-                "error: failed to open `HOME/minflow.db`: it has version 99, and this minflow knows versions up to 1\n\
+                "error: failed to open `HOME/minflow.db`: it has version 99, and this minflow knows versions up to 2\n\
                  help: run the newer minflow that wrote it, or restore a backup made before; the file was not changed\n",
             )
             .run();
@@ -477,7 +488,7 @@ fn one_run(path: &Path) {
         end_date: Some(end),
         conf: serde_json::Map::new(),
         reason: Some("task_failure".to_owned()),
-        lag: None,
+        lag: Some(std::time::Duration::from_millis(40)),
     };
     let instance = Instance {
         key: InstanceKey(1),
@@ -537,8 +548,8 @@ fn runs_and_their_tasks_are_read_without_a_running_minflow() {
     Test::new("dags list-runs sales -o plain")
         .database(one_run)
         .stdout(
-            "dag_id  run_id                                state   run_after                logical_date             start_date               end_date\n\
-             sales   scheduled__2026-11-21T06:00:00+00:00  failed  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:02 UTC\n",
+            "dag_id  run_id                                state   run_after                logical_date             start_date               end_date                 lag\n\
+             sales   scheduled__2026-11-21T06:00:00+00:00  failed  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:00 UTC  2026-11-21 06:00:02 UTC  40 ms\n",
         )
         .run();
     Test::new("dags state sales 2026-11-21T06:00").database(one_run).stdout("failed\n").run();

@@ -15,6 +15,7 @@ use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, Task
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
 use crate::store::RecentFailure;
+use crate::timetable;
 
 /// An instant as every answer shows it: `2026-11-21T00:50:30.123456Z`, always six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +151,8 @@ pub struct Dag {
     /// False when its file is gone.
     pub is_active: bool,
     pub schedule: Option<String>,
+    /// The same in words, e.g. `at 06:00 on Monday to Friday`, in the wall time of `timezone`.
+    pub schedule_description: Option<String>,
     pub timezone: String,
     pub tags: Vec<String>,
     pub owner: String,
@@ -172,6 +175,7 @@ impl Dag {
             is_paused: dag.is_paused,
             is_active: dag.is_active,
             schedule: dag.schedule.clone(),
+            schedule_description: dag.schedule.as_deref().map(timetable::describe),
             timezone: dag.timezone.clone(),
             tags: dag.tags.clone(),
             owner: dag.owner.clone(),
@@ -397,7 +401,7 @@ mod tests {
         let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(
             fields(&shown),
-            "dag_id file is_paused is_active schedule timezone tags owner next_dagrun next_dagrun_create_after \
+            "dag_id file is_paused is_active schedule schedule_description timezone tags owner next_dagrun next_dagrun_create_after \
              last_run has_import_errors pause_reason"
         );
         assert_eq!(

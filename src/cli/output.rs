@@ -39,6 +39,8 @@ enum Kind {
     Time,
     /// A state, coloured on a terminal.
     State,
+    /// Seconds, shown in the unit that suits them.
+    Span,
 }
 
 impl Column {
@@ -52,6 +54,10 @@ impl Column {
 
     pub const fn state(field: &'static str) -> Self {
         Self { field, kind: Kind::State }
+    }
+
+    pub const fn span(field: &'static str) -> Self {
+        Self { field, kind: Kind::Span }
     }
 
     /// The name of the field; a dot leads into a nested record.
@@ -68,6 +74,7 @@ impl Column {
                 .parse::<Timestamp>()
                 .map_or_else(|_| text.clone(), |instant| local_time(instant, &TimeZone::system())),
             (Kind::State, Value::Null) => "none".to_owned(),
+            (Kind::Span, Value::Number(seconds)) => span(seconds.as_f64().unwrap_or_default()),
             _ => cell(value),
         }
     }
@@ -76,6 +83,18 @@ impl Column {
 /// An instant as people read it, e.g. `2026-11-21 06:00:00 GMT`.
 pub fn local_time(instant: Timestamp, zone: &TimeZone) -> String {
     instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// Seconds as people read them: `12 ms`, `3.2 s`, then in the two largest units, e.g. `3 h 2 min`.
+pub fn span(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60) {
+        (0, 0, 0, 0) => format!("{} ms", (seconds * 1_000.0) as u64),
+        (0, 0, 0, _) => format!("{:.1} s", (seconds * 10.0).floor() / 10.0),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{days} d {hours} h"),
+    }
 }
 
 /// A value in a table: nothing for null, lists without brackets, one line in any case.
@@ -212,6 +231,14 @@ mod tests {
         let instant: Timestamp = "2026-07-01T05:00:00Z".parse().unwrap();
         let zone = TimeZone::get("Europe/London").unwrap();
         assert_eq!(local_time(instant, &zone), "2026-07-01 06:00:00 BST");
+    }
+
+    #[test]
+    fn a_span_is_shown_in_the_units_that_suit_it() {
+        let shown = [0.0123, 7.94, 61.0, 3_720.0, 93_600.0].map(span);
+        assert_eq!(shown, ["12 ms", "7.9 s", "1 min 1 s", "1 h 2 min", "1 d 2 h"]);
+        assert_eq!(Column::span("last_run.lag").show(&json!({"last_run": {"lag": 0.5}})), "500 ms");
+        assert_eq!(Column::span("last_run.lag").show(&json!({"last_run": {"lag": null}})), "");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{DagId, DagRun, Instance, RunId};
 
 /// A run as `dags list-runs` and `dags trigger` show it.
-pub const RUN_COLUMNS: [Column; 7] = [
+pub const RUN_COLUMNS: [Column; 8] = [
     Column::text("dag_id"),
     Column::text("run_id"),
     Column::state("state"),
@@ -17,6 +17,7 @@ pub const RUN_COLUMNS: [Column; 7] = [
     Column::time("logical_date"),
     Column::time("start_date"),
     Column::time("end_date"),
+    Column::span("lag"),
 ];
 
 pub fn run(run: &DagRun) -> Value {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::cli::output::{Format, Output, local_time};
+use crate::cli::output::{Format, Output, local_time, span};
 use crate::cli::{Failure, Globals, Outcome, engine, settings};
 
 #[derive(Debug, Args)]
@@ -72,6 +72,17 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
             tasks["running"], tasks["queued"], tasks["scheduled"], tasks["up_for_retry"], tasks["parallelism"]
         )?;
     }
+    if let (Some(median), Some(worst)) = (lag(status, "p50"), lag(status, "p99")) {
+        writeln!(
+            output,
+            "lag      {} in the median, {} at the 99th percentile of recent runs",
+            span(median),
+            span(worst)
+        )?;
+    }
+    if let Some((at, dag_id)) = next_run(status) {
+        writeln!(output, "next     {dag_id} at {}", local_time(at, &TimeZone::system()))?;
+    }
     for pool in list(&status["pools"]) {
         let slots = if pool["slots"] == -1 { "no limit".to_owned() } else { format!("{} slots", pool["slots"]) };
         writeln!(
@@ -97,19 +108,23 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
     Ok(())
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+/// How late runs began, in seconds.
+fn lag(status: &Value, percentile: &str) -> Option<f64> {
+    status["scheduler"]["schedule_lag_ms"][percentile].as_f64().map(|milliseconds| milliseconds / 1_000.0)
 }
 
-/// Seconds in the two largest units, e.g. `3 h 2 min`.
-fn span(seconds: f64) -> String {
-    let seconds = seconds as u64;
-    match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (days, hours, _, _) => format!("{days} d {hours} h"),
-    }
+/// Of the DAGs that are scheduled, the one that is due first.
+fn next_run(status: &Value) -> Option<(Timestamp, String)> {
+    let scheduled = list(&status["dags"]).iter().filter(|dag| dag["is_active"] == true && dag["is_paused"] == false);
+    let due = |dag: &Value| {
+        let at = dag["next_dagrun_create_after"].as_str()?.parse().ok()?;
+        Some((at, dag["dag_id"].as_str()?.to_owned()))
+    };
+    scheduled.filter_map(due).min()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -117,7 +132,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_has_its_two_largest_units() {
-        assert_eq!([7.9, 61.0, 3_720.0, 93_600.0].map(span), ["7 s", "1 min 1 s", "1 h 2 min", "1 d 2 h"]);
+    fn the_next_run_is_the_earliest_of_a_dag_that_is_scheduled() {
+        let dag = |dag_id: &str, at: Option<&str>, is_paused: bool| json!({"dag_id": dag_id, "is_active": true, "is_paused": is_paused, "next_dagrun_create_after": at});
+        let status = json!({"dags": [
+            dag("paused", Some("2026-11-21T01:00:00Z"), true),
+            dag("late", Some("2026-11-21T03:00:00Z"), false),
+            dag("never", None, false),
+            dag("first", Some("2026-11-21T02:00:00Z"), false),
+        ]});
+        let next = next_run(&status).map(|(at, dag_id)| (at.to_string(), dag_id));
+        assert_eq!(next, Some(("2026-11-21T02:00:00Z".to_owned(), "first".to_owned())));
+        assert_eq!(next_run(&json!({"status": "running without HTTP"})), None);
     }
 }

@@ -14,6 +14,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_filter("bytes", |bytes: Option<f64>| bytes.map_or_else(|| "–".to_owned(), human_bytes));
     environment.add_filter("instant", |text: Option<String>| text.map_or_else(|| "–".to_owned(), short_instant));
     environment.add_filter("span", human_span);
+    environment.add_filter("lag", |seconds: Option<f64>| seconds.map_or_else(|| "–".to_owned(), human_lag));
     environment.add_template(TEMPLATE, include_str!("status.html")).expect("the template is tested");
     environment
 });
@@ -52,6 +53,15 @@ fn human_span(seconds: f64) -> String {
     }
 }
 
+/// As a span, with a fraction where a second is much.
+fn human_lag(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{}ms", (seconds * 1_000.0) as u64),
+        ..60.0 => format!("{:.1}s", (seconds * 10.0).floor() / 10.0),
+        _ => human_span(seconds),
+    }
+}
+
 fn human_bytes(bytes: f64) -> String {
     let mut value = bytes;
     for unit in ["B", "KiB", "MiB"] {
@@ -77,6 +87,7 @@ mod tests {
         assert_eq!(human_span(59.9), "59s");
         assert_eq!(human_span(3_700.0), "1h 1m");
         assert_eq!(human_span(93_784.0), "1d 2h");
+        assert_eq!([0.0123, 3.27, 3_700.0].map(human_lag), ["12ms", "3.2s", "1h 1m"]);
         assert_eq!(human_bytes(512.0), "512 B");
         assert_eq!(human_bytes(3.0 * 1024.0 * 1024.0 * 1024.0), "3.0 GiB");
         assert_eq!(short_instant("2026-11-21T00:50:30.123456Z".to_owned()), "2026-11-21 00:50:30");

@@ -14,13 +14,14 @@ pub struct Arguments {
     dag_id: String,
 }
 
-const COLUMNS: [Column; 30] = [
+const COLUMNS: [Column; 31] = [
     Column::text("dag_id"),
     Column::text("description"),
     Column::text("file"),
     Column::text("owner"),
     Column::text("tags"),
     Column::text("schedule"),
+    Column::text("schedule_description"),
     Column::text("timezone"),
     Column::time("start_date"),
     Column::time("end_date"),
@@ -42,7 +43,7 @@ const COLUMNS: [Column; 30] = [
     Column::time("next_dagrun_create_after"),
     Column::text("last_run.run_id"),
     Column::state("last_run.state"),
-    Column::text("last_run.lag"),
+    Column::span("last_run.lag"),
     Column::time("last_run.end_date"),
     Column::text("doc_md"),
 ];

@@ -20,15 +20,16 @@ pub struct Arguments {
     columns: Vec<String>,
 }
 
-const ALL: [Column; 15] = [
+const ALL: [Column; 16] = [
     Column::text("dag_id"),
     Column::text("file"),
     Column::text("schedule"),
     Column::text("is_paused"),
     Column::time("next_dagrun_create_after"),
     Column::state("last_run.state"),
-    Column::text("last_run.lag"),
+    Column::span("last_run.lag"),
     Column::text("is_active"),
+    Column::text("schedule_description"),
     Column::text("timezone"),
     Column::text("tags"),
     Column::text("owner"),

@@ -1,12 +1,14 @@
-//! `minflow dags show`: the graph of a DAG as text.
+//! `minflow dags show`: the graph of a DAG as text, under what there is to know of its runs.
 
 use std::io::Write;
 
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::cli::home::Home;
-use crate::cli::output::{Format, Output};
+use crate::cli::output::{Format, Output, local_time, span};
 use crate::cli::{Globals, Outcome};
 use crate::model::{Dag, TaskIx, TriggerRule};
 
@@ -18,10 +20,12 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
-    let definition = Home::open(globals)?.definition(&arguments.dag_id)?;
+    let home = Home::open(globals)?;
+    let definition = home.definition(&arguments.dag_id)?;
     let dag = &definition.dag;
+    let known = home.dag_record(&definition)?;
     if matches!(output.format, Format::Json | Format::Yaml) {
-        return Ok(output.record(&as_record(dag), &[])?);
+        return Ok(output.record(&as_record(dag, &known), &[])?);
     }
     writeln!(
         output,
@@ -29,13 +33,45 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         dag.dag_id,
         if dag.description.is_empty() { String::new() } else { format!(": {}", dag.description) }
     )?;
+    for (head, text) in facts(&known) {
+        writeln!(output, "{head}: {text}")?;
+    }
     for line in tree(dag) {
         writeln!(output, "{line}")?;
     }
     Ok(())
 }
 
-fn as_record(dag: &Dag) -> Value {
+/// What a person wants to know of its runs; what is unknown is left out.
+fn facts(known: &Value) -> Vec<(&'static str, String)> {
+    let text = |name: &str| known[name].as_str();
+    let time = |value: &Value| {
+        let instant = value.as_str()?.parse::<Timestamp>().ok()?;
+        Some(local_time(instant, &TimeZone::system()))
+    };
+    let mut facts = Vec::new();
+    if let Some(words) = text("schedule_description") {
+        let zone = text("timezone").filter(|zone| *zone != "UTC").map(|zone| format!(", {zone}"));
+        facts.push(("schedule", format!("{words}{}", zone.unwrap_or_default())));
+    }
+    if known["is_paused"] == true {
+        facts.push((
+            "paused",
+            format!("nothing is started until `minflow dags unpause {}`", text("dag_id").unwrap_or_default()),
+        ));
+    }
+    if let Some(next) = time(&known["next_dagrun_create_after"]) {
+        facts.push(("next run", next));
+    }
+    let last = &known["last_run"];
+    if let (Some(state), Some(at)) = (last["state"].as_str(), time(&last["run_after"])) {
+        let lag = last["lag"].as_f64().map(|lag| format!(", began {} late", span(lag)));
+        facts.push(("last run", format!("{state}, {at}{}", lag.unwrap_or_default())));
+    }
+    facts
+}
+
+fn as_record(dag: &Dag, known: &Value) -> Value {
     let ids = |tasks: &[TaskIx]| tasks.iter().map(|&ix| dag.task(ix).task_id.to_string()).collect::<Vec<_>>();
     let tasks: Vec<Value> = dag
         .graph
@@ -50,7 +86,15 @@ fn as_record(dag: &Dag) -> Value {
             })
         })
         .collect();
-    json!({ "dag_id": dag.dag_id, "tasks": tasks })
+    json!({
+        "dag_id": dag.dag_id,
+        "schedule": known["schedule"],
+        "schedule_description": known["schedule_description"],
+        "timezone": known["timezone"],
+        "next_dagrun_create_after": known["next_dagrun_create_after"],
+        "last_run": known["last_run"],
+        "tasks": tasks,
+    })
 }
 
 /// Deeper than this, a tree would be wider than any window: what follows is shown from the left again.
