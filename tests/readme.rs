@@ -72,7 +72,7 @@ fn the_readmes_commands_print_what_it_says() {
             _ => {}
         }
     }
-    assert_eq!(ran, 2, "the README has two blocks of commands");
+    assert_eq!(ran, 3, "the README has three blocks of commands");
 }
 
 #[test]

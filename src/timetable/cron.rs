@@ -181,6 +181,10 @@ fn wrong_count(text: &str, count: usize) -> ScheduleError {
         1 => format!("a cron expression has five to seven fields, and `{}` is one", text.trim()),
         _ => format!("a cron expression has five to seven fields, not {count}"),
     };
+    if text.trim_start().starts_with("every ") {
+        let help = "a fixed period is written `schedule = { every = \"5m\" }`".to_owned();
+        return ScheduleError { message, help, range: 0..text.len() };
+    }
     let help = format!(
         "write `minute hour day-of-month month day-of-week`, e.g. `0 6 * * mon-fri`, then perhaps `second` and `year`, or one of \
          {PRESET_NAMES}"

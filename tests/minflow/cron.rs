@@ -52,7 +52,7 @@ fn what_a_change_of_the_clocks_does_stands_beside_the_fire_time() {
         remarks("0 * * * *", "2026-03-29T01:00"),
         [
             "2026-03-29 01:00:00 +01:00  2026-03-29 00:00:00Z",
-            "2026-03-29 03:00:00 +02:00  2026-03-29 01:00:00Z  2026-03-29T02:00:00 does not exist, and does not run",
+            "2026-03-29 03:00:00 +02:00  2026-03-29 01:00:00Z  2026-03-29T02:00:00 is passed over by the clocks, and does not run",
             "2026-03-29 04:00:00 +02:00  2026-03-29 02:00:00Z",
         ]
     );
@@ -113,6 +113,7 @@ fn what_cannot_be_used_says_what_to_write() {
         (cron("0 6 * * *", "--from tomorrow"), "write one as 2026-11-21"),
         (cron("0 6 * * *", "--from 1066-10-14"), "1970 to 2099"),
         (cron("0", "6 1 1 1"), "in quotes"),
+        (cron("every 5 minutes", ""), "`schedule = { every = \"5m\" }`"),
         (cron("", ""), "the schedule is empty\nhelp: write "),
     ];
     for (ran, said) in cases {
