@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::ground;
+
 /// As a task of a workload runs: `bash -c true` with a log file of its own.
 fn one(logs: &Path, number: usize) {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(logs.join(format!("{number}.log")));
@@ -27,17 +29,17 @@ pub fn wide(count: usize, threads: usize) -> f64 {
 
 /// Milliseconds for each of `count` tasks in a row.
 pub fn chain(count: usize) -> f64 {
-    let logs = tempfile::tempdir().expect("the folder of temporary files is writable");
+    let logs = ground::folder();
     let began = Instant::now();
     for number in 0..count {
-        one(logs.path(), number);
+        one(&logs, number);
     }
     began.elapsed().as_secs_f64() * 1e3 / count as f64
 }
 
 /// When each of `count` tasks that come at once was begun, in milliseconds.
 pub fn burst(count: usize, threads: usize) -> Vec<f64> {
-    let logs = tempfile::tempdir().expect("the folder of temporary files is writable");
+    let logs = ground::folder();
     let (next, begun) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(count)));
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -49,7 +51,7 @@ pub fn burst(count: usize, threads: usize) -> Vec<f64> {
                         break;
                     }
                     begun.lock().push(began.elapsed().as_secs_f64() * 1e3);
-                    one(logs.path(), number);
+                    one(&logs, number);
                 }
             });
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,19 @@ use minflow::scheduler::Command as Order;
 use minflow::scheduler::command::{Done, LogicalDate, Trigger};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::ground;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_minflow");
 
 /// How long anything may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-pub struct Home(TempDir);
+pub struct Home(PathBuf);
 
 impl Home {
     pub fn new(parallelism: usize) -> Self {
-        let home = Self(tempfile::tempdir().expect("the folder of temporary files is writable"));
+        let home = Self(ground::folder());
         fs::create_dir(home.path().join("dags")).expect("a new folder takes a folder");
         let settings = format!(
             "[core]\nparallelism = {parallelism}\nmax_active_tasks_per_dag = {parallelism}\n[database]\nsynchronous = \"full\"\n"
@@ -33,7 +34,7 @@ impl Home {
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.0
     }
 
     pub fn dag(&self, dag_id: &str, text: &str) {

@@ -5,6 +5,7 @@
 //! drift by more than minflow does. Homes are temporary, on port 0, with `synchronous = "full"`; what is started is ended.
 
 mod floor;
+mod ground;
 mod home;
 mod host;
 mod measure;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let _ground = ground::Ground;
     let mut table = Table::default();
     println!("before: {}", host::weather());
     for workload in &asked.workloads {

@@ -105,6 +105,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// It could not start: another minflow has the home, the port is taken, the database cannot be used.
 pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> {
     let config = &loaded.config;
+    sys::keep_heaps_small();
     let exe = std::env::current_exe().map_err(io_error("find this program's own file"))?;
     let supervisor = supervisor::spawn(&exe, &config.home).map_err(io_error("start the supervisor"))?;
     let requests_to_end = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;

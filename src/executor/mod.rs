@@ -3,6 +3,7 @@
 //! Implements [`scheduler::Executor`](crate::scheduler::Executor). Knows templates, logs, run_dirs and XComs of a try; knows
 //! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
+mod asked;
 mod crew;
 pub mod environment;
 mod output;

@@ -18,6 +18,18 @@ use crate::supervisor::protocol::{Cause, Exit};
 
 struct NoLookup;
 
+struct BrokenLookup;
+
+impl Lookup for BrokenLookup {
+    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+        Err("no descriptors".to_owned())
+    }
+
+    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Err("no descriptors".to_owned())
+    }
+}
+
 impl Lookup for NoLookup {
     fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
         Ok(None)
@@ -66,6 +78,15 @@ fn work(instance: i64, operator: Operator) -> Work {
 
 /// Runs one try whose start is answered as `script` says.
 fn run_with(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, is_gone: bool) -> TryEnd {
+    run_try(script, is_gone, "true", Arc::new(NoLookup))
+}
+
+fn run_try(
+    script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static,
+    is_gone: bool,
+    bash_script: &str,
+    lookup: Arc<dyn Lookup>,
+) -> TryEnd {
     let home = tempfile::tempdir().unwrap();
     let (sender, events) = channel::unbounded();
     let settings = ExecutorSettings {
@@ -77,7 +98,7 @@ fn run_with(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, is_g
         overrides_params: true,
         search_path: "/usr/bin:/bin".to_owned(),
     };
-    let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
+    let clock = Arc::new(SystemClock);
     let mut executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();
     let shared = executor.shared.clone();
     let notify = Arc::new(move |notice| {
@@ -88,7 +109,7 @@ fn run_with(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, is_g
     let fake = FakeSupervisor::new(notify, script);
     *fake.is_gone.lock() = is_gone;
     *executor.shared.supervisor.lock() = Some(Arc::new(fake));
-    executor.start(work(1, bash("true")));
+    executor.start(work(1, bash(bash_script)));
     loop {
         if let Event::Ended(end) = events.recv_timeout(Duration::from_secs(60)).unwrap() {
             return *end;
@@ -135,4 +156,14 @@ fn the_output_line_of_a_log_that_was_cut_comes_from_its_tail() {
 fn a_timeout_is_one_however_the_process_left() {
     let end = run_with(|start| ended(start, Exit::Code(0), Cause::TimedOut, None), false);
     assert_eq!((end.outcome, end.xcoms), (Outcome::TimedOut, Vec::new()));
+}
+
+#[test]
+fn a_template_whose_question_is_not_answered_lets_the_try_wait() {
+    let asks = |script| run_try(|_| Vec::new(), false, script, Arc::new(BrokenLookup)).outcome;
+    let Outcome::Unstarted { reason } = asks("echo {{ ti.xcom_pull('other') }}") else {
+        panic!("it is the host's fault")
+    };
+    assert!(reason.contains("no descriptors"), "{reason}");
+    assert!(matches!(asks("echo {{ nonsense }}"), Outcome::Faulted { .. }));
 }

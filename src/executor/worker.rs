@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
 use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
@@ -65,10 +66,17 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Ok(log) => log,
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
-    let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log) {
+    let asked = Arc::new(Asked::of(shared.lookup.clone()));
+    let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log, asked.clone()) {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return Some(close(shared, &log, without_process(shared, work.key, Outcome::Exited(0)))),
-        Err(fault) => return Some(close(shared, &log, without_process(shared, work.key, outcome_of(fault)))),
+        Err(fault) => {
+            let outcome = asked.failure().map_or_else(
+                || outcome_of(fault),
+                |reason| Outcome::Unstarted { reason: format!("a template asks for what the database has: {reason}") },
+            );
+            return Some(close(shared, &log, without_process(shared, work.key, outcome)));
+        }
     };
     let begun = Box::new(Begun { work, log, value, xcom, files });
     let (begun, outcome) = shared.hand_over(begun, start).err()?;
@@ -215,7 +223,13 @@ fn log_path(shared: &Shared, work: &Work) -> PathBuf {
 }
 
 /// Renders and writes all that the process needs. None: it needs no process.
-fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog) -> Result<Option<Prepared>, Fault> {
+fn prepare(
+    shared: &Shared,
+    work: &Work,
+    task: &Task,
+    log: &TryLog,
+    lookup: Arc<Asked>,
+) -> Result<Option<Prepared>, Fault> {
     let settings = &shared.settings;
     let run_dir = paths::run_dir(&settings.home, &work.dag.dag_id, &work.run.run_id);
     let scratch_folder = paths::scratch_folder(&run_dir);
@@ -227,7 +241,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog) -> Result<Op
     let mut xcom = scratch.as_os_str().to_owned();
     xcom.push(".xcom");
     let xcom = PathBuf::from(xcom);
-    let context = context(shared, work, run_dir);
+    let context = context(shared, work, run_dir, lookup);
     let folders = Folders { home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
     let variables = environment::variables(work, folders);
     let mut env = Vec::with_capacity(task.env.len() + variables.added.len());
@@ -265,7 +279,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog) -> Result<Op
     Ok(Some(Prepared { start, value, xcom, files }))
 }
 
-fn context(shared: &Shared, work: &Work, run_dir: PathBuf) -> Context {
+fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {
     let settings = &shared.settings;
     let folder = settings.dags_folder.strip_prefix(&settings.home).unwrap_or(&settings.dags_folder);
     Context {
@@ -279,7 +293,7 @@ fn context(shared: &Shared, work: &Work, run_dir: PathBuf) -> Context {
         run_dir,
         overrides_params: settings.overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
-        lookup: shared.lookup.clone(),
+        lookup,
     }
 }
 

@@ -23,6 +23,8 @@ use crate::supervisor::protocol::{self, Answer, Decoder, Request, Start};
 
 /// Longer than a supervisor waits for an earlier one to let go of the home.
 const GREETING_WAIT: Duration = Duration::from_secs(15);
+/// How many bytes that nobody waits for are kept until something else is sent.
+const MOST_UNSENT: usize = 4 << 10;
 /// How long a closed supervisor is awaited: it ends what it still has first.
 const CLOSING_WAIT: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,8 @@ struct Line {
 #[derive(Default)]
 struct Outbox {
     bytes: Vec<u8>,
+    /// The socket did not take all: the reader goes on when it has room.
+    is_full: bool,
     is_gone: bool,
 }
 
@@ -164,7 +168,7 @@ impl Supervise for SupervisorClient {
 
     fn acknowledge(&self, keys: &[TryKey]) {
         // If it is gone, it remembers nothing any more.
-        let _ = self.line.send(&Request::Acknowledge { keys: keys.to_vec() });
+        let _ = self.line.mention(&Request::Acknowledge { keys: keys.to_vec() });
     }
 }
 
@@ -213,8 +217,24 @@ impl Line {
         }
         protocol::encode(request, &mut outbox.bytes);
         self.flush(&mut outbox);
-        if !outbox.bytes.is_empty() {
+        if outbox.is_full {
             self.wake_reader();
+        }
+        Ok(())
+    }
+
+    /// As `send`, with what is sent next: nobody waits for it.
+    fn mention(&self, request: &Request) -> Result<(), Gone> {
+        let mut outbox = self.outbox.lock();
+        if outbox.is_gone {
+            return Err(Gone);
+        }
+        protocol::encode(request, &mut outbox.bytes);
+        if outbox.bytes.len() > MOST_UNSENT && !outbox.is_full {
+            self.flush(&mut outbox);
+            if outbox.is_full {
+                self.wake_reader();
+            }
         }
         Ok(())
     }
@@ -224,10 +244,11 @@ impl Line {
             match (&self.socket).write(&outbox.bytes) {
                 Ok(count) => drop(outbox.bytes.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Full: the reader goes on when there is room. Broken: the reader hears of it.
-                Err(_) => return,
+                // If it is broken, the reader hears of it.
+                Err(_) => return outbox.is_full = true,
             }
         }
+        outbox.is_full = false;
     }
 
     fn wake_reader(&self) {
@@ -239,8 +260,10 @@ impl Line {
         loop {
             let is_full = {
                 let mut outbox = self.outbox.lock();
-                self.flush(&mut outbox);
-                !outbox.bytes.is_empty()
+                if outbox.is_full {
+                    self.flush(&mut outbox);
+                }
+                outbox.is_full
             };
             let interest = if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             let mut watched = [

@@ -12,6 +12,7 @@ pub mod procfs;
 pub mod protocol;
 mod server;
 pub mod sys;
+mod wire;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ pub fn main(home: &Path) -> ExitCode {
 }
 
 fn serve(home: &Path) -> std::io::Result<()> {
+    sys::keep_heaps_small();
     let socket = sys::take_stdin()?;
     sys::close_all_on_exec();
     sys::ignore_requests_to_end();

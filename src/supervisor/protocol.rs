@@ -1,18 +1,18 @@
-//! What the scheduler's process and the supervisor say to each other: frames of JSON, each after its length.
+//! What the scheduler's process and the supervisor say to each other: frames, each after its length.
 //!
 //! Knows neither how a request is carried out nor why it was made. A frame is four bytes of length (little endian) and that
-//! many bytes of JSON. The first request is [`Request::Hello`]; the answer to another version is [`Answer::Refused`].
+//! many bytes of one message (`wire.rs`). The first request is [`Request::Hello`]; the answer to another version is
+//! [`Answer::Refused`]. What these two and [`Answer::Hello`] look like does not change.
 
 use std::io;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::model::{ProcessIdentity, TryKey, Usage};
+use crate::supervisor::wire::{Input, Wire, record};
 
 /// Raised with each change of what follows.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A frame holds a script of 100 KiB and an environment; nothing honest comes near this.
 const MAX_FRAME: usize = 64 << 20;
@@ -20,7 +20,7 @@ const MAX_FRAME: usize = 64 << 20;
 /// How many bytes of a capped log's end are kept for the output line.
 pub const TAIL_BYTES: usize = 64 << 10;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Hello {
         version: u32,
@@ -39,7 +39,7 @@ pub enum Request {
 }
 
 /// A process to run. Texts without NUL; paths are absolute.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq)]
 pub struct Start {
     pub key: TryKey,
     /// The executable's path first, and it is taken as it is.
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Start {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Hello {
         version: u32,
@@ -92,7 +92,7 @@ pub enum Answer {
 }
 
 /// Why nothing was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The host lacks processes, memory or descriptors just now.
     Transient,
@@ -101,7 +101,7 @@ pub enum Refusal {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct End {
     pub key: TryKey,
     pub exit: Exit,
@@ -116,14 +116,14 @@ pub struct End {
     pub tail: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Code(i32),
     Signal(i32),
 }
 
 /// Who wanted the end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The process itself, or somebody unknown.
     Itself,
@@ -133,11 +133,126 @@ pub enum Cause {
     },
 }
 
+record!(Start { key, argv, cwd, env, env_removed, log, max_log_bytes, timeout_ms, kill_signal, grace_ms, wants_tail });
+
+record!(End { key, exit, cause, usage, started_at, ended_at, log_bytes_dropped, tail });
+
+impl Wire for Request {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello { version } => (0_u8, *version).put(out),
+            Self::Start(start) => {
+                1_u8.put(out);
+                start.put(out);
+            }
+            Self::Kill { key, reason, immediate } => {
+                (2_u8, *key).put(out);
+                reason.put(out);
+                immediate.put(out);
+            }
+            Self::Acknowledge { keys } => {
+                3_u8.put(out);
+                keys.put(out);
+            }
+        }
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        Some(match u8::take(input)? {
+            0 => Self::Hello { version: Wire::take(input)? },
+            1 => Self::Start(Box::new(Wire::take(input)?)),
+            2 => Self::Kill { key: Wire::take(input)?, reason: Wire::take(input)?, immediate: Wire::take(input)? },
+            3 => Self::Acknowledge { keys: Wire::take(input)? },
+            _ => return None,
+        })
+    }
+}
+
+impl Wire for Answer {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Hello { version, pid } => (0_u8, (*version, *pid)).put(out),
+            Self::Refused { message } => {
+                1_u8.put(out);
+                message.put(out);
+            }
+            Self::Started { key, process, at } => {
+                (2_u8, *key).put(out);
+                process.put(out);
+                at.put(out);
+            }
+            Self::NotStarted { key, kind, message } => {
+                (3_u8, *key).put(out);
+                (*kind == Refusal::Transient).put(out);
+                message.put(out);
+            }
+            Self::Ended(end) => {
+                4_u8.put(out);
+                end.put(out);
+            }
+        }
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        Some(match u8::take(input)? {
+            0 => Self::Hello { version: Wire::take(input)?, pid: Wire::take(input)? },
+            1 => Self::Refused { message: Wire::take(input)? },
+            2 => Self::Started { key: Wire::take(input)?, process: Wire::take(input)?, at: Wire::take(input)? },
+            3 => {
+                let key = Wire::take(input)?;
+                let kind = if bool::take(input)? { Refusal::Transient } else { Refusal::Permanent };
+                Self::NotStarted { key, kind, message: Wire::take(input)? }
+            }
+            4 => Self::Ended(Box::new(Wire::take(input)?)),
+            _ => return None,
+        })
+    }
+}
+
+impl Wire for Exit {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Code(code) => (0_u8, *code).put(out),
+            Self::Signal(signal) => (1_u8, *signal).put(out),
+        }
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        match <(u8, i32)>::take(input)? {
+            (0, code) => Some(Self::Code(code)),
+            (1, signal) => Some(Self::Signal(signal)),
+            _ => None,
+        }
+    }
+}
+
+impl Wire for Cause {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Itself => 0_u8.put(out),
+            Self::TimedOut => 1_u8.put(out),
+            Self::Killed { reason } => {
+                2_u8.put(out);
+                reason.put(out);
+            }
+        }
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        match u8::take(input)? {
+            0 => Some(Self::Itself),
+            1 => Some(Self::TimedOut),
+            2 => Some(Self::Killed { reason: Wire::take(input)? }),
+            _ => None,
+        }
+    }
+}
+
 /// Appends a frame to `out`.
-pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) {
+pub fn encode(message: &impl Wire, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    serde_json::to_writer(&mut *out, message).expect("messages are plain data, and a vector takes all that is written");
+    message.put(out);
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
@@ -163,7 +278,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The other side does not speak this protocol.
-    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn take<T: Wire>(&mut self) -> io::Result<Option<T>> {
         let left = &self.bytes[self.read..];
         let Some((length, rest)) = left.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -171,7 +286,10 @@ impl Decoder {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes")));
         }
         let Some(frame) = rest.get(..length) else { return Ok(None) };
-        let message = serde_json::from_slice(frame).map_err(io::Error::from)?;
+        let mut input = Input::new(frame);
+        let message = T::take(&mut input).filter(|_| input.is_empty());
+        let message =
+            message.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a message of no known form"))?;
         self.read += 4 + length;
         if self.read > 1 << 20 {
             // One large frame must not keep its memory for ever.
@@ -207,6 +325,83 @@ mod tests {
                 }
             }
             assert_eq!(seen, [kill("a"), kill("b")], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn every_message_comes_out_as_it_went_in() {
+        let key = TryKey { instance: InstanceKey(i64::MIN), try_number: u32::MAX };
+        let text = || "a\0ä".to_owned();
+        let start = Start {
+            key,
+            argv: vec![text(), String::new()],
+            cwd: text(),
+            env: vec![(text(), text())],
+            env_removed: vec![text()],
+            log: text(),
+            max_log_bytes: u64::MAX,
+            timeout_ms: Some(7),
+            kill_signal: -1,
+            grace_ms: 9,
+            wants_tail: true,
+        };
+        let requests = [
+            Request::Hello { version: VERSION },
+            Request::Start(Box::new(start.clone())),
+            Request::Start(Box::new(Start { timeout_ms: None, argv: Vec::new(), ..start })),
+            Request::Kill { key, reason: text(), immediate: true },
+            Request::Acknowledge { keys: vec![key, key] },
+        ];
+        assert_eq!(there_and_back(&requests), requests);
+        let at = Timestamp::from_microsecond(-1).unwrap();
+        let process = ProcessIdentity { pid: 7, start_ticks: 8, boot_id: text() };
+        let usage = Usage { max_rss: 1, read_bytes: 2, write_bytes: 3, ..Usage::default() };
+        let end = |exit, cause, tail| {
+            Answer::Ended(Box::new(End {
+                key,
+                exit,
+                cause,
+                usage,
+                started_at: at,
+                ended_at: at,
+                log_bytes_dropped: 4,
+                tail,
+            }))
+        };
+        let answers = [
+            Answer::Hello { version: VERSION, pid: 3 },
+            Answer::Refused { message: text() },
+            Answer::Started { key, process, at },
+            Answer::NotStarted { key, kind: Refusal::Transient, message: text() },
+            Answer::NotStarted { key, kind: Refusal::Permanent, message: text() },
+            end(Exit::Code(-1), Cause::Itself, None),
+            end(Exit::Signal(9), Cause::TimedOut, Some(text())),
+            end(Exit::Signal(9), Cause::Killed { reason: text() }, None),
+        ];
+        assert_eq!(there_and_back(&answers), answers);
+    }
+
+    fn there_and_back<T: Wire>(messages: &[T]) -> Vec<T> {
+        let mut decoder = Decoder::default();
+        for message in messages {
+            let mut bytes = Vec::new();
+            encode(message, &mut bytes);
+            decoder.feed(&bytes);
+        }
+        std::iter::from_fn(|| decoder.take().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_frame_with_more_or_less_than_a_message_is_an_error() {
+        let mut bytes = Vec::new();
+        encode(&kill("a"), &mut bytes);
+        for length in [bytes.len() as u32 - 5, bytes.len() as u32 - 3] {
+            let mut frame = bytes.clone();
+            frame[..4].copy_from_slice(&length.to_le_bytes());
+            frame.push(0);
+            let mut decoder = Decoder::default();
+            decoder.feed(&frame);
+            assert!(decoder.take::<Request>().is_err());
         }
     }
 

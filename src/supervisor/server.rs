@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -602,7 +603,8 @@ fn take_lock(home: &Path, socket: &UnixStream) -> Result<File, String> {
             return Err("the scheduler is gone".to_owned());
         }
     }
-    let _ = file.set_len(0);
-    let _ = writeln!(file, "{}", std::process::id());
+    // In one write of a fixed length, so that whoever reads it finds a number at any moment.
+    let holder = format!("{:<10}\n", std::process::id());
+    let _ = file.write_all_at(holder.as_bytes(), 0).and_then(|()| file.set_len(holder.len() as u64));
     Ok(file)
 }

@@ -1,0 +1,46 @@
+//! The questions that the templates of one try ask, and whether one could not be answered.
+//!
+//! Knows no database. A question that fails says nothing about the task, so that its try waits instead of failing.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::model::{DagId, DagRun, RunKey};
+use crate::template::Lookup;
+
+/// Passes on the questions of one try.
+pub struct Asked {
+    lookup: Arc<dyn Lookup>,
+    failure: Mutex<Option<String>>,
+}
+
+impl Asked {
+    pub fn of(lookup: Arc<dyn Lookup>) -> Self {
+        Self { lookup, failure: Mutex::new(None) }
+    }
+
+    /// Why the first question that failed did.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
+    fn noted<T>(&self, answer: Result<T, String>) -> Result<T, String> {
+        if let Err(reason) = &answer {
+            self.failure.lock().get_or_insert_with(|| reason.clone());
+        }
+        answer
+    }
+}
+
+impl Lookup for Asked {
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
+        self.noted(self.lookup.xcom(run, task_id, map_index, key))
+    }
+
+    fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
+        self.noted(self.lookup.previous_success(dag_id, before))
+    }
+}
