@@ -10,3 +10,7 @@ test *names:
 # Drives the real binary and prints a table of figures.
 bench:
     cargo bench --bench workloads
+
+# Feeds a parser with chance, for which `cargo fuzz` and a nightly compiler are needed; `just fuzz cron -max_total_time=60`.
+fuzz target *arguments:
+    cargo +nightly fuzz run {{target}} -- {{arguments}}

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{Crons, Every};
 
+mod bounds;
 mod catchup;
 mod dice;
 mod laws;
