@@ -378,6 +378,22 @@ fn config_get_value_prints_the_value_alone() {
 }
 
 #[test]
+fn details_say_when_a_dag_runs_in_the_words_of_its_file() {
+    let file = "timezone = \"Europe/London\"\nstart_date = 2026-07-01\nend_date = 2026-12-31\n\
+                schedule = { crons = [\"0 9 * * mon-fri\", \"@weekly\"], timezone = \"Asia/Tokyo\" }\n\
+                catchup = \"window:90m\"\nrun_immediately = 3600\nmax_consecutive_failed_dag_runs = 2\n\
+                [tasks.a]\nempty = true\n";
+    Test::new("dags details office -o json")
+        .file("dags/office.toml", file)
+        .stdout_contains(
+            "  \"start_date\": \"2026-06-30T23:00:00.000000Z\",\n  \"end_date\": \"2026-12-31T00:00:00.000000Z\",\n  \
+             \"catchup\": \"window:1h30m\",\n  \"data_interval\": false,\n  \"run_immediately\": \"1h\",\n  \
+             \"max_active_runs\": 16,\n  \"max_active_tasks\": 16,\n  \"max_consecutive_failed_dag_runs\": 2,\n",
+        )
+        .run();
+}
+
+#[test]
 fn next_execution_follows_the_schedule() {
     let run = |day: u32| {
         let at = format!("2099-01-0{day}T06:00:00.000000Z");
