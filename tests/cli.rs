@@ -427,13 +427,13 @@ fn render_shows_the_fields_as_a_run_sees_them() {
 fn show_draws_the_graph() {
     Test::new("dags show sales")
         .file("dags/sales.toml", DAG)
-        .stdout("sales\nschedule: at 06:00 every day\nload [bash]\n└─> report [empty]\n")
+        .stdout("sales\nschedule: at 06:00 every day, UTC\nload [bash]\n└─> report [empty]\n")
         .run();
     Test::new("dags show sales")
         .file("dags/sales.toml", DAG)
         .database(one_run)
         .stdout(
-            "sales\nschedule: at 06:00 every day\npaused: nothing is started until `minflow dags unpause sales`\n\
+            "sales\nschedule: at 06:00 every day, UTC\npaused: nothing is started until `minflow dags unpause sales`\n\
              last run: failed, 2026-11-21 06:00:00 UTC, began 40 ms late\nload [bash]\n└─> report [empty]\n",
         )
         .run();

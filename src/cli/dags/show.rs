@@ -51,7 +51,9 @@ fn facts(known: &Value) -> Vec<(&'static str, String)> {
     };
     let mut facts = Vec::new();
     if let Some(words) = text("schedule_description") {
-        let zone = text("timezone").filter(|zone| *zone != "UTC").map(|zone| format!(", {zone}"));
+        // Only times of the day are in a zone.
+        let is_by_the_clock = words.contains(':') || words.contains("hour ");
+        let zone = text("timezone").filter(|_| is_by_the_clock).map(|zone| format!(", {zone}"));
         facts.push(("schedule", format!("{words}{}", zone.unwrap_or_default())));
     }
     if known["is_paused"] == true {
