@@ -51,6 +51,13 @@ impl World {
         is_waiting.then(|| self.obstacle(run, slot))
     }
 
+    /// Which limit keeps the instance at `slot` from starting; None: it does not wait for one, or is no longer there.
+    pub fn why_not_started(&self, run: RunIx, slot: Slot) -> Option<NotStarted> {
+        let run = self.runs.get(run.index())?.as_ref()?;
+        let handle = run.instances.get(slot.0 as usize)?.handle?;
+        self.ready.why_not(handle, &self.limits)
+    }
+
     fn obstacle(&self, run: RunIx, slot: Slot) -> Reason {
         let this = self.run(run);
         let dag = self.dag(this.dag);

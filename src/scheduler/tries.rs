@@ -79,7 +79,7 @@ impl World {
     }
 
     /// A try is over, or never began.
-    pub(super) fn apply_ended(&mut self, end: TryEnd, now: Now) {
+    pub fn apply_ended(&mut self, end: TryEnd, now: Now) {
         let Some(&(run, slot)) = self.held.get(&end.key) else {
             // A repeated report of an end that is committed already.
             self.actions.push(Action::Acknowledge(end.key));

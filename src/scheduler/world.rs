@@ -153,6 +153,11 @@ impl Run {
     pub fn entry(&self, slot: Slot) -> &InstanceEntry {
         &self.instances[slot.0 as usize]
     }
+
+    /// None: the live definition has no such task.
+    pub fn task_of(&self, slot: Slot) -> Option<TaskIx> {
+        self.entry(slot).task
+    }
 }
 
 /// One task instance of an unfinished run.
@@ -388,7 +393,12 @@ impl World {
         self.arm(TimerKey::Again, Deadline::Boot(now.boot.after(Duration::from_secs(1))));
     }
 
-    pub(super) fn dag(&self, ix: DagIx) -> &DagEntry {
+    /// What is held of the limits, and how much of it there is.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn dag(&self, ix: DagIx) -> &DagEntry {
         &self.dags[ix.0 as usize]
     }
 
@@ -403,7 +413,11 @@ impl World {
         Some((ix, self.dag(ix)))
     }
 
-    pub(super) fn run(&self, ix: RunIx) -> &Run {
+    /// An unfinished run.
+    ///
+    /// # Panics
+    /// It has left memory.
+    pub fn run(&self, ix: RunIx) -> &Run {
         self.runs[ix.0 as usize].as_ref().expect(DROPPED_EVERYWHERE)
     }
 

@@ -1,0 +1,59 @@
+//! How fast a year goes by: DAGs of five tasks in a row on hourly schedules, on the virtual clock.
+//!
+//! `cargo bench --bench simulate`. A figure per task instance; the last case is the year of a thousand DAGs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use jiff::{SignedDuration, Timestamp};
+use minflow::dagfile::{self, Defaults};
+use minflow::model::Pool;
+use minflow::simulate::{Outlook, Plan, Subject, simulate};
+
+fn main() {
+    divan::main();
+}
+
+fn subject(number: usize) -> Subject {
+    let tasks: String = (0..5).map(|task| format!("[tasks.t{task}]\nbash = \"true\"\n")).collect();
+    let text = format!("schedule = \"{} * * * *\"\nchain = [\"t0 >> t1 >> t2 >> t3 >> t4\"]\n{tasks}", number % 60);
+    let file = format!("hourly_{number:04}.toml");
+    let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &Defaults::default()).expect("the text is valid");
+    let outlook = Outlook { lasts_for: Duration::from_secs(10), fails: 0.0 };
+    Subject {
+        dag: Arc::new(dag),
+        file: file.into(),
+        first_seen_at: None,
+        last_interval: None,
+        outlooks: vec![outlook; 5],
+    }
+}
+
+fn plan(dags: usize, days: i64) -> Plan {
+    let from: Timestamp = "2026-01-01T00:00:00Z".parse().expect("it is an instant");
+    let pool = Pool { name: "default_pool".into(), slots: 128, description: String::new() };
+    Plan {
+        from,
+        until: from + SignedDuration::from_hours(24 * days),
+        subjects: (0..dags).map(subject).collect(),
+        parallelism: 32,
+        pools: vec![pool],
+        seed: 0,
+        is_drawn: false,
+    }
+}
+
+/// Of (DAGs, days).
+#[divan::bench(sample_count = 1, sample_size = 1, args = [(1, 365), (100, 30), (1_000, 1), (1_000, 7), (1_000, 365)])]
+fn look_ahead(bencher: Bencher<'_, '_>, (dags, days): (usize, i64)) {
+    let plan = plan(dags, days);
+    bencher.counter(ItemsCount::new(dags * 24 * 5 * days as usize)).bench_local(|| {
+        let report = simulate(&plan, &mut |_| true);
+        assert_eq!(report.totals.runs, (dags * 24) as u64 * days.unsigned_abs());
+        assert_eq!(report.totals.failed_runs, 0);
+        report
+    });
+}

@@ -1,0 +1,328 @@
+//! The virtual clock: wakes the world at its deadlines and at the ends of its tries, one instant after the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::BootInstant;
+use crate::model::{DagId, DagRun, RunState, TaskState, TryKey};
+use crate::scheduler::DagRecord;
+use crate::scheduler::change::{RunLookup, Snapshot};
+use crate::scheduler::event::{DagFile, Event, Found, Outcome, TryEnd};
+use crate::scheduler::port::StoreError;
+use crate::scheduler::world::{Action, History, Now, Run, RunIx, Settings, Sink, Slot, World};
+use crate::simulate::report::Report;
+use crate::simulate::tally::Tally;
+use crate::simulate::{Plan, start};
+
+/// After so many turns at one instant the clock goes on by [`STEP`]: what begins anew as soon as it is over, and takes no time,
+/// would stand still for ever.
+const MAX_TURNS: usize = 10_000;
+const STEP: i64 = 1_000;
+/// How many instants pass between two calls of the progress.
+const TELL_EVERY: u64 = 4_096;
+
+/// Nobody has run anything before, and dates only go forward.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// How a try will end.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    key: TryKey,
+    began_at: i64,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Succeeds,
+    Fails,
+    TimesOut,
+    Killed,
+}
+
+/// Ends that are to come, by instant in microseconds; those of one instant in the order in which their tries began.
+#[derive(Default)]
+struct Agenda {
+    ends: BTreeMap<i64, Vec<Ending>>,
+    /// Emptied lists, to be filled again.
+    spare: Vec<Vec<Ending>>,
+}
+
+impl Agenda {
+    fn add(&mut self, at: i64, ending: Ending) {
+        let spare = &mut self.spare;
+        self.ends.entry(at).or_insert_with(|| spare.pop().unwrap_or_default()).push(ending);
+    }
+
+    fn next(&self) -> Option<i64> {
+        self.ends.first_key_value().map(|(&at, _)| at)
+    }
+
+    /// What ends at `at` or earlier, if anything does.
+    fn due(&mut self, at: i64) -> Option<Vec<Ending>> {
+        let first = self.ends.first_entry().filter(|first| *first.key() <= at)?;
+        Some(first.remove())
+    }
+
+    fn give_back(&mut self, mut list: Vec<Ending>) {
+        list.clear();
+        self.spare.push(list);
+    }
+}
+
+/// What is expected of a task, ready to be used.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    /// In microseconds, at least one, at most its execution_timeout.
+    lasts_for: i64,
+    times_out: bool,
+    /// A try whose number drawn is less fails.
+    fails_below: u64,
+    identity: u64,
+}
+
+/// Takes in the rows of a turn.
+struct Intake<'a> {
+    now: i64,
+    expected: &'a [Vec<Expected>],
+    agenda: &'a mut Agenda,
+    tally: &'a mut Tally,
+}
+
+impl Sink for Intake<'_> {
+    fn dag(&mut self, _: &DagRecord) {}
+
+    fn run(&mut self, ix: RunIx, run: &Run, prior: Option<RunState>) {
+        self.tally.run(ix, run, prior);
+    }
+
+    fn instance(&mut self, ix: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>) {
+        let entry = run.entry(slot);
+        if entry.row.state == TaskState::Queued
+            && prior != Some(TaskState::Queued)
+            && let Some(task) = run.task_of(slot)
+        {
+            let expected = &self.expected[run.dag.0 as usize][task.index()];
+            let fate = match expected {
+                Expected { times_out: true, .. } => Fate::TimesOut,
+                _ if expected.fails(run.row.run_after, entry.row.try_number) => Fate::Fails,
+                _ => Fate::Succeeds,
+            };
+            let ending = Ending { key: entry.row.try_key(), began_at: self.now, fate };
+            self.agenda.add(self.now + expected.lasts_for, ending);
+        }
+        self.tally.instance(ix, slot, run, prior);
+    }
+}
+
+impl Expected {
+    /// Drawn from who it is, not in turn: another limit or another DAG does not change who fails.
+    fn fails(&self, run_after: Timestamp, try_number: u32) -> bool {
+        self.fails_below > 0
+            && mix(self.identity ^ mix(run_after.as_microsecond().cast_unsigned() ^ u64::from(try_number) << 56))
+                < self.fails_below
+    }
+}
+
+/// Spreads a number over all 64 bits (the finalizer of SplitMix64).
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn identity(seed: u64, dag_id: &str, task_id: &str) -> u64 {
+    let bytes = dag_id.bytes().chain([0]).chain(task_id.bytes());
+    mix(bytes.fold(mix(seed), |hash, byte| mix(hash ^ u64::from(byte))))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX / 4)
+}
+
+struct Drive<'a> {
+    plan: &'a Plan,
+    world: World,
+    agenda: Agenda,
+    expected: Vec<Vec<Expected>>,
+    tally: Tally,
+    from: i64,
+}
+
+/// Runs the plan to its end. `progress` is told the virtual instant from time to time; when it answers false, the report covers
+/// what there was until then.
+pub fn simulate(plan: &Plan, progress: &mut dyn FnMut(Timestamp) -> bool) -> Report {
+    let mut drive = Drive::new(plan);
+    let until = drive.run(progress);
+    drive.tally.into_report(plan, &drive.world, until)
+}
+
+impl<'a> Drive<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let settings =
+            Settings { parallelism: plan.parallelism, drain_timeout: Duration::ZERO, pools: plan.pools.clone() };
+        let dags = plan.subjects.iter().map(|subject| record(subject, plan.from)).collect();
+        let snapshot = Snapshot {
+            dags,
+            pools: plan.pools.clone(),
+            next_run_key: 1,
+            next_instance_key: 1,
+            next_version_key: 1,
+            ..Snapshot::default()
+        };
+        let now = Now { wall: plan.from, boot: BootInstant::default() };
+        let mut world = World::new(settings, snapshot, Box::new(|_, _| None), now);
+        let file = |subject: &crate::simulate::Subject| DagFile {
+            path: subject.file.as_ref().into(),
+            modified_at: None,
+            found: Found::Parsed { dag: Arc::clone(&subject.dag), source: "".into(), hash: "simulated".into() },
+        };
+        let files = plan.subjects.iter().map(file).collect();
+        world.apply(Event::DagFiles { files, complete: true }, now, &mut NoHistory);
+        world.apply(Event::Scanned, now, &mut NoHistory);
+        let expected = plan.subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
+        let tally = Tally::new(plan, &world);
+        Self { plan, world, agenda: Agenda::default(), expected, tally, from: plan.from.as_microsecond() }
+    }
+
+    fn now(&self, at: i64) -> Now {
+        let boot = BootInstant(Duration::from_micros((at - self.from).unsigned_abs()));
+        Now { wall: instant(at), boot }
+    }
+
+    /// The next instant at which something happens.
+    fn next(&self) -> Option<i64> {
+        let (wall, boot) = self.world.next_deadline();
+        let boot = boot.map(|boot| self.from.saturating_add(micros(boot.0)));
+        [self.agenda.next(), wall.map(Timestamp::as_microsecond), boot].into_iter().flatten().min()
+    }
+
+    /// To the end, which is returned in microseconds.
+    fn run(&mut self, progress: &mut dyn FnMut(Timestamp) -> bool) -> i64 {
+        let until = self.plan.until.as_microsecond();
+        let mut at = self.from;
+        let mut instants = 0_u64;
+        self.live_through(at);
+        while let Some(next) = self.next().filter(|&next| next < until) {
+            at = next.max(at);
+            self.tally.pass_to(at);
+            at = self.live_through(at);
+            instants += 1;
+            if instants.is_multiple_of(TELL_EVERY) && !progress(instant(at)) {
+                return at;
+            }
+        }
+        self.tally.pass_to(until);
+        until
+    }
+
+    /// All that happens at one instant; returns the instant at which it is over.
+    fn live_through(&mut self, mut at: i64) -> i64 {
+        for turn in 1_usize.. {
+            let now = self.now(at);
+            while let Some(ends) = self.agenda.due(at) {
+                for &end in &ends {
+                    self.world.apply_ended(try_end(end, at), now);
+                }
+                self.agenda.give_back(ends);
+            }
+            self.world.apply_deadlines(now);
+            // Nothing is asked that could fail.
+            let _ = self.world.decide(now, &mut NoHistory);
+            self.end_turn(at);
+            let is_over = !self.world.has_more() && self.next().is_none_or(|next| next > at);
+            if is_over {
+                break;
+            }
+            if turn.is_multiple_of(MAX_TURNS) {
+                at += STEP;
+            }
+        }
+        self.tally.close_instant(at, &self.world);
+        at
+    }
+
+    fn end_turn(&mut self, at: i64) {
+        let mut intake = Intake { now: at, expected: &self.expected, agenda: &mut self.agenda, tally: &mut self.tally };
+        for action in self.world.end_turn(&mut intake) {
+            // A start has been seen as a row; what else there is needs no process.
+            if let Action::Kill(key, _) = action {
+                self.agenda.add(at, Ending { key, began_at: at, fate: Fate::Killed });
+            }
+        }
+    }
+}
+
+fn try_end(end: Ending, at: i64) -> TryEnd {
+    let outcome = match end.fate {
+        Fate::Succeeds => Outcome::Exited(0),
+        Fate::Fails => Outcome::Exited(1),
+        Fate::TimesOut => Outcome::TimedOut,
+        Fate::Killed => Outcome::Killed { reason: "stopped".to_owned() },
+    };
+    TryEnd {
+        key: end.key,
+        outcome,
+        started_at: Some(instant(end.began_at)),
+        ended_at: instant(at),
+        usage: None,
+        xcoms: Vec::new(),
+    }
+}
+
+fn instant(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+}
+
+fn expected(subject: &crate::simulate::Subject, seed: u64) -> Vec<Expected> {
+    let of_task = |(task, outlook): (&crate::model::Task, &crate::simulate::Outlook)| {
+        let lasts_for = micros(outlook.lasts_for).max(1);
+        let timeout = task.execution_timeout.map(micros).filter(|&timeout| timeout < lasts_for);
+        Expected {
+            lasts_for: timeout.unwrap_or(lasts_for).max(1),
+            times_out: timeout.is_some(),
+            fails_below: fails_below(outlook.fails),
+            identity: identity(seed, &subject.dag.dag_id, &task.task_id),
+        }
+    };
+    subject.dag.tasks.iter().zip(&subject.outlooks).map(of_task).collect()
+}
+
+/// The share `probability` of all numbers of 64 bits.
+fn fails_below(probability: f64) -> u64 {
+    (probability.clamp(0.0, 1.0) * u64::MAX as f64) as u64
+}
+
+/// What the scheduler would have noted of the DAG at `from`.
+fn record(subject: &crate::simulate::Subject, from: Timestamp) -> DagRecord {
+    let dag = &subject.dag;
+    DagRecord {
+        dag_id: dag.dag_id.clone(),
+        file: subject.file.to_string(),
+        is_paused: false,
+        is_active: true,
+        has_import_errors: false,
+        schedule: None,
+        timezone: String::new(),
+        description: String::new(),
+        owner: String::new(),
+        tags: Vec::new(),
+        max_active_runs: dag.max_active_runs,
+        max_active_tasks: dag.max_active_tasks,
+        version: None,
+        first_seen_at: Some(subject.first_seen_at.map_or(from, |seen| seen.min(from))),
+        next_run: None,
+        last_interval: start::last_before(subject, from),
+        pause_reason: None,
+    }
+}

@@ -1,0 +1,201 @@
+//! Small simulations whose reports can be worked out by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::dagfile::{self, Defaults};
+use crate::model::Pool;
+use crate::simulate::{DeadlineKind, LimitKind, LimitReport, Outlook, Plan, Report, Subject, draw, simulate};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A DAG whose tries each take `lasts` seconds.
+fn subject(name: &str, text: &str, lasts: u64) -> Subject {
+    let mut defaults = Defaults::default();
+    defaults.pools.insert("narrow".to_owned());
+    let file = format!("{name}.toml");
+    let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
+    let outlook = Outlook { lasts_for: seconds(lasts), fails: 0.0 };
+    let outlooks = vec![outlook; dag.tasks.len()];
+    Subject { dag: Arc::new(dag), file: file.into(), first_seen_at: None, last_interval: None, outlooks }
+}
+
+fn pool(name: &str, slots: i64) -> Pool {
+    Pool { name: name.into(), slots, description: String::new() }
+}
+
+fn plan(from: &str, until: &str, subjects: Vec<Subject>) -> Plan {
+    Plan {
+        from: at(from),
+        until: at(until),
+        subjects,
+        parallelism: 32,
+        pools: vec![pool("default_pool", 128), pool("narrow", 1)],
+        seed: 7,
+        is_drawn: true,
+    }
+}
+
+fn run(plan: &Plan) -> Report {
+    simulate(plan, &mut |_| true)
+}
+
+fn limit<'a>(report: &'a Report, kind: &LimitKind) -> &'a LimitReport {
+    report.limits.iter().find(|limit| limit.kind == *kind).unwrap()
+}
+
+const HOURLY: &str =
+    "schedule = \"0 * * * *\"\nchain = [\"a >> b\"]\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n";
+
+#[test]
+fn an_hourly_dag_runs_at_every_hour_and_what_is_due_at_the_end_is_left_out() {
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z", vec![subject("hourly", HOURLY, 600)]));
+    let dag = &report.dags[0];
+    assert_eq!((dag.totals.runs, dag.totals.succeeded_runs, dag.totals.instances), (24, 24, 48));
+    assert_eq!((dag.first_run, dag.last_run), (Some(at("2026-11-21T00:00:00Z")), Some(at("2026-11-21T23:00:00Z"))));
+    assert_eq!((dag.mean, dag.longest), (Some(seconds(1_200)), Some(seconds(1_200))));
+    assert_eq!((dag.totals.overlaps, dag.peak_running), (0, 1));
+    assert!(report.limits.iter().all(|limit| limit.waits.count == 0));
+}
+
+#[test]
+fn runs_that_take_longer_than_their_period_overlap_and_then_wait_for_max_active_runs() {
+    let text = format!("max_active_runs = 2\n{HOURLY}");
+    // Each run takes three hours, two at a time: they begin at 0, 1, 3, 4 and 6, all but the first beside another one.
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T06:30:00Z", vec![subject("slow", &text, 5_400)]));
+    let dag = &report.dags[0];
+    assert_eq!((dag.totals.runs, dag.totals.overlaps, dag.peak_running), (5, 4, 2));
+    assert_eq!(dag.totals.unfinished_runs, 2);
+    let waits = &limit(&report, &LimitKind::MaxActiveRuns).waits;
+    // Due at 2, 3 and 4; begun at 3, 4 and 6.
+    assert_eq!((waits.count, waits.total, waits.longest), (3, seconds(4 * 3_600), seconds(2 * 3_600)));
+    assert_eq!(waits.longest_of, Some(("slow".into(), None, at("2026-11-21T04:00:00Z"))));
+    assert_eq!(dag.behind.map(|behind| behind.since), Some(at("2026-11-21T05:00:00Z")));
+}
+
+#[test]
+fn who_waits_for_a_pool_is_said_with_how_long_and_the_pool_s_full_time() {
+    let text = "schedule = \"0 * * * *\"\n[default_args]\npool = \"narrow\"\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n[tasks.c]\nbash = \"true\"\n";
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T01:00:00Z", vec![subject("wide", text, 60)]));
+    let narrow = limit(&report, &LimitKind::Pool("narrow".into()));
+    assert_eq!((narrow.size, narrow.peak, narrow.full_for), (Some(1), Some(1), Some(seconds(180))));
+    assert_eq!((narrow.waits.count, narrow.waits.total, narrow.waits.longest), (2, seconds(180), seconds(120)));
+    assert_eq!(narrow.waits.longest_of.as_ref().unwrap().1.as_ref().unwrap().as_str(), "c");
+    assert_eq!(limit(&report, &LimitKind::Parallelism).waits.count, 0);
+    assert_eq!(limit(&report, &LimitKind::Parallelism).peak, Some(1));
+}
+
+#[test]
+fn a_narrower_executor_is_what_is_waited_for_instead() {
+    let text = "schedule = \"0 * * * *\"\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n";
+    let mut plan = plan("2026-11-21T00:00:00Z", "2026-11-21T01:00:00Z", vec![subject("wide", text, 60)]);
+    plan.parallelism = 1;
+    let report = run(&plan);
+    let waits = &limit(&report, &LimitKind::Parallelism).waits;
+    assert_eq!((waits.count, waits.total), (1, seconds(60)));
+}
+
+#[test]
+fn max_active_tasks_is_named_when_it_holds_a_run_back() {
+    let text =
+        "schedule = \"0 * * * *\"\nmax_active_tasks = 1\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n";
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T01:00:00Z", vec![subject("thin", text, 60)]));
+    let waits = &limit(&report, &LimitKind::MaxActiveTasks).waits;
+    assert_eq!((waits.count, waits.longest), (1, seconds(60)));
+}
+
+#[test]
+fn a_passed_timeout_is_a_missed_deadline_of_the_run_or_of_the_try() {
+    let long = format!("dagrun_timeout = \"15m\"\n{HOURLY}");
+    let cut = HOURLY.replace("[tasks.b]", "execution_timeout = \"1m\"\nretries = 1\nretry_delay = \"30s\"\n[tasks.b]");
+    let subjects = vec![subject("cut", &cut, 600), subject("long", &long, 600)];
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T02:00:00Z", subjects));
+    let found: Vec<(DeadlineKind, &str, u64)> =
+        report.deadlines.iter().map(|deadline| (deadline.kind, deadline.dag_id.as_str(), deadline.count)).collect();
+    // Two runs with two tries each, and two runs of twenty minutes.
+    assert_eq!(found, [(DeadlineKind::ExecutionTimeout, "cut", 4), (DeadlineKind::DagrunTimeout, "long", 2)]);
+    assert_eq!((report.dags[0].totals.failed_runs, report.dags[0].totals.retries), (2, 2));
+    assert_eq!(report.dags[0].longest, Some(seconds(150)));
+    assert_eq!(report.dags[1].longest, Some(seconds(900)));
+}
+
+#[test]
+fn about_as_many_tries_fail_as_are_to_and_the_same_ones_for_a_seed() {
+    let mut simulated = plan("2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", vec![subject("hourly", HOURLY, 60)]);
+    simulated.subjects[0].outlooks[0].fails = 0.25;
+    let report = run(&simulated);
+    let share = report.totals.failed_runs as f64 / report.totals.runs as f64;
+    assert!((0.22..0.28).contains(&share), "{share}");
+    assert_eq!(run(&simulated), report);
+    simulated.parallelism = 1;
+    assert_eq!(run(&simulated).totals.failed_runs, report.totals.failed_runs);
+    simulated.seed = 8;
+    assert_ne!(run(&simulated).totals.failed_runs, report.totals.failed_runs);
+}
+
+#[test]
+fn changes_of_the_clocks_show_what_they_skip_double_and_move() {
+    let text = |expression: &str| {
+        format!("schedule = \"{expression}\"\ntimezone = \"Europe/Berlin\"\n[tasks.a]\nbash = \"true\"\n")
+    };
+    let subjects = vec![
+        subject("daily", &text("30 2 * * *"), 1),
+        subject("hourly", &text("30 * * * *"), 1),
+        subject("noon", &text("0 12 * * *"), 1),
+    ];
+    let report = run(&plan("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", subjects.clone()));
+    // A day of 25 hours: the hourly DAG runs at both 02:30, the daily one once.
+    let runs: Vec<u64> = report.dags.iter().map(|dag| dag.totals.runs).collect();
+    assert_eq!(runs, [1, 25, 1]);
+    let doubled: Vec<(&str, u64)> =
+        report.transitions.iter().map(|change| (change.dag_id.as_str(), change.doubled.count)).collect();
+    assert_eq!(doubled, [("hourly", 1)]);
+    assert_eq!(report.transitions[0].at, at("2026-10-25T01:00:00Z"));
+
+    let report = run(&plan("2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z", subjects));
+    let runs: Vec<u64> = report.dags.iter().map(|dag| dag.totals.runs).collect();
+    assert_eq!(runs, [1, 23, 1]);
+    let daily = &report.transitions[0];
+    assert_eq!((daily.dag_id.as_str(), daily.moved.count), ("daily", 1));
+    assert_eq!(daily.moved.first.unwrap().1, Some(at("2026-03-29T01:30:00Z")));
+    assert_eq!(report.dags[0].first_run, Some(at("2026-03-29T01:30:00Z")));
+}
+
+#[test]
+fn an_old_start_with_catchup_begins_as_if_all_before_had_been_run() {
+    let text = format!("start_date = 2020-01-01\ncatchup = true\n{HOURLY}");
+    let every = "start_date = 2020-01-01T00:07:00Z\ncatchup = true\nschedule = { every = \"1h\" }\n[tasks.a]\nbash = \"true\"\n";
+    let subjects = vec![subject("cron", &text, 60), subject("every", every, 60)];
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T03:00:00Z", subjects));
+    assert_eq!(report.dags[0].first_run, Some(at("2026-11-21T00:00:00Z")));
+    assert_eq!(report.dags[1].first_run, Some(at("2026-11-21T00:07:00Z")));
+    assert_eq!((report.dags[0].totals.runs, report.dags[1].totals.runs), (3, 3));
+}
+
+#[test]
+fn a_simulation_that_is_interrupted_reports_what_it_has_seen() {
+    let subjects = (0..20).map(|number| subject(&format!("d{number:02}"), HOURLY, 61 + number)).collect();
+    let simulated = plan("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z", subjects);
+    let report = simulate(&simulated, &mut |_| false);
+    assert!(report.until < simulated.until && report.totals.runs > 0);
+}
+
+#[test]
+fn a_picture_stays_small_whatever_was_simulated() {
+    let subjects = (0..70).map(|number| subject(&format!("d{number:02}"), HOURLY, 60)).collect();
+    let svg = draw(&run(&plan("2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z", subjects)));
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("and 10 DAGs that are less busy"));
+    assert!(svg.len() < 3_000_000, "{}", svg.len());
+    let few = draw(&run(&plan("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", vec![subject("a", HOURLY, 60)])));
+    assert_eq!(few.matches("#16a34a").count(), 24);
+}
