@@ -93,6 +93,9 @@ impl Timetable {
     /// `last` is the interval of the DAG's newest scheduled run by logical date. `earliest` and `latest` are inclusive; what
     /// `earliest` is to be, [`earliest`](Self::earliest) says. `now` decides what has been missed, and with `catchup` how much of that
     /// is made up for.
+    ///
+    /// Where Airflow's timetable fails although ticks are to come, as before the first date of an expression with years, its DAG waits
+    /// until a later parse of the file succeeds, perhaps for ever. Nobody asks minflow again, so it takes the first tick to come.
     pub fn next_run(
         &self,
         last: Option<DataInterval>,
@@ -102,13 +105,33 @@ impl Timetable {
         now: Timestamp,
     ) -> Option<NextRun> {
         let asked = Question { last, earliest, latest, catchup, now };
+        self.by_airflow(&asked).or_else(|| match &self.kind {
+            Kind::Never | Kind::Once | Kind::Continuous | Kind::Events(_) => None,
+            Kind::Data(ticks) => rules::first_interval_to_come(ticks, &asked),
+            Kind::Trigger { ticks, interval } => rules::first_to_come(ticks, *interval, &asked),
+        })
+    }
+
+    /// The same as Airflow's function answers it, which is null where that fails.
+    pub fn next_run_by_airflow(
+        &self,
+        last: Option<DataInterval>,
+        earliest: Option<Timestamp>,
+        latest: Option<Timestamp>,
+        catchup: Catchup,
+        now: Timestamp,
+    ) -> Option<NextRun> {
+        self.by_airflow(&Question { last, earliest, latest, catchup, now })
+    }
+
+    fn by_airflow(&self, asked: &Question) -> Option<NextRun> {
         match &self.kind {
             Kind::Never => None,
-            Kind::Once => rules::once(&asked),
-            Kind::Continuous => rules::continuous(&asked),
-            Kind::Events(events) => rules::events(events, &asked),
-            Kind::Data(ticks) => rules::data_interval(ticks, &asked),
-            Kind::Trigger { ticks, interval } => rules::trigger(ticks, *interval, self.run_immediately, &asked),
+            Kind::Once => rules::once(asked),
+            Kind::Continuous => rules::continuous(asked),
+            Kind::Events(events) => rules::events(events, asked),
+            Kind::Data(ticks) => rules::data_interval(ticks, asked),
+            Kind::Trigger { ticks, interval } => rules::trigger(ticks, *interval, self.run_immediately, asked),
         }
     }
 

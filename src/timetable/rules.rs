@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::ticks::Ticks;
 use crate::model::{Catchup, DataInterval, NextRun, RunImmediately};
@@ -26,6 +26,17 @@ impl Question {
             Catchup::Window(window) => Some(self.now.checked_sub(window).unwrap_or(Timestamp::MIN)),
             Catchup::All | Catchup::Latest => None,
         }
+    }
+
+    /// The latest instant after which a run may still lie, of one that may not be before `last_end`.
+    fn just_before(&self, last_end: Option<Timestamp>) -> Timestamp {
+        let nano = SignedDuration::from_nanos(1);
+        let floor = match self.catchup {
+            Catchup::Latest => Some(self.now),
+            Catchup::All | Catchup::Window(_) => self.floor(),
+        };
+        let bound = floor.max(self.earliest).map(|bound| bound.checked_sub(nano).unwrap_or(Timestamp::MIN));
+        bound.max(last_end).unwrap_or(self.now)
     }
 
     fn is_too_late(&self, instant: Timestamp) -> bool {
@@ -136,6 +147,27 @@ fn ending_not_before(ticks: &Ticks, start: Timestamp, floor: Timestamp) -> Optio
             Some(start)
         }
     }
+}
+
+/// What [`trigger`] would give if the ticks went back for ever: for where Airflow's functions fail for want of them.
+pub(super) fn first_to_come(all: &[Ticks], interval: Duration, asked: &Question) -> Option<NextRun> {
+    let from = asked.just_before(asked.last.map(|last| last.end));
+    let due = all.iter().filter_map(|ticks| ticks.next(from)).min()?;
+    if asked.is_too_late(due) {
+        return None;
+    }
+    Some(over(DataInterval { start: due.checked_sub(interval).ok()?, end: due }))
+}
+
+/// The same for [`data_interval`]: an interval may begin where the last one ended.
+pub(super) fn first_interval_to_come(ticks: &Ticks, asked: &Question) -> Option<NextRun> {
+    let nano = SignedDuration::from_nanos(1);
+    let last_end = asked.last.map(|last| last.end.checked_sub(nano).unwrap_or(Timestamp::MIN));
+    let start = ticks.next(asked.just_before(last_end))?;
+    if asked.is_too_late(start) {
+        return None;
+    }
+    Some(over(DataInterval { start, end: ticks.next(start)? }))
 }
 
 /// Once, at `earliest` or now, whatever catchup says.

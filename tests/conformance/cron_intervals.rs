@@ -11,7 +11,7 @@ use crate::schedules::{compare, instant, interval, shown, timetable};
 fn ask(row: &Value, timetable: &Timetable, last: Option<DataInterval>) -> (Value, Option<DataInterval>) {
     let catchup = if row["catchup"].as_bool().unwrap() { Catchup::All } else { Catchup::Latest };
     let (earliest, latest) = (instant(&row["earliest"]), instant(&row["latest"]));
-    match timetable.next_run(last, earliest, latest, catchup, instant(&row["now"]).unwrap()) {
+    match timetable.next_run_by_airflow(last, earliest, latest, catchup, instant(&row["now"]).unwrap()) {
         None => (Value::Null, None),
         Some(run) => {
             assert_eq!(run.logical_date, run.data_interval.start);

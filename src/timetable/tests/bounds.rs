@@ -80,3 +80,48 @@ fn a_continuous_dag_goes_on_where_the_run_before_ended() {
     assert_eq!(run.data_interval, DataInterval { start, end: now });
     assert_eq!(timetable.next_run(last, None, Some(start), Catchup::Latest, now), None, "its end lies after end_date");
 }
+
+#[test]
+fn an_expression_whose_first_date_lies_ahead_waits_for_it_where_airflow_fails() {
+    for intervals in [Intervals::Trigger(Duration::ZERO), Intervals::Data] {
+        let crons = Crons { expressions: vec!["0 12 1 1 * 0 2026-2028".to_owned()], timezone: None, intervals };
+        let timetable = Timetable::new(&Schedule::Cron(crons), &TimeZone::UTC).unwrap();
+        let seen = at("2025-05-05T15:00:00Z");
+        let (mut last, mut now, mut starts) = (None, seen, Vec::new());
+        let earliest = timetable.earliest(None, seen, Catchup::Latest);
+        assert_eq!(timetable.next_run_by_airflow(last, earliest, None, Catchup::Latest, now), None);
+        while let Some(run) = timetable.next_run(last, earliest, None, Catchup::Latest, now) {
+            starts.push(run.logical_date.to_string());
+            (last, now) = (Some(run.data_interval), run.run_after + jiff::SignedDuration::from_millis(3));
+        }
+        let all = ["2026-01-01T12:00:00Z", "2027-01-01T12:00:00Z", "2028-01-01T12:00:00Z"];
+        let whole = if intervals == Intervals::Data { 2 } else { 3 };
+        assert_eq!(starts, all[..whole], "{intervals:?}");
+    }
+}
+
+#[test]
+fn where_airflow_has_no_run_for_good_reason_none_is_made_up() {
+    let mut dice = super::dice::Dice::new(9);
+    for _ in 0..3_000 {
+        let text = dice.of_all_days();
+        let intervals = if dice.percent(50) { Intervals::Data } else { Intervals::Trigger(Duration::from_secs(3_600)) };
+        let crons = Crons { expressions: vec![text.clone()], timezone: None, intervals };
+        let timetable = Timetable::new(&Schedule::Cron(crons), &TimeZone::UTC).unwrap();
+        let now = dice.instant();
+        let mut near = |chance| {
+            let off = jiff::SignedDuration::from_secs(dice.between(-200_000, 200_000));
+            dice.percent(chance).then(|| now + off)
+        };
+        let (earliest, latest) = (near(100), near(80));
+        let last = near(60).and_then(|at| timetable.infer_manual(at));
+        for rule in [Catchup::Latest, Catchup::All, Catchup::Window(Duration::from_secs(7_200))] {
+            let run = timetable.next_run(last, earliest, latest, rule, now);
+            let by_airflow = timetable.next_run_by_airflow(last, earliest, latest, rule, now);
+            assert_eq!(
+                run, by_airflow,
+                "{text}, {intervals:?}, {rule:?}, {last:?}, from {earliest:?} to {latest:?} at {now}"
+            );
+        }
+    }
+}
