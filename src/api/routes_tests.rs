@@ -103,6 +103,7 @@ fn the_page_shows_the_status_and_escapes_it() {
     assert!(html.contains("exit_code &lt;3&gt;"), "{html}");
     assert!(!html.contains("exit_code <3>"));
     assert!(html.contains("<meter"));
+    assert!(html.contains("<td>12ms</td>") && html.contains("at 00:00 every day"), "{html}");
     let (name, policy) = &answer.headers[0];
     assert_eq!(*name, "Content-Security-Policy");
     let nonce = html.split("<script nonce=\"").nth(1).unwrap().split('"').next().unwrap();
