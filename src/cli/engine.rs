@@ -137,12 +137,15 @@ fn split(text: &str) -> Failure {
     Failure::refused(message, help)
 }
 
+/// What tiny_http logs is no news: it complains of its listener when minflow stops, and `api::server` tells of the rest.
+const QUIET: &str = "tiny_http=off";
+
 /// `minflow run`: the scheduler in the foreground until it is told to stop.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(loaded: &Loaded) -> Result<(), Failure> {
-    start_log(&loaded.config.logging.level);
+    start_log(&format!("{},{QUIET}", loaded.config.logging.level));
     for note in &loaded.notes {
         log::info!("{note}");
     }

@@ -3,6 +3,8 @@
 //! Tasks write a line to a ledger when they start and one when they end, so that what ran is known from what it did.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -245,4 +247,19 @@ fn twenty_kills_at_random_instants_lose_nothing_and_repeat_nothing() {
         }
     }
     assert_eq!(minflow.get("/health").0, 200, "seed {seed}");
+}
+
+#[test]
+fn a_stop_is_told_without_a_complaint() {
+    let home = Home::new();
+    let mut minflow = home.command("run --port 0").stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(minflow.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(" runs on ") {
+        assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    signal(minflow.id() as i32, Signal::TERM);
+    lines.read_to_string(&mut said).unwrap();
+    assert!(said.contains("stopping") && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
+    assert_eq!(minflow.wait().unwrap().code(), Some(0));
 }
