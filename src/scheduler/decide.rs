@@ -52,13 +52,10 @@ impl World {
 
     /// One run for each DAG that is due, oldest first (SEMANTICS 7.1).
     fn create_due_runs(&mut self, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
-        let mut due: Vec<(Timestamp, DagIx)> = Vec::new();
-        for &ix in &self.due {
-            if let Some(next) = self.dag(ix).record.next_run {
-                due.push((next.run_after, ix));
-            }
+        if self.due.is_empty() {
+            return Ok(false);
         }
-        due.sort();
+        let due: Vec<(Timestamp, DagIx)> = self.due.iter().copied().collect();
         let mut has_created = false;
         for (_, ix) in due {
             if self.pending_rows() >= TURN_ROWS {
@@ -73,12 +70,12 @@ impl World {
         let entry = self.dag(ix);
         let next = entry.record.next_run.filter(|next| next.run_after <= now.wall);
         let (Some(next), Some(definition), true) = (next, entry.definition.clone(), entry.may_schedule()) else {
-            self.due.remove(&ix);
+            self.set_due(ix, None);
             return Ok(false);
         };
         if entry.runs.len() >= entry.record.max_active_runs as usize {
             // It stays planned; the end of a run makes it due again.
-            self.due.remove(&ix);
+            self.set_due(ix, None);
             return Ok(false);
         }
         let dag_id = entry.record.dag_id.clone();
@@ -161,6 +158,17 @@ impl World {
         self.await_next_run(ix, now);
     }
 
+    /// The DAG has a run to create, planned for `at`; None: it has none now.
+    fn set_due(&mut self, ix: DagIx, at: Option<Timestamp>) {
+        let before = std::mem::replace(&mut self.dag_quiet(ix).due_at, at);
+        if before != at {
+            if let Some(before) = before {
+                self.due.remove(&(before, ix));
+            }
+            self.due.extend(at.map(|at| (at, ix)));
+        }
+    }
+
     /// Due now, or woken when it is.
     pub(super) fn await_next_run(&mut self, ix: DagIx, now: Now) {
         let entry = self.dag(ix);
@@ -168,14 +176,14 @@ impl World {
         match next {
             Some(next) if next.run_after <= now.wall => {
                 self.timers.cancel(&TimerKey::Due(ix));
-                self.due.insert(ix);
+                self.set_due(ix, Some(next.run_after));
             }
             Some(next) => {
-                self.due.remove(&ix);
+                self.set_due(ix, None);
                 self.arm(TimerKey::Due(ix), Deadline::Wall(next.run_after));
             }
             None => {
-                self.due.remove(&ix);
+                self.set_due(ix, None);
                 self.timers.cancel(&TimerKey::Due(ix));
             }
         }
@@ -394,7 +402,7 @@ impl World {
 
     /// Nothing of the DAG's runs starts any more: it is paused, or has no file.
     pub(super) fn withdraw(&mut self, ix: DagIx) {
-        self.due.remove(&ix);
+        self.set_due(ix, None);
         self.timers.cancel(&TimerKey::Due(ix));
         let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
         for run in runs {

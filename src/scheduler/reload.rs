@@ -430,6 +430,7 @@ impl DagEntry {
             hash: Arc::from(""),
             version_number: 0,
             stored: None,
+            due_at: None,
             runs: BTreeSet::new(),
             running: 0,
         }

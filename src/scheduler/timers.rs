@@ -34,22 +34,31 @@ impl<K> Default for Timers<K> {
 impl<K: Ord + Clone> Timers<K> {
     /// Sets the deadline of `key`, in place of the one that it had.
     pub fn set(&mut self, key: K, deadline: Deadline) {
-        self.cancel(&key);
+        let before = self.deadlines.insert(key.clone(), deadline);
+        if before == Some(deadline) {
+            return;
+        }
+        if let Some(before) = before {
+            self.unlist(before, key.clone());
+        }
         match deadline {
-            Deadline::Wall(at) => self.wall.insert((at, key.clone())),
-            Deadline::Boot(at) => self.boot.insert((at, key.clone())),
+            Deadline::Wall(at) => self.wall.insert((at, key)),
+            Deadline::Boot(at) => self.boot.insert((at, key)),
         };
-        self.deadlines.insert(key, deadline);
     }
 
     /// Forgets the deadline of `key`, and says which it was.
     pub fn cancel(&mut self, key: &K) -> Option<Deadline> {
         let deadline = self.deadlines.remove(key)?;
-        match deadline {
-            Deadline::Wall(at) => self.wall.remove(&(at, key.clone())),
-            Deadline::Boot(at) => self.boot.remove(&(at, key.clone())),
-        };
+        self.unlist(deadline, key.clone());
         Some(deadline)
+    }
+
+    fn unlist(&mut self, deadline: Deadline, key: K) {
+        match deadline {
+            Deadline::Wall(at) => self.wall.remove(&(at, key)),
+            Deadline::Boot(at) => self.boot.remove(&(at, key)),
+        };
     }
 
     pub fn get(&self, key: &K) -> Option<Deadline> {

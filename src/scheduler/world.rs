@@ -105,6 +105,8 @@ pub struct DagEntry {
     pub(super) version_number: u32,
     /// The stored text, until the first scan has shown whether it is needed.
     pub(super) stored: Option<VersionWrite>,
+    /// Its place in [`World::due`].
+    pub(super) due_at: Option<Timestamp>,
     /// Unfinished runs by run_after, then by age.
     pub runs: BTreeSet<(Timestamp, RunIx)>,
     pub running: u32,
@@ -315,7 +317,7 @@ pub struct World {
     pub(super) free_handles: Vec<u32>,
     pub(super) timers: Timers<TimerKey>,
     /// DAGs whose next run is due and may be created, and runs whose next pass has something to look at.
-    pub(super) due: BTreeSet<DagIx>,
+    pub(super) due: BTreeSet<(Timestamp, DagIx)>,
     pub(super) promotable: DenseSet<DagIx>,
     pub(super) active: DenseSet<RunIx>,
     pub(super) stopping: Option<Stop>,
