@@ -69,7 +69,7 @@ fn get_value(globals: &Globals, arguments: &GetValueArguments, output: &mut Outp
     };
     match output.format {
         Format::Json | Format::Yaml => Ok(output.record(&as_record(entry, true), &[])?),
-        Format::Table | Format::Plain => Ok(output.answer(&entry.value, &Value::Null)?),
+        Format::Table | Format::Plain | Format::Svg => Ok(output.answer(&entry.value, &Value::Null)?),
     }
 }
 

@@ -69,7 +69,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
             });
             output.record(&record, &[])?;
         }
-        Format::Table | Format::Plain => {
+        Format::Table | Format::Plain | Format::Svg => {
             if output.format == Format::Table {
                 writeln!(output, "{}, {name}", cron.words())?;
             }

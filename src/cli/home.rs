@@ -2,7 +2,7 @@
 //!
 //! Reads only, and works with or without a running minflow. Unknown ids are answered here, with what may have been meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -191,6 +191,26 @@ impl Home {
         let named =
             files::dag_files(folder).into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == dag_id));
         named.filter(|file| parse(folder, file, &defaults).is_err())
+    }
+
+    /// All DAGs whose files are sound, with what the scheduler has noted of them, in order of their ids; and how many files are not.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn sound_definitions(&self) -> Result<(Vec<Definition>, usize), Failure> {
+        let mut found = self.definitions_of_files();
+        let broken = files::dag_files(&self.config.core.dags_folder).len().saturating_sub(found.len());
+        let records = match &self.reader {
+            Some(reader) => reader.dags()?,
+            None => Vec::new(),
+        };
+        let mut records: BTreeMap<_, _> =
+            records.into_iter().map(|listing| (listing.dag.dag_id.clone(), listing.dag)).collect();
+        for definition in &mut found {
+            definition.record = records.remove(&definition.dag.dag_id);
+        }
+        found.sort_by(|a, b| a.dag.dag_id.cmp(&b.dag.dag_id));
+        Ok((found, broken))
     }
 
     /// All DAGs whose files are sound. Of a dag_id in two files, the first by path.

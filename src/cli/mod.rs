@@ -18,6 +18,7 @@ mod pools;
 mod record;
 mod run;
 mod settings;
+mod simulate;
 mod status;
 mod supervise;
 mod tasks;
@@ -87,6 +88,8 @@ enum Command {
     Validate(validate::Arguments),
     /// Show when a cron expression fires, in words and as a list
     Cron(cron::Arguments),
+    /// Look ahead: what would run, overlap and wait, from one instant to another
+    Simulate(simulate::Arguments),
     /// Print the version
     Version,
     /// See and steer DAGs
@@ -123,12 +126,19 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome {
+    if output.format == Format::Svg && !matches!(command, Command::Simulate(_)) {
+        return Err(Failure::Usage {
+            message: "only `minflow simulate` draws a picture".to_owned(),
+            help: "ask for -o table, json, yaml or plain".to_owned(),
+        });
+    }
     match command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(globals, &arguments),
         Command::Status(arguments) => status::run(globals, &arguments, output),
         Command::Validate(arguments) => validate::run(globals, &arguments, output),
         Command::Cron(arguments) => cron::run(globals, &arguments, output),
+        Command::Simulate(arguments) => simulate::run(globals, &arguments, output),
         Command::Version => version::run(output),
         Command::Dags(command) => dags::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),

@@ -23,6 +23,8 @@ pub enum Format {
     Yaml,
     /// Columns without rule or colour, for awk and friends.
     Plain,
+    /// A picture; of `simulate` alone.
+    Svg,
 }
 
 /// One column of a table: a field of the record and how a person reads it.
@@ -128,7 +130,7 @@ impl Output {
     pub fn list(&mut self, records: &[Value], columns: &[Column]) -> io::Result<()> {
         match self.format {
             Format::Json | Format::Yaml => self.value(&Value::Array(records.to_vec())),
-            Format::Table | Format::Plain => {
+            Format::Table | Format::Plain | Format::Svg => {
                 let cells = records.iter().map(|record| columns.iter().map(|column| column.show(record)).collect());
                 self.table(columns, cells.collect())
             }
@@ -139,7 +141,7 @@ impl Output {
     pub fn record(&mut self, record: &Value, columns: &[Column]) -> io::Result<()> {
         match self.format {
             Format::Json | Format::Yaml => self.value(record),
-            Format::Table | Format::Plain => {
+            Format::Table | Format::Plain | Format::Svg => {
                 let rows = columns.iter().map(|column| vec![column.field.to_owned(), column.show(record)]).collect();
                 self.table(&[Column::text("property_name"), Column::text("property_value")], rows)
             }
@@ -150,7 +152,7 @@ impl Output {
     pub fn answer(&mut self, text: &str, record: &Value) -> io::Result<()> {
         match self.format {
             Format::Json | Format::Yaml => self.value(record),
-            Format::Table | Format::Plain => writeln!(self.to, "{text}"),
+            Format::Table | Format::Plain | Format::Svg => writeln!(self.to, "{text}"),
         }
     }
 

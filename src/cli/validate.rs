@@ -134,7 +134,7 @@ impl Findings {
                 let records: Vec<_> = self.faults.iter().map(|fault| record::fault(fault, now)).collect();
                 output.list(&records, &[])?;
             }
-            Format::Table | Format::Plain => {
+            Format::Table | Format::Plain | Format::Svg => {
                 for fault in &self.faults {
                     writeln!(output, "{fault}\n")?;
                 }

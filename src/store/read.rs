@@ -1,6 +1,7 @@
 //! The questions: what a start loads, and what the command line, the status pages and the workers ask.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
@@ -148,6 +149,9 @@ pub(super) const UNFINISHED_INSTANCES: &str = concat!(
     instance_columns!(),
     " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running')) ORDER BY i.key"
 );
+pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
+     WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
+     AND i.end_date >= i.start_date";
 pub(super) const EARLIER_TRIES: &str = concat!(
     "SELECT i.key, i.run_key, i.task_id, i.map_index, ",
     try_columns!("h"),
@@ -244,6 +248,14 @@ impl Reader {
     /// The task instances of the newest `runs` runs of a DAG.
     pub fn grid(&self, dag_id: &str, runs: u32) -> Result<Vec<Instance>, StoreError> {
         self.list("list the task instances", GRID, params![dag_id, runs], instance)
+    }
+
+    /// How long the successful tries took in the newest `runs` runs of a DAG, by task, in no order.
+    pub fn successful_durations(&self, dag_id: &str, runs: u32) -> Result<Vec<(TaskId, Duration)>, StoreError> {
+        self.list("read how long tasks took", SUCCESSFUL_DURATIONS, params![dag_id, runs], |row| {
+            let task_id = TaskId::from(row.get::<_, String>(0)?);
+            Ok((task_id, Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs())))
+        })
     }
 
     /// All tries of an instance, oldest first; the last is the current one.

@@ -29,6 +29,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::INSTANCES, "task_instance_identity"),
         (read::INSTANCE, "task_instance_identity"),
         (read::GRID, "task_instance_identity"),
+        (read::SUCCESSFUL_DURATIONS, "task_instance_identity"),
         (read::EARLIER_TRIES, "PRIMARY KEY"),
         (read::XCOM, "task_instance_identity"),
         (read::XCOMS, "task_instance_identity"),
