@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use minflow::clock::{Clock, SimulatedClock};
 use minflow::config::Synchronous;
-use minflow::model::{DagId, DagRun};
-use minflow::scheduler::change::RunLookup;
+use minflow::model::{DagId, DagRun, RunKey, TaskId, TaskState};
+use minflow::scheduler::change::{Earlier, RunLookup};
+use minflow::scheduler::port::History;
 use minflow::scheduler::turn::Scheduler;
 use minflow::scheduler::{Changes, DagFile, Event, Snapshot, Store, StoreError};
 use minflow::store::Database;
@@ -123,9 +124,27 @@ impl Store for Counted {
         self.tally.runs.fetch_add(created as u64, Ordering::Relaxed);
         Ok(())
     }
+}
 
+impl History for Counted {
     fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
         self.database.find_run(dag_id, lookup)
+    }
+
+    fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError> {
+        self.database.run_before(dag_id, earlier)
+    }
+
+    fn task_states(&mut self, run: RunKey, task_id: &TaskId) -> Result<Vec<TaskState>, StoreError> {
+        self.database.task_states(run, task_id)
+    }
+
+    fn has_earlier_instance(&mut self, dag_id: &DagId, task_id: &TaskId, than: Timestamp) -> Result<bool, StoreError> {
+        self.database.has_earlier_instance(dag_id, task_id, than)
+    }
+
+    fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
+        self.database.newest_runs(dag_id, limit)
     }
 }
 

@@ -157,6 +157,15 @@ pub struct Snapshot {
     pub next_version_key: i64,
 }
 
+/// Which of a DAG's runs come before a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Their logical dates are less.
+    pub than: Timestamp,
+    /// Without those of type `manual`.
+    pub but_manual: bool,
+}
+
 /// What the store knows of a run that may be finished.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunLookup {

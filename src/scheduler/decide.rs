@@ -7,22 +7,35 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use crate::model::{DagRun, InstanceKey, Operator, RunId, RunKey, RunState, RunType, TaskState};
-use crate::scheduler::change::{NextRun, RunLookup};
+use crate::model::{DagRun, Operator, RunState, TaskState};
 use crate::scheduler::command::Done;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::{Force, Kill, StoreError, Work};
-use crate::scheduler::progress::{InstanceIx, Pass, RunFailure, Verdict};
+use crate::scheduler::progress::{Pass, RunFailure, Verdict};
 use crate::scheduler::ready::Candidate;
-use crate::scheduler::reload::fresh_row;
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{
-    Action, DagIx, Definition, History, InstanceEntry, Now, Run, RunIx, Slot, TimerKey, World,
-};
+use crate::scheduler::world::{Action, DagIx, History, Now, RunIx, Slot, TimerKey, World};
 
 /// About how many rows a turn changes; what is left is the next turn's first event.
-const TURN_ROWS: usize = 5_000;
+pub(super) const TURN_ROWS: usize = 5_000;
+
+/// What a turn decides, in this order, until nothing changes (SEMANTICS 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Due runs are created, one for each DAG.
+    Create,
+    /// Queued runs start running.
+    Promote,
+    /// One pass over each run that has something to look at.
+    Pass,
+    /// What is ready starts, as far as there are slots.
+    Start,
+}
+
+impl Step {
+    pub const ALL: [Self; 4] = [Self::Create, Self::Promote, Self::Pass, Self::Start];
+}
 
 impl World {
     /// Decides until nothing changes or the turn is full.
@@ -34,240 +47,75 @@ impl World {
             return Ok(());
         }
         let mut asked = Ok(());
-        while self.pending_rows() < TURN_ROWS {
+        while !self.is_turn_full() {
             let mut has_changed = false;
-            if self.stopping.is_none() && asked.is_ok() {
-                asked = self.create_due_runs(now, history).map(|created| has_changed |= created);
+            self.refresh_due(now);
+            for step in Step::ALL {
+                // What the database is not needed for goes on without it.
+                match self.step(step, now, history) {
+                    Ok(changed) => has_changed |= changed,
+                    Err(error) => asked = Err(error),
+                }
             }
-            has_changed |= self.promote(now);
-            has_changed |= self.pass_active(now);
-            has_changed |= self.start_ready(now);
-            if !has_changed {
+            if !has_changed || asked.is_err() {
                 break;
             }
         }
-        self.is_full = self.pending_rows() >= TURN_ROWS;
+        self.is_full = self.is_turn_full();
         asked
     }
 
-    /// One run for each DAG that is due, oldest first (SEMANTICS 7.1).
-    fn create_due_runs(&mut self, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
-        if self.due.is_empty() {
-            return Ok(false);
-        }
-        let due: Vec<(Timestamp, DagIx)> = self.due.iter().copied().collect();
-        let mut has_created = false;
-        for (_, ix) in due {
-            if self.pending_rows() >= TURN_ROWS {
-                break;
-            }
-            has_created |= self.create_due_run(ix, now, history)?;
-        }
-        Ok(has_created)
-    }
-
-    fn create_due_run(&mut self, ix: DagIx, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
-        let entry = self.dag(ix);
-        let next = entry.record.next_run.filter(|next| next.run_after <= now.wall);
-        let (Some(next), Some(definition), true) = (next, entry.definition.clone(), entry.may_schedule()) else {
-            self.set_due(ix, None);
-            return Ok(false);
-        };
-        if entry.runs.len() >= entry.record.max_active_runs as usize {
-            // It stays planned; the end of a run makes it due again.
-            self.set_due(ix, None);
-            return Ok(false);
-        }
-        let dag_id = entry.record.dag_id.clone();
-        let has_just_ended = self.ended_dates.contains(&(ix, next.logical_date));
-        let is_live = entry.runs.iter().any(|&(_, run)| self.run(run).row.logical_date == Some(next.logical_date));
-        let is_taken = is_live
-            || has_just_ended
-            || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
-        if !is_taken {
-            let run_id = RunId::from(format!("{}__{}", RunType::Scheduled, iso(next.run_after)));
-            let key = RunKey(self.new_run_key());
-            let row = DagRun {
-                logical_date: Some(next.logical_date),
-                data_interval: Some(next.data_interval),
-                queued_at: Some(now.wall),
-                ..DagRun::new(key, dag_id, run_id, RunType::Scheduled, next.run_after)
-            };
-            self.create_run(ix, row, &definition);
-        }
-        self.advance_schedule(ix, next, now);
-        Ok(true)
-    }
-
-    /// Puts a new run and its instances into memory, to be written with this turn.
-    pub(super) fn create_run(&mut self, dag: DagIx, row: DagRun, definition: &Arc<Definition>) -> RunIx {
-        let key = row.key;
-        let mut instances = Vec::with_capacity(definition.dag.graph.len());
-        for task in definition.dag.graph.indexes() {
-            let instance = InstanceKey(self.new_instance_key());
-            let row = fresh_row(instance, key, task, definition);
-            let ix = Some(InstanceIx(task.0));
-            instances.push(InstanceEntry { ix, task: Some(task), ..InstanceEntry::new(row, None) });
-        }
-        let slots = (0..instances.len() as u32).map(Slot).collect();
-        let run = self.insert_run(Run {
-            row,
-            prior: None,
-            dag,
-            definition: Some(definition.clone()),
-            instances,
-            progress: definition.blank.clone(),
-            slots,
-            held: 0,
-            has_started: false,
-            is_examined: false,
-            waiting: Vec::new(),
-            unwritten: 0,
-            has_deadlines: false,
-            shared: None,
-        });
-        self.run_mut(run);
-        for slot in self.run(run).slots_in_order() {
-            self.entry_mut(run, slot);
-        }
-        self.promotable.insert(dag);
-        run
-    }
-
-    /// The schedule goes on from the run just created (or found to exist).
-    fn advance_schedule(&mut self, ix: DagIx, created: NextRun, now: Now) {
-        self.dag_mut(ix).record.last_interval = Some(created.data_interval);
-        self.plan_next_run(ix, now);
-    }
-
-    /// Computes the DAG's next run, and wakes when it is due (SEMANTICS 6.4, 7.1).
-    pub(super) fn plan_next_run(&mut self, ix: DagIx, now: Now) {
-        let entry = self.dag(ix);
-        let next = match &entry.definition {
-            Some(definition) if entry.record.is_active => {
-                let dag = &definition.dag;
-                let first_seen = entry.record.first_seen_at.unwrap_or(now.wall);
-                let earliest = definition.timetable.earliest(dag.earliest(), first_seen, dag.catchup);
-                definition.timetable.next_run(entry.record.last_interval, earliest, dag.latest(), dag.catchup, now.wall)
-            }
-            _ => None,
-        };
-        if entry.record.next_run != next {
-            self.dag_mut(ix).record.next_run = next;
-        }
-        self.await_next_run(ix, now);
-    }
-
-    /// The DAG has a run to create, planned for `at`; None: it has none now.
-    fn set_due(&mut self, ix: DagIx, at: Option<Timestamp>) {
-        let before = std::mem::replace(&mut self.dag_quiet(ix).due_at, at);
-        if before != at {
-            if let Some(before) = before {
-                self.due.remove(&(before, ix));
-            }
-            self.due.extend(at.map(|at| (at, ix)));
-        }
-    }
-
-    /// Due now, or woken when it is.
-    pub(super) fn await_next_run(&mut self, ix: DagIx, now: Now) {
-        let entry = self.dag(ix);
-        let next = entry.record.next_run.filter(|_| entry.may_schedule());
-        match next {
-            Some(next) if next.run_after <= now.wall => {
-                self.timers.cancel(&TimerKey::Due(ix));
-                self.set_due(ix, Some(next.run_after));
-            }
-            Some(next) => {
-                self.set_due(ix, None);
-                self.arm(TimerKey::Due(ix), Deadline::Wall(next.run_after));
-            }
-            None => {
-                self.set_due(ix, None);
-                self.timers.cancel(&TimerKey::Due(ix));
-            }
-        }
-    }
-
-    /// Queued runs start running, oldest run_after first, while their DAG's limit allows (SEMANTICS 7.4).
-    fn promote(&mut self, now: Now) -> bool {
-        let mut has_changed = false;
-        for ix in self.promotable.take() {
-            if !self.dag(ix).may_schedule() || self.stopping.is_some() {
-                continue;
-            }
-            let entry = self.dag(ix);
-            let is_queued = |&(_, run): &(Timestamp, RunIx)| self.run(run).row.state == RunState::Queued;
-            let room = entry.record.max_active_runs.saturating_sub(entry.running) as usize;
-            // No more than may run: thousands may be queued by hand.
-            let queued: Vec<(Timestamp, RunIx)> = entry.runs.iter().copied().filter(is_queued).take(room).collect();
-            for (run_after, run) in queued {
-                if run_after > now.wall {
-                    self.arm(TimerKey::Wake(run), Deadline::Wall(run_after));
-                    break;
-                }
-                self.promote_run(ix, run, now);
-                has_changed = true;
-            }
-        }
-        has_changed
-    }
-
-    fn promote_run(&mut self, dag: DagIx, run: RunIx, now: Now) {
-        let row = &mut self.run_mut(run).row;
-        row.state = machine::next_run(row.state, RunEvent::Promote).expect("only queued runs are promoted");
-        row.start_date = Some(now.wall);
-        self.dag_quiet(dag).running += 1;
-        self.arm_run_timeout(run, now);
-        self.active.insert(run);
-    }
-
-    /// Wakes when the run's dagrun_timeout has passed since its start.
-    pub(super) fn arm_run_timeout(&mut self, run: RunIx, now: Now) {
-        let this = self.run(run);
-        let timeout = this.definition.as_ref().and_then(|definition| definition.dag.dagrun_timeout);
-        let key = TimerKey::RunTimeout(run);
-        match (timeout, this.row.start_date) {
-            (Some(timeout), Some(started)) if this.row.state == RunState::Running => {
-                self.arm(key, Deadline::Boot(now.boot_after(started, timeout)));
-            }
-            _ if this.has_deadlines => {
-                self.timers.cancel(&key);
-            }
-            _ => {}
+    /// One step of Airflow's loop, once. True: it has changed something.
+    ///
+    /// # Errors
+    /// The database could not be asked; what depends on it stays due.
+    pub fn step(&mut self, step: Step, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
+        match step {
+            Step::Create if self.stopping.is_some() => Ok(false),
+            Step::Create => Ok(self.pause_failing(now, history)? | self.create_due_runs(now, history)?),
+            Step::Promote => Ok(self.promote(now)),
+            Step::Pass => self.pass_active(now, history),
+            Step::Start => Ok(self.start_ready(now)),
         }
     }
 
     /// One pass over every run that has something to look at.
-    fn pass_active(&mut self, now: Now) -> bool {
+    fn pass_active(&mut self, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
         let mut has_changed = false;
+        let mut asked = Ok(());
         for run in self.active.take() {
-            if self.pending_rows() >= TURN_ROWS {
+            if self.is_turn_full() || asked.is_err() {
                 self.active.insert(run);
                 continue;
             }
-            has_changed |= self.pass_run(run, now);
+            match self.pass_run(run, now, history) {
+                Ok(changed) => has_changed |= changed,
+                Err(error) => {
+                    self.active.insert(run);
+                    asked = Err(error);
+                }
+            }
         }
-        has_changed
+        asked.map(|()| has_changed)
     }
 
-    fn pass_run(&mut self, run: RunIx, now: Now) -> bool {
+    fn pass_run(&mut self, run: RunIx, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
         let this = self.run(run);
         if this.row.state != RunState::Running || !self.dag(this.dag).record.is_active {
-            return false;
+            return Ok(false);
         }
         if this.definition.is_none() {
             // Nothing is known of its tasks: it waits for a file that holds, and has not succeeded.
-            return false;
+            return Ok(false);
         }
         if let Some(ahead) = this.row.logical_date.filter(|&date| date > now.wall && !this.is_examined) {
             // Airflow does not examine a run whose logical date lies ahead. One that is under way goes on, though the clock was set back.
             self.arm(TimerKey::Wake(run), Deadline::Wall(ahead));
-            return false;
+            return Ok(false);
         }
         let this = self.run_quiet(run);
         this.is_examined = true;
-        let Pass { marks, schedulable, verdict } = this.progress.pass();
+        let Pass { marks, schedulable, asks, verdict } = this.progress.pass();
         let has_changed = !marks.is_empty() || !schedulable.is_empty();
         for (ix, state) in marks {
             self.mark(run, self.run(run).slot_of(ix), state, now);
@@ -292,7 +140,12 @@ impl World {
         if has_changed && may_schedule && self.is_live(run) {
             self.active.insert(run);
         }
-        has_changed || verdict != Verdict::Running
+        let mut has_changed = has_changed || verdict != Verdict::Running;
+        if may_schedule && self.is_live(run) && !asks.is_empty() && self.answer_past(run, &asks, history)? {
+            self.active.insert(run);
+            has_changed = true;
+        }
+        Ok(has_changed)
     }
 
     fn has_executing(&self, run: RunIx) -> bool {
@@ -335,6 +188,7 @@ impl World {
         if is_empty {
             entry.row.start_date = Some(now.wall);
             entry.row.end_date = Some(now.wall);
+            self.note_first_start(run, now.wall);
         }
         self.set_task_state(run, slot, state);
         if !is_empty {
@@ -413,13 +267,15 @@ impl World {
     }
 
     /// The DAG's runs go on: it is unpaused, or its file is back.
-    pub(super) fn resume(&mut self, ix: DagIx) {
+    pub(super) fn resume(&mut self, ix: DagIx, now: Now) {
         let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
         for run in runs {
             self.run_quiet(run).progress.mark_all_changed();
             self.active.insert(run);
             self.refresh_ready_queue(run);
         }
+        // What was due until now was not late by itself.
+        self.dag_quiet(ix).held_back_at = Some(now.wall);
         self.promotable.insert(ix);
     }
 
@@ -483,7 +339,7 @@ impl World {
         this.row.state = state;
         this.row.end_date = Some(now.wall);
         this.row.reason = reason.map(str::to_owned);
-        let run_after = this.row.run_after;
+        let (run_after, logical_date) = (this.row.run_after, this.row.logical_date);
         let waiting = std::mem::take(&mut this.waiting);
         for reply in waiting {
             self.actions.push(Action::Reply(reply, Ok(Done::Ended { state: state.to_string() })));
@@ -492,9 +348,15 @@ impl World {
             self.leave_ready_queue(run, slot);
         }
         self.cancel_deadlines(run);
-        self.ended_dates.extend(self.run(run).row.logical_date.map(|date| (dag, date)));
+        self.just_ended.insert((dag, run));
+        if state == RunState::Failed {
+            self.failing.insert(dag);
+        }
         let entry = self.dag_quiet(dag);
         entry.runs.remove(&(run_after, run));
+        if let Some(date) = logical_date {
+            entry.past_waiters.remove(&(date, run));
+        }
         entry.running -= u32::from(was_running);
         self.promotable.insert(dag);
         self.await_next_run(dag, now);

@@ -77,7 +77,12 @@ impl World {
         self.reclaim_strays();
     }
 
-    fn load_run(&mut self, dag: DagIx, row: DagRun, rows: Vec<Instance>) {
+    fn load_run(&mut self, dag: DagIx, mut row: DagRun, rows: Vec<Instance>) {
+        if row.lag.is_none() {
+            // A run that began under version 1 does not begin again.
+            let began = rows.iter().filter_map(|instance| instance.start_date).min();
+            row.lag = began.map(|began| Duration::try_from(began.duration_since(row.run_after)).unwrap_or_default());
+        }
         let mut instances = Vec::with_capacity(rows.len());
         for row in rows {
             count(&mut self.counts, row.state, |n| *n += 1);
@@ -86,7 +91,8 @@ impl World {
         }
         self.insert_run(Run {
             prior: Some(row.state),
-            has_started: instances.iter().any(|entry| entry.row.start_date.is_some()),
+            is_prompt: false,
+            past_blocks: BTreeMap::new(),
             is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
             row,
             dag,

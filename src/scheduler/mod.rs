@@ -6,12 +6,13 @@
 
 pub mod change;
 pub mod command;
-mod decide;
+pub mod decide;
 mod dense;
 pub mod event;
 pub mod gauge;
 mod load;
 pub mod machine;
+pub mod past;
 pub mod pools;
 pub mod port;
 pub mod progress;
@@ -19,6 +20,7 @@ pub mod ready;
 pub mod reason;
 mod reload;
 pub mod retry;
+mod runs;
 #[cfg(test)]
 mod simulation;
 mod steer;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Dag, DagId, DagRun, ProcessIdentity, TaskId, TaskIx, TryKey};
-use crate::scheduler::change::{Changes, RunLookup, Snapshot};
+use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
+use crate::scheduler::change::{Changes, Earlier, RunLookup, Snapshot};
 
 /// The database, as the loop sees it.
-pub trait Store: Send {
+pub trait Store: History + Send {
     /// # Errors
     /// The database cannot be read or holds what no minflow wrote.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
@@ -21,12 +21,41 @@ pub trait Store: Send {
     /// # Errors
     /// Nothing was written. The loop keeps the changes and tries again.
     fn commit(&mut self, changes: &Changes) -> Result<(), StoreError>;
+}
 
+/// What is asked of the database while deciding: runs that may be over, and so are not in the scheduler's memory.
+///
+/// Of each question: what needed the answer is put off if the database cannot be read.
+pub trait History {
     /// A run that may be finished and so is not in the scheduler's memory.
     ///
     /// # Errors
     /// The database cannot be read.
     fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError>;
+
+    /// The run with the greatest logical date of those that are `earlier`, in any state.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError>;
+
+    /// The states of all instances of a task in a run; empty if it has none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn task_states(&mut self, run: RunKey, task_id: &TaskId) -> Result<Vec<TaskState>, StoreError>;
+
+    /// Whether a run with a logical date before `than` has an instance of the task.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn has_earlier_instance(&mut self, dag_id: &DagId, task_id: &TaskId, than: Timestamp) -> Result<bool, StoreError>;
+
+    /// At most `limit` runs in any state, newest first by (run_after, key).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError>;
 }
 
 /// A call of the store that failed.

@@ -4,6 +4,7 @@
 //! level a pass. But it evaluates only instances whose inputs have changed since they were last evaluated, against counters that
 //! are kept, so that a finished task costs its out-degree. Knows no clock, no slots and no rows; the world applies what it says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::machine::{TaskEvent, next_task};
@@ -30,7 +31,18 @@ pub struct Pass {
     /// Instances that may run, in order. They are left as they are: the caller sets them `scheduled`, or for `empty` `success`.
     /// Until it does, each pass names them again.
     pub schedulable: Vec<InstanceIx>,
+    /// Instances that wait for nothing but the run before this one, in order. Each pass names them until
+    /// [`Progress::answer_past`] has been told of them.
+    pub asks: Vec<InstanceIx>,
     pub verdict: Verdict,
+}
+
+/// How a task depends on its own instance in the run before (SEMANTICS 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PastRule {
+    pub depends: bool,
+    /// It is not skipped before the past allows it (`wait_for_past_depends_before_skipping`).
+    pub withholds_skips: bool,
 }
 
 /// The state of the run after a pass.
@@ -72,6 +84,8 @@ pub enum NotReady {
     ScopePending { pending: u32 },
     /// The delay before its next try is not over.
     RetryNotOver,
+    /// Its own instance in the run before does not let it go on, or that has not been looked at yet.
+    PastPending,
     /// The next pass gives it this state.
     Marked(TaskState),
 }
@@ -85,6 +99,14 @@ enum Known {
     Marked,
 }
 
+/// What is known of an instance's past, if its task depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    Unasked,
+    Allows,
+    Blocks,
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
     /// Null when the definition no longer has its task.
@@ -93,6 +115,7 @@ struct Slot {
     state: TaskState,
     is_retry_over: bool,
     known: Known,
+    past: Past,
     is_changed: bool,
     /// It may run.
     is_ready: bool,
@@ -117,6 +140,8 @@ struct Tally {
 pub struct Progress {
     graph: Arc<Graph>,
     surroundings: Arc<Surroundings>,
+    /// By task; empty if none depends on the past.
+    past: Arc<[PastRule]>,
     slots: Vec<Slot>,
     /// Task by task, those of one task in order.
     instances: Vec<InstanceIx>,
@@ -125,10 +150,14 @@ pub struct Progress {
     changed: Vec<InstanceIx>,
     /// All that may run, and some that no longer may; in no order.
     listed: Vec<InstanceIx>,
+    /// What waits for nothing but an answer about the past.
+    asking: BTreeSet<InstanceIx>,
     unfinished: usize,
     executing: usize,
     /// In `deferred` or `awaiting_input`: somebody else moves them on, so that the run cannot deadlock.
     waiting_outside: usize,
+    /// Unfinished ones whose tasks depend on the past: another run may move them on, so that this one cannot deadlock.
+    past_bound: usize,
     failed_leaves: usize,
     /// Unfinished instances whose dependencies are met, retry waits left aside.
     met: usize,
@@ -146,28 +175,76 @@ impl Progress {
 
     /// Another run of the same graph, as [`Progress::new`] would make it.
     pub fn of_run(&self, instances: &[(TaskIx, i32, TaskState)]) -> Self {
-        Self::within(Arc::clone(&self.graph), Arc::clone(&self.surroundings), instances)
+        Self::within(Arc::clone(&self.graph), Arc::clone(&self.surroundings), instances).with_past(self.past.clone())
     }
 
     fn within(graph: Arc<Graph>, surroundings: Arc<Surroundings>, instances: &[(TaskIx, i32, TaskState)]) -> Self {
         let slots = instances.iter().map(|&(task, map_index, state)| Slot::new(Some(task), map_index, state)).collect();
         let mut progress = Self {
             surroundings,
+            past: Arc::default(),
             graph,
             slots,
             instances: Vec::new(),
             tallies: Vec::new(),
             changed: Vec::new(),
             listed: Vec::new(),
+            asking: BTreeSet::new(),
             unfinished: 0,
             executing: 0,
             waiting_outside: 0,
+            past_bound: 0,
             failed_leaves: 0,
             met: 0,
             marked: 0,
         };
         progress.rebuild();
         progress
+    }
+
+    /// The same with tasks that depend on the past, by task; empty if none does.
+    pub fn with_past(mut self, past: Arc<[PastRule]>) -> Self {
+        self.past = past;
+        self.past_bound = self.slots.iter().filter(|slot| !slot.state.is_finished() && self.depends(slot.task)).count();
+        self
+    }
+
+    /// Whether the past allows an instance that a pass has asked about.
+    pub fn answer_past(&mut self, instance: InstanceIx, is_allowed: bool) {
+        self.asking.remove(&instance);
+        self.slots[instance.index()].past = if is_allowed { Past::Allows } else { Past::Blocks };
+        if is_allowed {
+            self.touch(instance);
+        }
+    }
+
+    /// The past of `task` has changed: its instances that have not begun are asked about again.
+    pub fn ask_past_again(&mut self, task: TaskIx) {
+        if !self.depends(Some(task)) {
+            return;
+        }
+        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
+        for at in first..end {
+            let instance = self.instances[at as usize];
+            self.slots[instance.index()].past = Past::Unasked;
+            self.touch(instance);
+        }
+    }
+
+    /// The run before this one is another: every task that depends on it is asked about again.
+    pub fn ask_all_past_again(&mut self) {
+        for at in 0..self.past.len() as u32 {
+            self.ask_past_again(TaskIx(at));
+        }
+    }
+
+    /// Whether any task depends on its past.
+    pub fn has_past(&self) -> bool {
+        !self.past.is_empty()
+    }
+
+    fn depends(&self, task: Option<TaskIx>) -> bool {
+        task.and_then(|task| self.past.get(task.index())).is_some_and(|rule| rule.depends)
     }
 
     pub fn graph(&self) -> &Arc<Graph> {
@@ -260,9 +337,10 @@ impl Progress {
     /// One pass.
     pub fn pass(&mut self) -> Pass {
         let mut unfinished = self.unfinished;
-        let may_deadlock = unfinished > 0 && self.waiting_outside == 0;
+        let may_deadlock = unfinished > 0 && self.waiting_outside == 0 && self.past_bound == 0;
         let mut marks = self.decide();
         let schedulable = self.schedulable();
+        let asks: Vec<InstanceIx> = self.asking.iter().copied().collect();
         let mut is_runnable = !marks.is_empty() || !schedulable.is_empty();
         if may_deadlock && !is_runnable {
             (marks, is_runnable) = self.scan();
@@ -281,7 +359,7 @@ impl Progress {
         } else {
             Verdict::Running
         };
-        Pass { marks, schedulable, verdict }
+        Pass { marks, schedulable, asks, verdict }
     }
 
     /// Why an instance is not schedulable; null if it is.
@@ -296,6 +374,7 @@ impl Progress {
         let inputs = self.inputs(task, slot.map_index);
         match evaluate(&inputs) {
             Decision::Run if slot.waits_for_retry() => Some(NotReady::RetryNotOver),
+            decision if self.waits_for_past(instance, decision) => Some(NotReady::PastPending),
             Decision::Run => None,
             Decision::Mark(state) => Some(NotReady::Marked(state)),
             Decision::Wait(Unmet::Upstream) => Some(NotReady::UpstreamPending {
@@ -335,7 +414,15 @@ impl Progress {
             }
             let decision = self.evaluate(instance);
             let is_schedulable = slot.state.is_schedulable();
-            let is_ready = decision == Decision::Run && is_schedulable && !slot.waits_for_retry();
+            let is_its_turn = is_schedulable && !slot.waits_for_retry();
+            if is_its_turn && self.waits_for_past(instance, decision) {
+                if slot.past == Past::Unasked {
+                    self.asking.insert(instance);
+                }
+                self.learn(instance, Known::Waits);
+                continue;
+            }
+            let is_ready = decision == Decision::Run && is_its_turn;
             match decision {
                 // A waiting instance whose task has vanished is marked wherever it waits.
                 Decision::Mark(state) if is_schedulable || slot.task.is_none() => marks.push((instance, state)),
@@ -386,6 +473,18 @@ impl Progress {
         }
     }
 
+    /// Whether the run before this one has a say in what the trigger rule has decided, and has not allowed it.
+    fn waits_for_past(&self, instance: InstanceIx, decision: Decision) -> bool {
+        let slot = &self.slots[instance.index()];
+        let Some(rule) = slot.task.and_then(|task| self.past.get(task.index())) else { return false };
+        let is_concerned = match decision {
+            Decision::Run => rule.depends,
+            Decision::Mark(state) => state == TaskState::Skipped && rule.withholds_skips,
+            Decision::Wait(_) => false,
+        };
+        is_concerned && slot.past != Past::Allows
+    }
+
     fn evaluate(&self, instance: InstanceIx) -> Decision {
         let slot = &self.slots[instance.index()];
         match slot.task {
@@ -414,6 +513,7 @@ impl Progress {
     /// Notes that the inputs of an instance, or itself, have changed: what was known of it no longer holds.
     fn touch(&mut self, instance: InstanceIx) {
         self.learn(instance, Known::Nothing);
+        self.asking.remove(&instance);
         let slot = &mut self.slots[instance.index()];
         slot.is_ready = false;
         if !std::mem::replace(&mut slot.is_changed, true) {
@@ -457,6 +557,9 @@ impl Progress {
         if matches!(state, TaskState::Deferred | TaskState::AwaitingInput) {
             count(&mut self.waiting_outside);
         }
+        if self.depends(self.slots[instance.index()].task) {
+            count(&mut self.past_bound);
+        }
     }
 
     /// An instance of `task` has gone from one state to another, and one of them is finished.
@@ -481,7 +584,8 @@ impl Progress {
     fn rebuild(&mut self) {
         let tasks = self.graph.len();
         self.tallies = vec![Tally::default(); tasks + 1];
-        (self.unfinished, self.executing, self.waiting_outside, self.failed_leaves) = (0, 0, 0, 0);
+        (self.unfinished, self.executing, self.failed_leaves) = (0, 0, 0);
+        (self.waiting_outside, self.past_bound) = (0, 0);
         let mut is_mapped = vec![false; tasks];
         for at in 0..self.slots.len() {
             let Slot { task, map_index, state, .. } = self.slots[at];
@@ -537,6 +641,7 @@ impl Slot {
             state,
             is_retry_over: false,
             known: Known::Nothing,
+            past: Past::Unasked,
             is_changed: false,
             is_ready: false,
             is_listed: false,

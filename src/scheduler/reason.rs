@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use crate::model::{DagId, RunId, RunState, TaskState};
+use crate::scheduler::past::PastBlock;
 use crate::scheduler::progress::NotReady;
 use crate::scheduler::ready::NotStarted;
 use crate::scheduler::world::{RunIx, Slot, TimerKey, World};
@@ -17,6 +18,10 @@ pub enum Reason {
     /// minflow has been told to stop.
     Stopping,
     DagPaused,
+    /// minflow has paused its DAG: so many of its newest runs failed, as `max_consecutive_failed_dag_runs` says.
+    DagPausedByFailures {
+        failed_runs: u32,
+    },
     /// No file defines the DAG any longer.
     DagGone,
     /// Its run is queued: so many runs of the DAG are running, and no more may.
@@ -30,6 +35,8 @@ pub enum Reason {
     },
     /// The live definition has no such task.
     TaskGone,
+    /// The run before does not let it go on (`depends_on_past`, `wait_for_downstream`).
+    Past(PastBlock),
     /// Its dependencies are not met, or its retry delay is not over.
     NotReady(NotReady),
     /// It waits for a slot.
@@ -72,7 +79,9 @@ impl World {
             return Reason::DagGone;
         }
         if dag.record.is_paused {
-            return Reason::DagPaused;
+            let limit = dag.definition.as_ref().map_or(0, |definition| definition.dag.max_consecutive_failed_dag_runs);
+            let by_failures = dag.record.pause_reason.is_some();
+            return if by_failures { Reason::DagPausedByFailures { failed_runs: limit } } else { Reason::DagPaused };
         }
         if let Some(until) = self.ahead(run) {
             return Reason::RunAhead { until };
@@ -84,7 +93,11 @@ impl World {
             return self.why_no_slot(run, slot);
         }
         match entry.ix {
-            Some(ix) => this.progress.why_waiting(ix).map_or(Reason::NextTurn, Reason::NotReady),
+            Some(ix) => match (this.progress.why_waiting(ix), this.past_blocks.get(&ix)) {
+                (Some(NotReady::PastPending), Some(block)) => Reason::Past(block.clone()),
+                (Some(unmet), _) => Reason::NotReady(unmet),
+                (None, _) => Reason::NextTurn,
+            },
             None => Reason::TaskGone,
         }
     }

@@ -11,7 +11,9 @@ use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::event::{DagFile, Found};
 use crate::scheduler::machine::{self, TaskEvent};
+use crate::scheduler::past;
 use crate::scheduler::progress::Progress;
+use crate::scheduler::runs::has_instance;
 use crate::scheduler::weight;
 use crate::scheduler::world::{
     DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Slot, World,
@@ -314,7 +316,10 @@ impl World {
             }
         }
         let known: BTreeSet<TaskIx> = self.run(run).instances.iter().filter_map(|entry| entry.task).collect();
-        for task in definition.dag.graph.indexes().filter(|task| !known.contains(task)) {
+        let is_missing =
+            |task: &TaskIx| !known.contains(task) && has_instance(&self.run(run).row, definition.dag.task(*task));
+        let missing: Vec<TaskIx> = definition.dag.graph.indexes().filter(is_missing).collect();
+        for task in missing {
             self.add_instance(run, task, definition);
         }
         self.run_quiet(run).definition = Some(definition.clone());
@@ -398,6 +403,7 @@ impl World {
                 run.slots.push(Slot(at as u32));
             }
         }
+        run.past_blocks.clear();
         run.progress = definition.blank.of_run(&present);
     }
 
@@ -433,6 +439,9 @@ impl DagEntry {
             due_at: None,
             runs: BTreeSet::new(),
             running: 0,
+            past_waiters: BTreeSet::new(),
+            is_planned_late: false,
+            held_back_at: None,
         }
     }
 }
@@ -484,7 +493,7 @@ fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -
         operators.extend(names.get(name).cloned());
     }
     let unstarted: Vec<_> = dag.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
-    let blank = Progress::new(dag.graph.clone(), &unstarted);
+    let blank = Progress::new(dag.graph.clone(), &unstarted).with_past(past::rules_of(&dag));
     Some(Definition { dag, file: file.into(), version, timetable, weights, operators, blank })
 }
 

@@ -1,5 +1,7 @@
 //! Commands: what users ask of a running scheduler.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::clock::to_micros;
@@ -158,19 +160,73 @@ impl World {
         }
         let record = &mut self.dag_mut(ix).record;
         record.is_paused = is_paused;
-        if !is_paused && record.first_seen_at.is_none() {
+        record.pause_reason = None;
+        let is_first_seen = !is_paused && record.first_seen_at.is_none();
+        if is_first_seen {
             record.first_seen_at = Some(now.wall);
         }
         let id = record.dag_id.clone();
         self.audit(now, if is_paused { "pause" } else { "unpause" }, Some(&id), None, Value::Null);
         if is_paused {
             self.withdraw(ix);
-        } else {
-            // Without catchup the schedule skips ahead here, as it does whenever a file is parsed.
-            self.plan_next_run(ix, now);
-            self.resume(ix);
+            return Ok(Done::PausedSet { was });
         }
+        if is_first_seen {
+            self.plan_next_run(ix, now);
+        } else {
+            self.await_next_run(ix, now);
+        }
+        self.resume(ix, now);
         Ok(Done::PausedSet { was })
+    }
+
+    /// Pauses the DAGs whose newest runs, as many as `max_consecutive_failed_dag_runs` says, have all failed (SEMANTICS 5).
+    pub(super) fn pause_failing(&mut self, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
+        let mut has_paused = false;
+        while let Some(&ix) = self.failing.first() {
+            let entry = self.dag(ix);
+            let limit =
+                entry.definition.as_ref().map_or(0, |definition| definition.dag.max_consecutive_failed_dag_runs);
+            if limit > 0 && !entry.record.is_paused && self.have_all_failed(ix, limit, history)? {
+                self.pause_failed(ix, limit, now);
+                has_paused = true;
+            }
+            self.failing.remove(&ix);
+        }
+        Ok(has_paused)
+    }
+
+    /// Whether the newest `limit` runs are so many, and all `failed`; newest by (run_after, key).
+    fn have_all_failed(&self, ix: DagIx, limit: u32, history: &mut dyn History) -> Result<bool, StoreError> {
+        let stored = history.newest_runs(&self.dag(ix).record.dag_id, limit)?;
+        let mut newest: BTreeMap<(jiff::Timestamp, RunKey), RunState> =
+            stored.iter().map(|row| ((row.run_after, row.key), row.state)).collect();
+        // What this turn has changed is not in the database yet.
+        for row in self.known_runs(ix).map(|run| &self.run(run).row) {
+            newest.insert((row.run_after, row.key), row.state);
+        }
+        let limit = limit as usize;
+        Ok(newest.len() >= limit && newest.values().rev().take(limit).all(|state| *state == RunState::Failed))
+    }
+
+    fn pause_failed(&mut self, ix: DagIx, limit: u32, now: Now) {
+        let reason =
+            if limit == 1 { "the last run failed".to_owned() } else { format!("the last {limit} runs failed") };
+        let record = &mut self.dag_mut(ix).record;
+        record.is_paused = true;
+        record.pause_reason = Some(reason.clone());
+        let dag_id = record.dag_id.clone();
+        log::warn!("paused `{dag_id}`: {reason}; `minflow dags unpause {dag_id}` lets it go on");
+        self.changes.audit.push(AuditEntry {
+            at: now.wall,
+            event: "pause",
+            dag_id: Some(dag_id),
+            run_id: None,
+            task_id: None,
+            owner: "minflow".to_owned(),
+            extra: serde_json::json!({ "reason": reason, "max_consecutive_failed_dag_runs": limit }),
+        });
+        self.withdraw(ix);
     }
 
     fn stop(&mut self, stop: Stop, by: Asker, now: Now) -> Done {

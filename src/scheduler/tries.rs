@@ -70,11 +70,18 @@ impl World {
         self.note_first_start(run, attempt.started_at);
     }
 
-    fn note_first_start(&mut self, run: RunIx, started_at: jiff::Timestamp) {
-        let this = self.run_quiet(run);
-        if !std::mem::replace(&mut this.has_started, true) {
-            let run_after = this.row.run_after;
-            self.record_lag(run_after, started_at);
+    /// Records how late the run began, at its first start.
+    pub(super) fn note_first_start(&mut self, run: RunIx, started_at: jiff::Timestamp) {
+        let this = self.run(run);
+        if this.row.lag.is_some() {
+            return;
+        }
+        // A clock that was set back meanwhile makes no run early.
+        let lag = Duration::try_from(started_at.duration_since(this.row.run_after)).unwrap_or_default();
+        let is_prompt = this.is_prompt;
+        self.run_mut(run).row.lag = Some(lag);
+        if is_prompt {
+            self.record_lag(lag);
         }
     }
 

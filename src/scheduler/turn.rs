@@ -11,12 +11,11 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::clock::{BootInstant, Clock};
 use crate::health::Health;
-use crate::model::DagId;
-use crate::scheduler::change::{Changes, RunLookup, Snapshot};
+use crate::scheduler::change::{Changes, Snapshot};
 use crate::scheduler::command::{Command, CommandError, Stop};
 use crate::scheduler::event::Event;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, Store, StoreError, Timer};
+use crate::scheduler::port::{Executor, Store, Timer};
 use crate::scheduler::world::{Action, History, Now, Restore, Settings, World};
 
 /// How many events one turn takes in at most.
@@ -49,15 +48,6 @@ pub struct Scheduler {
     is_blocked: bool,
     /// A stop waits for a database that fails: until then, since what runs had the drain_timeout to end.
     gives_up_at: Option<BootInstant>,
-}
-
-/// The store, as decisions may ask it.
-struct StoredHistory<'a>(&'a mut dyn Store);
-
-impl History for StoredHistory<'_> {
-    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<crate::model::DagRun>, StoreError> {
-        self.0.find_run(dag_id, lookup)
-    }
 }
 
 impl Scheduler {
@@ -115,12 +105,12 @@ impl Scheduler {
     pub fn turn(&mut self, events: Vec<Event>) {
         let now = Now { wall: self.parts.clock.now(), boot: self.parts.clock.boot() };
         self.turns += 1;
-        let mut history = StoredHistory(&mut *self.parts.store);
+        let history: &mut dyn History = &mut *self.parts.store;
         for event in events {
-            self.world.apply(event, now, &mut history);
+            self.world.apply(event, now, history);
         }
         self.world.apply_deadlines(now);
-        match self.world.decide(now, &mut history) {
+        match self.world.decide(now, history) {
             Ok(()) => self.is_blocked = false,
             Err(error) => {
                 self.is_blocked = true;

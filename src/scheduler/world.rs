@@ -11,15 +11,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx, TaskState, TryKey, VersionKey};
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite};
+use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx};
+use crate::model::{TaskState, TryKey, VersionKey};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
 use crate::scheduler::dense::{Dense, DenseSet};
 use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
+use crate::scheduler::past::PastBlock;
 pub use crate::scheduler::pools::RunIx;
 use crate::scheduler::pools::{Claim, Held, Limits};
-use crate::scheduler::port::{Kill, ReplyTo, StoreError, Stray, Work};
+pub use crate::scheduler::port::History;
+use crate::scheduler::port::{Kill, ReplyTo, Stray, Work};
 use crate::scheduler::progress::{InstanceIx, Progress};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::timers::{Deadline, Timers};
@@ -55,13 +58,6 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Those of airflow.toml.
     pub pools: Vec<Pool>,
-}
-
-/// What is asked of the database while deciding: runs that are over, and so not in memory.
-pub trait History {
-    /// # Errors
-    /// The database cannot be read; what needed the answer is put off.
-    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError>;
 }
 
 /// Makes a definition of a stored source text; None when it no longer holds.
@@ -110,6 +106,12 @@ pub struct DagEntry {
     /// Unfinished runs by run_after, then by age.
     pub runs: BTreeSet<(Timestamp, RunIx)>,
     pub running: u32,
+    /// Runs, by logical date, in which something waits or has waited for the run before.
+    pub(super) past_waiters: BTreeSet<(Timestamp, RunIx)>,
+    /// Its next run was due already when it was worked out: a missed one.
+    pub(super) is_planned_late: bool,
+    /// When its limit or a pause last kept a run from being created or from starting.
+    pub(super) held_back_at: Option<Timestamp>,
 }
 
 impl DagEntry {
@@ -134,10 +136,12 @@ pub struct Run {
     pub(super) slots: Vec<Slot>,
     /// Tries that the executor holds.
     pub held: u32,
-    /// Whether its lag has been recorded.
-    pub(super) has_started: bool,
+    /// Its lag is minflow's: catchup, a limit, a pause or a downtime had no part in it.
+    pub(super) is_prompt: bool,
     /// A pass has looked at it.
     pub(super) is_examined: bool,
+    /// Why the instances wait that the past blocked when it was last asked.
+    pub(super) past_blocks: BTreeMap<InstanceIx, PastBlock>,
     pub(super) waiting: Vec<ReplyTo<Reply>>,
     /// How many of its instances are to be written.
     pub(super) unwritten: u32,
@@ -327,8 +331,12 @@ pub struct World {
     lag: Lag,
     /// The last turn stopped at its bound.
     pub(super) is_full: bool,
-    /// Logical dates of runs that have ended in this turn: neither live any longer nor in the database yet.
-    pub(super) ended_dates: BTreeSet<(DagIx, Timestamp)>,
+    /// How many logical dates this turn has found to have a run.
+    pub(super) dates_gone_over: usize,
+    /// Runs that have ended in this turn: neither alive any longer nor in the database as they are.
+    pub(super) just_ended: BTreeSet<(DagIx, RunIx)>,
+    /// DAGs of which a run has failed, and which may have failed often enough to be paused.
+    pub(super) failing: BTreeSet<DagIx>,
     next_run_key: i64,
     next_instance_key: i64,
     next_version_key: i64,
@@ -367,7 +375,9 @@ impl World {
             lags: VecDeque::new(),
             is_lag_stale: false,
             is_full: false,
-            ended_dates: BTreeSet::new(),
+            dates_gone_over: 0,
+            just_ended: BTreeSet::new(),
+            failing: BTreeSet::new(),
             lag: Lag::default(),
             next_run_key: snapshot.next_run_key,
             next_instance_key: snapshot.next_instance_key,
@@ -381,13 +391,6 @@ impl World {
         };
         world.load(snapshot, now);
         world
-    }
-
-    /// The wall clock was set: what is due is looked at anew.
-    pub(super) fn replan(&mut self, now: Now) {
-        for at in 0..self.dags.len() {
-            self.await_next_run(DagIx(at as u32), now);
-        }
     }
 
     /// The database could not be asked: wakes the loop in a while.
@@ -492,16 +495,19 @@ impl World {
             self.run_quiet(run).progress.set_state(ix, state);
             self.active.insert(run);
         }
+        let lets_go_on = |state| matches!(state, TaskState::Success | TaskState::Skipped);
+        if lets_go_on(before) != lets_go_on(state) {
+            self.wake_successors(run, slot);
+        }
         count(&mut self.counts, before, |n| *n = n.saturating_sub(1));
         count(&mut self.counts, state, |n| *n += 1);
     }
 
-    pub(super) fn record_lag(&mut self, due_at: Timestamp, started_at: Timestamp) {
-        let lag = started_at.duration_since(due_at).as_secs_f64() * 1_000.0;
+    pub(super) fn record_lag(&mut self, lag: Duration) {
         if self.lags.len() == LAG_WINDOW {
             self.lags.pop_front();
         }
-        self.lags.push_back(lag.max(0.0));
+        self.lags.push_back(lag.as_secs_f64() * 1_000.0);
         self.is_lag_stale = true;
     }
 
@@ -555,7 +561,8 @@ impl World {
     /// a DAG, run or instance (earlier tries, XComs, the audit log) is forgotten: who keeps rows calls [`World::take_turn`].
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
         self.changes = Changes::default();
-        self.ended_dates.clear();
+        self.just_ended.clear();
+        self.dates_gone_over = 0;
         for ix in self.dirty_dags.take() {
             sink.dag(&self.dag(ix).record);
         }

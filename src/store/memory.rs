@@ -7,8 +7,12 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TryKey, VersionKey};
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, RunLookup, Snapshot, VersionWrite};
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunType, TaskId};
+use crate::model::{TaskState, TryKey, VersionKey};
+use crate::scheduler::change::{
+    AuditEntry, Changes, DagRecord, Earlier, ImportError, RunLookup, Snapshot, VersionWrite,
+};
+use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 
 /// Plain maps. Clones are the same store, so that a simulation keeps one and gives the other to the loop; a new loop over
@@ -164,7 +168,9 @@ impl Store for MemoryStore {
         memory.commits.push(changes.clone());
         Ok(())
     }
+}
 
+impl History for MemoryStore {
     fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
         let mut memory = self.0.lock();
         memory.called()?;
@@ -176,5 +182,40 @@ impl Store for MemoryStore {
                 }
         };
         Ok(memory.runs.values().find(is_meant).cloned())
+    }
+
+    fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_meant = |run: &&DagRun| {
+            run.dag_id == *dag_id
+                && run.logical_date.is_some_and(|date| date < earlier.than)
+                && !(earlier.but_manual && run.run_type == RunType::Manual)
+        };
+        Ok(memory.runs.values().filter(is_meant).max_by_key(|run| run.logical_date).cloned())
+    }
+
+    fn task_states(&mut self, run: RunKey, task_id: &TaskId) -> Result<Vec<TaskState>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let of_task = memory.instances.values().filter(|i| i.run == run && i.task_id == *task_id);
+        Ok(of_task.map(|instance| instance.state).collect())
+    }
+
+    fn has_earlier_instance(&mut self, dag_id: &DagId, task_id: &TaskId, than: Timestamp) -> Result<bool, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_earlier = |run: &DagRun| run.dag_id == *dag_id && run.logical_date.is_some_and(|date| date < than);
+        let mut of_task = memory.instances.values().filter(|i| i.task_id == *task_id);
+        Ok(of_task.any(|instance| memory.runs.get(&instance.run).is_some_and(is_earlier)))
+    }
+
+    fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let mut runs: Vec<DagRun> = memory.runs.values().filter(|run| run.dag_id == *dag_id).cloned().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse((run.run_after, run.key)));
+        runs.truncate(limit as usize);
+        Ok(runs)
     }
 }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, VersionKey};
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{DagRecord, ImportError, RunLookup, Snapshot, VersionWrite};
+use crate::scheduler::change::{DagRecord, Earlier, ImportError, RunLookup, Snapshot, VersionWrite};
 use crate::store::fault::Fault;
 use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
@@ -125,6 +125,23 @@ pub(super) const PREVIOUS_SUCCESS: &str = concat!(
     " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 AND r.state = 'success' \
      ORDER BY r.logical_date DESC LIMIT 1"
 );
+pub(super) const RUN_BEFORE: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 ORDER BY r.logical_date DESC LIMIT 1"
+);
+/// Goes over the manual runs that lie between.
+pub(super) const RUN_BEFORE_BUT_MANUAL: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 AND r.run_type <> 'manual' \
+     ORDER BY r.logical_date DESC LIMIT 1"
+);
+pub(super) const TASK_STATES: &str =
+    "SELECT i.key, i.state FROM task_instance i WHERE i.run_key = ?1 AND i.task_id = ?2 ORDER BY i.map_index";
+/// For a task that is new it goes over all earlier runs of the DAG, by two indexes.
+pub(super) const EARLIER_INSTANCE: &str = "SELECT i.key FROM dag_run r CROSS JOIN task_instance i \
+     ON i.run_key = r.key AND i.task_id = ?2 WHERE r.dag_id = ?1 AND r.logical_date < ?3 LIMIT 1";
 pub(super) const NEWEST_SCHEDULED: &str = concat!(
     "SELECT ",
     run_columns!(),
@@ -425,6 +442,39 @@ pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLook
         RunLookup::ById(run_id) => first(connection, RUN_BY_ID, [dag_id.as_str(), run_id.as_str()], run),
         RunLookup::ByLogicalDate(date) => first(connection, RUN_BY_DATE, params![dag_id.as_str(), micros(*date)], run),
     }
+}
+
+pub(super) fn run_before(
+    connection: &Connection,
+    dag_id: &DagId,
+    Earlier { than, but_manual }: Earlier,
+) -> Result<Option<DagRun>, Fault> {
+    let sql = if but_manual { RUN_BEFORE_BUT_MANUAL } else { RUN_BEFORE };
+    first(connection, sql, params![dag_id.as_str(), micros(than)], run)
+}
+
+pub(super) fn task_states(connection: &Connection, run: RunKey, task_id: &str) -> Result<Vec<TaskState>, Fault> {
+    collect(connection, TASK_STATES, params![run.0, task_id], |row| {
+        let mut fields = Fields::new(row, "task_instance");
+        fields.take::<i64>()?;
+        fields.task_state()
+    })
+}
+
+pub(super) fn has_earlier_instance(
+    connection: &Connection,
+    dag_id: &DagId,
+    task_id: &str,
+    than: Timestamp,
+) -> Result<bool, Fault> {
+    let found = first(connection, EARLIER_INSTANCE, params![dag_id.as_str(), task_id, micros(than)], |row| {
+        Ok(row.get::<_, i64>(0)?)
+    })?;
+    Ok(found.is_some())
+}
+
+pub(super) fn newest_runs(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, Fault> {
+    collect(connection, RUNS, params![dag_id.as_str(), limit], run)
 }
 
 fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {

@@ -171,7 +171,7 @@ impl<'a> Fields<'a> {
         text.parse().map_err(|error: T::Err| self.fault(&error.to_string()))
     }
 
-    fn task_state(&mut self) -> Result<TaskState, Fault> {
+    pub(super) fn task_state(&mut self) -> Result<TaskState, Fault> {
         let text: Option<String> = self.take()?;
         text.map_or(Ok(TaskState::None), |text| {
             text.parse().map_err(|error: crate::model::state::UnknownName| self.fault(&error.to_string()))

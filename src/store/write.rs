@@ -5,13 +5,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::config::Synchronous;
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName};
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState};
 use crate::scheduler::change::{
-    AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunLookup, RunWrite, Snapshot, VersionWrite, XcomWrite,
+    AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, RunLookup, RunWrite, Snapshot, VersionWrite,
+    XcomWrite,
 };
+use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
@@ -71,6 +74,10 @@ impl Database {
             .map_err(|error| Fault::from(error).into_store_error("watch the write-ahead log", &self.path))
     }
 
+    fn answer<T>(&self, action: &str, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        ask(&self.connection).map_err(|fault| fault.into_store_error(action, &self.path))
+    }
+
     #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
@@ -113,10 +120,27 @@ impl Store for Database {
         }
         self.try_commit(changes).map_err(|fault| fault.into_store_error("commit a turn", &self.path))
     }
+}
 
+impl History for Database {
     fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
-        read::find_run(&self.connection, dag_id, lookup)
-            .map_err(|fault| fault.into_store_error("find a run", &self.path))
+        self.answer("find a run", |connection| read::find_run(connection, dag_id, lookup))
+    }
+
+    fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError> {
+        self.answer("find the run before", |connection| read::run_before(connection, dag_id, earlier))
+    }
+
+    fn task_states(&mut self, run: RunKey, task_id: &TaskId) -> Result<Vec<TaskState>, StoreError> {
+        self.answer("read the states of a task", |connection| read::task_states(connection, run, task_id))
+    }
+
+    fn has_earlier_instance(&mut self, dag_id: &DagId, task_id: &TaskId, than: Timestamp) -> Result<bool, StoreError> {
+        self.answer("look for a task", |connection| read::has_earlier_instance(connection, dag_id, task_id, than))
+    }
+
+    fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
+        self.answer("list the runs", |connection| read::newest_runs(connection, dag_id, limit))
     }
 }
 

@@ -26,6 +26,11 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::UNFINISHED_INSTANCES, "dag_run_unfinished"),
         (read::PREVIOUS_SUCCESS, "dag_run_logical_date"),
         (read::NEWEST_SCHEDULED, "dag_run_logical_date"),
+        (read::RUN_BEFORE, "dag_run_logical_date"),
+        (read::RUN_BEFORE_BUT_MANUAL, "dag_run_logical_date"),
+        (read::TASK_STATES, "task_instance_identity"),
+        (read::EARLIER_INSTANCE, "dag_run_logical_date"),
+        (read::EARLIER_INSTANCE, "task_instance_identity"),
         (read::INSTANCES, "task_instance_identity"),
         (read::INSTANCE, "task_instance_identity"),
         (read::GRID, "task_instance_identity"),
@@ -50,7 +55,14 @@ fn the_newest_runs_of_a_dag_and_the_last_failures_are_read_without_sorting_them(
     let folder = tempfile::tempdir().unwrap();
     drop(open_in(folder.path()));
     let reader = reader_in(folder.path());
-    for sql in [read::RUNS, read::PREVIOUS_SUCCESS, read::NEWEST_SCHEDULED, read::RECENT_FAILURES] {
+    for sql in [
+        read::RUNS,
+        read::PREVIOUS_SUCCESS,
+        read::RUN_BEFORE,
+        read::RUN_BEFORE_BUT_MANUAL,
+        read::NEWEST_SCHEDULED,
+        read::RECENT_FAILURES,
+    ] {
         let plan = plan_of(&reader, sql);
         assert!(!plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
     }

@@ -1,0 +1,148 @@
+//! Worlds of one DAG for the vectors about runs: what the loop would drive, without its threads, its executor and its file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use minflow::clock::BootInstant;
+use minflow::model::{
+    Dag, DagId, DagRun, Instance, InstanceKey, Pool, RunKey, RunState, RunType, TaskState, VersionKey,
+};
+use minflow::scheduler::change::{DagRecord, RunWrite, VersionWrite};
+use minflow::scheduler::event::{DagFile, Event, Found};
+use minflow::scheduler::world::{Action, Now, Settings, World};
+use minflow::scheduler::{Changes, InstanceWrite, Snapshot, Store};
+use minflow::store::MemoryStore;
+
+/// A world, and the store that it is written to after each turn.
+pub struct Stage {
+    pub world: World,
+    pub store: MemoryStore,
+    pub wall: Timestamp,
+    saves: u32,
+}
+
+impl Stage {
+    /// Starts on what the store holds, and sees the one file that defines the DAG.
+    pub fn start(mut store: MemoryStore, dag: &Arc<Dag>, wall: Timestamp) -> Self {
+        let pools = vec![Pool { name: "default_pool".into(), slots: -1, description: String::new() }];
+        let settings = Settings { parallelism: 1_000, drain_timeout: Duration::from_secs(1), pools };
+        let snapshot: Snapshot = store.load().unwrap();
+        let world = World::new(settings, snapshot, Box::new(|_, _| None), at(wall));
+        let mut stage = Self { world, store, wall, saves: 0 };
+        stage.save(dag);
+        stage.apply(Event::Scanned);
+        stage
+    }
+
+    pub fn now(&self) -> Now {
+        at(self.wall)
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        let now = self.now();
+        self.world.apply(event, now, &mut self.store);
+    }
+
+    /// The file is parsed, with another text each time.
+    pub fn save(&mut self, dag: &Arc<Dag>) {
+        self.saves += 1;
+        let text = self.saves.to_string();
+        let found = Found::Parsed { dag: dag.clone(), source: text.as_str().into(), hash: text.as_str().into() };
+        let files = vec![DagFile { path: "d.toml".into(), modified_at: None, found }];
+        self.apply(Event::DagFiles { files, complete: true });
+    }
+
+    /// Commits the turn, and gives up what it would do.
+    pub fn commit(&mut self) -> Vec<Action> {
+        let (changes, actions) = self.world.take_turn();
+        self.store.commit(&changes).unwrap();
+        actions
+    }
+}
+
+fn at(wall: Timestamp) -> Now {
+    Now { wall, boot: BootInstant(Duration::from_secs(1)) }
+}
+
+/// A DAG's row, as a minflow leaves it that has seen the DAG before.
+pub fn record(dag: &Dag, first_seen_at: Timestamp) -> DagRecord {
+    DagRecord {
+        dag_id: dag.dag_id.clone(),
+        file: "d.toml".to_owned(),
+        is_paused: false,
+        is_active: true,
+        has_import_errors: false,
+        schedule: None,
+        timezone: "UTC".to_owned(),
+        description: String::new(),
+        owner: String::new(),
+        tags: Vec::new(),
+        max_active_runs: dag.max_active_runs,
+        max_active_tasks: dag.max_active_tasks,
+        version: None,
+        first_seen_at: Some(first_seen_at),
+        next_run: None,
+        last_interval: None,
+        pause_reason: None,
+    }
+}
+
+/// A run of the DAG `d`, named by its key.
+pub fn run(key: i64, run_type: RunType, date: Timestamp, state: RunState) -> DagRun {
+    let run_id = format!("{run_type}__{key}");
+    DagRun {
+        state,
+        logical_date: Some(date),
+        ..DagRun::new(RunKey(key), DagId::from("d"), run_id.as_str().into(), run_type, date)
+    }
+}
+
+pub fn instance(key: i64, run: &DagRun, task_id: &str, state: TaskState) -> Instance {
+    Instance {
+        key: InstanceKey(key),
+        run: run.key,
+        task_id: task_id.into(),
+        map_index: -1,
+        state,
+        try_number: 0,
+        max_tries: 0,
+        scheduled_at: None,
+        queued_at: None,
+        start_date: None,
+        end_date: None,
+        pool: "default_pool".into(),
+        pool_slots: 1,
+        priority_weight: 1,
+        operator: "bash".into(),
+        version: None,
+        process: None,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        usage: None,
+    }
+}
+
+/// What a database holds with this DAG and these runs.
+pub fn stored(dag: &Dag, first_seen_at: Timestamp, runs: &[DagRun], instances: Vec<Instance>) -> MemoryStore {
+    let mut store = MemoryStore::default();
+    let write = |instance| InstanceWrite { instance, dag_id: dag.dag_id.clone(), prior: None };
+    let version = VersionWrite {
+        key: VersionKey(1),
+        dag_id: dag.dag_id.clone(),
+        number: 1,
+        hash: "".into(),
+        source: "".into(),
+        created_at: first_seen_at,
+    };
+    let changes = Changes {
+        versions: vec![version],
+        dags: vec![record(dag, first_seen_at)],
+        runs: runs.iter().map(|run| RunWrite { run: run.clone(), prior: None }).collect(),
+        instances: instances.into_iter().map(write).collect(),
+        ..Changes::default()
+    };
+    store.commit(&changes).unwrap();
+    store
+}
