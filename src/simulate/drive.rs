@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{DagId, DagRun, RunState, TaskState, TryKey};
+use crate::model::{DagId, DagRun, RunKey, RunState, TaskId, TaskState, TryKey};
 use crate::scheduler::DagRecord;
-use crate::scheduler::change::{RunLookup, Snapshot};
+use crate::scheduler::change::{Earlier, RunLookup, Snapshot};
 use crate::scheduler::event::{DagFile, Event, Found, Outcome, TryEnd};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{Action, History, Now, Run, RunIx, Settings, Sink, Slot, World};
@@ -30,6 +30,22 @@ struct NoHistory;
 impl History for NoHistory {
     fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
         Ok(None)
+    }
+
+    fn run_before(&mut self, _: &DagId, _: Earlier) -> Result<Option<DagRun>, StoreError> {
+        Ok(None)
+    }
+
+    fn task_states(&mut self, _: RunKey, _: &TaskId) -> Result<Vec<TaskState>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn has_earlier_instance(&mut self, _: &DagId, _: &TaskId, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn newest_runs(&mut self, _: &DagId, _: u32) -> Result<Vec<DagRun>, StoreError> {
+        Ok(Vec::new())
     }
 }
 
