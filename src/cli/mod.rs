@@ -45,6 +45,7 @@ Exit codes: 0 done; 1 failed, unknown or refused; 2 usage; 3 invalid DAG or conf
 Examples:
   minflow init my-home                    a new home with a commented example
   minflow --home my-home run              the scheduler and its page on http://localhost:8080
+  minflow cron \"0 6 * * mon-fri\" --tz Europe/London
   minflow dags trigger host_report --wait
   minflow tasks logs host_report report";
 
