@@ -115,6 +115,7 @@ fn trigger() -> Event {
         dag_id: "wide".into(),
         run_id: None,
         logical_date: LogicalDate::RunAfter,
+        data_interval: None,
         conf: Map::new(),
         unpause: true,
     };

@@ -131,6 +131,7 @@ impl Server<'_> {
             dag_id: dag_id.into(),
             run_id: None,
             logical_date: LogicalDate::RunAfter,
+            data_interval: None,
             conf: serde_json::Map::new(),
             unpause: false,
         };

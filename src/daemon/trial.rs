@@ -28,6 +28,7 @@ use crate::store::{MemoryStore, ReaderPool};
 use crate::supervisor::{self, SupervisorHandle, sys};
 use crate::template::Lookup;
 use crate::timer::SystemTimer;
+use crate::timetable::Timetable;
 
 use super::screen::{LogWatch, Screen};
 use super::{RunError, forward_requests_to_end, io_error, scheduler_settings};
@@ -188,6 +189,9 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
 /// The script of a trial: the one file, one run, and a stop when it has ended.
 fn begin(trial: DagTrial, events: &Sender<Event>) {
     let dag_id = trial.dag.dag_id.clone();
+    // As its schedule says; Airflow's `dags test` infers it from the logical date too.
+    let timetable = Timetable::new(&trial.dag.schedule, &trial.dag.timezone).ok();
+    let data_interval = timetable.and_then(|timetable| timetable.infer_manual(trial.logical_date));
     let dag = Dag { schedule: Schedule::Never, is_paused_upon_creation: false, ..trial.dag };
     let found = Found::Parsed { dag: Arc::new(dag), source: "".into(), hash: "".into() };
     let files = vec![DagFile { path: trial.file, modified_at: None, found }];
@@ -195,6 +199,7 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
         dag_id: dag_id.clone(),
         run_id: None,
         logical_date: LogicalDate::At(trial.logical_date),
+        data_interval,
         conf: trial.conf,
         unpause: false,
     };

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::ids::{DagId, RunId, RunKey};
 use crate::model::state::{RunState, RunType};
 
 /// `[start, end]` in UTC; empty (start = end) for a cron run by default (SEMANTICS 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataInterval {
     pub start: Timestamp,
     pub end: Timestamp,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{DagId, RunId};
+use crate::model::{DagId, DataInterval, RunId};
 
 /// A request. It is decided and committed within one turn; the reply is sent after the commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct Trigger {
     pub dag_id: DagId,
     pub run_id: Option<RunId>,
     pub logical_date: LogicalDate,
+    /// None: the timetable infers it, if there is a logical date.
+    pub data_interval: Option<DataInterval>,
     pub conf: Map<String, Value>,
     /// Unpauses the DAG in the same turn.
     pub unpause: bool,

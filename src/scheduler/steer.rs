@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::clock::to_micros;
 use crate::diagnostic::did_you_mean;
-use crate::model::{DagRun, DataInterval, RunId, RunKey, RunState, RunType};
+use crate::model::{DagRun, RunId, RunKey, RunState, RunType};
 use crate::scheduler::change::{AuditEntry, RunLookup};
 use crate::scheduler::command::{Asker, Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
 use crate::scheduler::decide::iso;
@@ -70,8 +70,8 @@ impl World {
         if let Some(date) = logical_date {
             self.refuse_taken(ix, &RunLookup::ByLogicalDate(date), history)?;
         }
-        let data_interval: Option<DataInterval> =
-            logical_date.and_then(|_| definition.timetable.infer_manual(run_after));
+        let infer = || logical_date.and_then(|_| definition.timetable.infer_manual(run_after));
+        let data_interval = trigger.data_interval.or_else(infer);
         let key = RunKey(self.new_run_key());
         let row = DagRun {
             logical_date,

@@ -64,3 +64,17 @@ fn tasks_test_shows_what_the_task_prints_while_it_runs() {
     assert_eq!(printed, "--- ask try 1\nare you there?\nthanks\n--- ask try 1: exit code 0");
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn a_trial_has_the_data_interval_that_the_schedule_gives_its_date() {
+    let home = Home::new();
+    home.dag(
+        "nightly",
+        "schedule = \"30 1 * * *\"\ntimezone = \"Europe/London\"\ndata_interval = true\n[tasks.show]\n\
+         bash = \"echo {{ data_interval_start | ts_nodash }} {{ data_interval_end | ts_nodash }}\"\n",
+    );
+    let output = home.command("dags test nightly 2026-10-25T12:00:00Z").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    // The night on which the clocks are set back has 25 hours; its 01:30 is the second.
+    assert!(printed.contains("\n20261024T003000 20261025T013000\n"), "{printed}");
+}

@@ -55,6 +55,7 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
         dag_id: arguments.dag_id.as_str().into(),
         run_id: arguments.run_id.map(Into::into),
         logical_date,
+        data_interval: None,
         conf,
         unpause: arguments.unpause,
     };

@@ -35,6 +35,7 @@ pub(super) fn trigger(dag_id: &str) -> Command {
         dag_id: dag_id.into(),
         run_id: None,
         logical_date: LogicalDate::RunAfter,
+        data_interval: None,
         conf: Map::new(),
         unpause: false,
     })
