@@ -104,6 +104,18 @@ impl Field {
         Some(at as u32 + self.first_name)
     }
 
+    /// A number of at most four digits that is one of the field's values.
+    fn plain_number(&self, text: &str) -> Option<u32> {
+        if text.is_empty() || text.len() > 4 {
+            return None;
+        }
+        let mut value = 0;
+        for digit in text.bytes() {
+            value = value * 10 + u32::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+        }
+        (self.min..=self.max).contains(&value).then_some(value)
+    }
+
     /// `from` to `to` in steps, as far as they lie within the field.
     fn steps(&self, from: u32, to: u32, step: u32) -> Set {
         let mut set = Set::default();
@@ -230,6 +242,11 @@ pub(super) fn read_field(field: &Field, piece: Piece<'_>, nth: &mut Nth) -> Resu
     for text in piece.text.split(',') {
         let item = Piece { text, at };
         at += text.len() + 1;
+        // Long lists are of plain numbers, as a rule.
+        if let Some(value) = field.plain_number(text) {
+            values.set.insert(field.offset(value));
+            continue;
+        }
         if text.is_empty() {
             return Err(field.fault(piece.range(), format!("a list in the {} has an empty place", field.name)));
         }
