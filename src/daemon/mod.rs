@@ -147,6 +147,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
         Watcher::start(watch, parse(defaults), events.clone(), health).map_err(io_error("watch the DAG files"))?;
     forward_requests_to_end(requests_to_end, events).map_err(io_error("watch for signals"))?;
     started(&address);
+    sys::forget_start();
     scheduler.run(&inbox);
     Ok(())
 }
