@@ -32,8 +32,9 @@ const CRONITER_PRESETS: [(&str, &str); 7] = [
 
 const PRESET_NAMES: &str = "@hourly, @daily, @midnight, @weekly, @monthly, @quarterly, @yearly, @annually";
 
-/// The longest expression that is read; ten thousand values of two digits fit.
-const MAX_BYTES: usize = 32 * 1024;
+/// The longest expression that is read: every value of every field written out takes a third of it, and the longest is read within a
+/// millisecond.
+const MAX_BYTES: usize = 4 * 1024;
 
 /// A parsed expression.
 #[derive(Clone, Debug, PartialEq, Eq)]

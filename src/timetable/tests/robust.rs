@@ -58,10 +58,10 @@ fn the_ends_of_the_calendar_are_the_ends_of_the_search() {
 }
 
 #[test]
-fn a_field_of_ten_thousand_items_is_read_and_a_longer_one_refused() {
-    let many = vec!["59"; 10_000].join(",");
+fn a_field_of_a_thousand_items_is_read_and_one_of_ten_thousand_refused() {
+    let many = vec!["59"; 1_000].join(",");
     let cron = Cron::parse(&format!("{many} * * * *")).unwrap();
     assert_eq!(cron, Cron::parse("59 * * * *").unwrap());
-    let fault = Cron::parse(&format!("{many},59 {many} * * *")).unwrap_err();
-    assert!(fault.message.contains("at most 32768 bytes"), "{}", fault.message);
+    let fault = Cron::parse(&format!("{} * * * *", [&*many; 10].join(","))).unwrap_err();
+    assert!(fault.message.contains("at most 4096 bytes"), "{}", fault.message);
 }
