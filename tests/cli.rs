@@ -433,7 +433,7 @@ fn show_draws_the_graph() {
         .file("dags/sales.toml", DAG)
         .database(one_run)
         .stdout(
-            "sales\nschedule: at 06:00 every day, UTC\npaused: nothing is started until `minflow dags unpause sales`\n\
+            "sales\nschedule: at 06:00 every day, UTC\npaused: the last 3 runs failed; nothing is started until `minflow dags unpause sales`\n\
              last run: failed, 2026-11-21 06:00:00 UTC, began 40 ms late\nload [bash]\n└─> report [empty]\n",
         )
         .run();
@@ -546,7 +546,7 @@ fn one_run(path: &Path) {
         first_seen_at: None,
         next_run: None,
         last_interval: None,
-        pause_reason: None,
+        pause_reason: Some("the last 3 runs failed".to_owned()),
     };
     let changes = Changes {
         dags: vec![dag],

@@ -57,10 +57,9 @@ fn facts(known: &Value) -> Vec<(&'static str, String)> {
         facts.push(("schedule", format!("{words}{}", zone.unwrap_or_default())));
     }
     if known["is_paused"] == true {
-        facts.push((
-            "paused",
-            format!("nothing is started until `minflow dags unpause {}`", text("dag_id").unwrap_or_default()),
-        ));
+        let why = text("pause_reason").map(|reason| format!("{reason}; ")).unwrap_or_default();
+        let dag_id = text("dag_id").unwrap_or_default();
+        facts.push(("paused", format!("{why}nothing is started until `minflow dags unpause {dag_id}`")));
     }
     if let Some(next) = time(&known["next_dagrun_create_after"]) {
         facts.push(("next run", next));
