@@ -282,6 +282,19 @@ fn usage_is_the_tasks_own_and_a_large_scheduler_does_not_show_in_it() {
 }
 
 #[test]
+fn the_least_peak_of_a_task_does_not_grow_with_the_tasks_before_it() {
+    let bench = bench();
+    let smallest = |instance| {
+        let mut start = bench.bash(instance, "");
+        start.argv = vec!["/bin/true".to_owned()];
+        bench.run(start).usage.max_rss
+    };
+    let first = smallest(1);
+    let last = (2..=300).map(smallest).last().unwrap();
+    assert!(last < first + (1 << 20), "from {first} to {last} bytes");
+}
+
+#[test]
 fn the_same_try_is_not_started_twice() {
     let bench = bench();
     let script = "echo once";
