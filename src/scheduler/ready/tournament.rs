@@ -40,14 +40,18 @@ impl Tournament {
             self.grow(seat as usize + 1);
         }
         self.ranks[seat as usize] = rank;
+        let mut winner = self.better(seat, seat ^ 1);
         let mut node = (self.ranks.len() + seat as usize) / 2;
-        while node > 0 {
-            let winner = self.play(node);
+        loop {
             // Whoever won here before and now has met others further up with the same rank as before.
             if winner == self.winners[node] && winner != seat {
                 return;
             }
             self.winners[node] = winner;
+            if node == 1 {
+                return;
+            }
+            winner = self.better(winner, self.winners[node ^ 1]);
             node /= 2;
         }
     }
@@ -56,13 +60,14 @@ impl Tournament {
         self.ranks.resize(seats.next_power_of_two().max(2), Rank::NOBODY);
         self.winners = vec![0; self.ranks.len()];
         for node in (1..self.ranks.len()).rev() {
-            self.winners[node] = self.play(node);
+            self.winners[node] = self.better(self.winner(2 * node), self.winner(2 * node + 1));
         }
     }
 
-    fn play(&self, node: usize) -> u32 {
-        let (left, right) = (self.winner(2 * node), self.winner(2 * node + 1));
-        if self.ranks[right as usize] < self.ranks[left as usize] { right } else { left }
+    /// Of two seats the one with the lower rank, of equal ones the first.
+    fn better(&self, one: u32, other: u32) -> u32 {
+        let (first, second) = (self.ranks[one as usize], self.ranks[other as usize]);
+        if (second, other) < (first, one) { other } else { one }
     }
 
     /// Of a node, or of a seat as if it were one.
