@@ -47,6 +47,7 @@ fn context() -> Context {
         conf: Map::new(),
         reason: None,
         lag: None,
+        backfill: None,
     };
     Context {
         dag: Arc::new(dag.expect("the text is valid")),

@@ -81,6 +81,7 @@ fn commit_changed_rows(bencher: Bencher<'_, '_>, rows: i64) {
         conf: Map::new(),
         reason: None,
         lag: None,
+        backfill: None,
     };
     let first = Changes {
         runs: vec![RunWrite { run, prior: None }],

@@ -505,6 +505,7 @@ fn one_run(path: &Path) {
         conf: serde_json::Map::new(),
         reason: Some("task_failure".to_owned()),
         lag: Some(std::time::Duration::from_millis(40)),
+        backfill: None,
     };
     let instance = Instance {
         key: InstanceKey(1),

@@ -97,6 +97,7 @@ fn run() -> DagRun {
         conf: serde_json::Map::new(),
         reason: None,
         lag: None,
+        backfill: None,
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn run(dag_id: &str) -> DagRun {
         conf: serde_json::Map::new(),
         reason: Some("task_failure".to_owned()),
         lag: Some(std::time::Duration::from_millis(12)),
+        backfill: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{RecvTimeoutError, bounded};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -18,7 +19,7 @@ use crate::cli::{Failure, record};
 use crate::config::Loaded;
 use crate::daemon::{self, DagTrial, TaskTrial};
 use crate::executor::paths;
-use crate::model::{Dag, DagId, DagRun, RunId, RunState, TaskIx};
+use crate::model::{BackfillId, Dag, DagId, DagRun, RunId, RunState, TaskIx};
 use crate::scheduler::Command;
 use crate::scheduler::command::Done;
 use crate::store::Database;
@@ -79,12 +80,46 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// minflow has been gone for a minute, or refuses.
 pub fn await_run(home: &Home, dag_id: &str, run_id: &str) -> Result<String, Failure> {
     let command = Command::Await { dag_id: dag_id.into(), run_id: run_id.into() };
+    match await_across_restarts(&home.config.home, &command)? {
+        Done::Ended { state } => Ok(state),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Waits until a backfill is completed, across a restart of minflow; calls `look` at once and every `pause` meanwhile.
+///
+/// # Errors
+/// minflow has been gone for a minute, or refuses.
+pub fn await_backfill(home: &Home, id: BackfillId, pause: Duration, mut look: impl FnMut()) -> Result<(), Failure> {
+    let (sender, waited) = bounded(1);
+    let folder = home.config.home.clone();
+    std::thread::spawn(move || {
+        // Who waited may have gone.
+        let _ = sender.send(await_across_restarts(&folder, &Command::AwaitBackfill { id }));
+    });
+    loop {
+        look();
+        match waited.recv_timeout(pause) {
+            Ok(Ok(Done::BackfillEnded { .. })) => return Ok(()),
+            Ok(Ok(other)) => return Err(unexpected(&other)),
+            Ok(Err(failure)) => return Err(failure),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the thread sends before it ends"),
+        }
+    }
+}
+
+fn await_across_restarts(home: &Path, command: &Command) -> Result<Done, Failure> {
     let mut gone_since: Option<Instant> = None;
     loop {
-        match Client::connect(&home.config.home).map(|mut client| client.request(&command)) {
-            Ok(Ok(Ok(Done::Ended { state }))) => return Ok(state),
+        let answer = Client::connect(home).map(|mut client| client.request(command));
+        if answer.is_ok() {
+            // It was back, whatever came of it.
+            gone_since = None;
+        }
+        match answer {
+            Ok(Ok(Ok(done))) => return Ok(done),
             Ok(Ok(Err(error))) if error.code != "stopping" => return Err(error.into()),
-            Ok(Ok(Ok(other))) => return Err(unexpected(&other)),
             Ok(Err(error @ (RequestError::Refused(_) | RequestError::Unintelligible(_)))) => {
                 return Err(broken(&error));
             }
@@ -95,7 +130,7 @@ pub fn await_run(home: &Home, dag_id: &str, run_id: &str) -> Result<String, Fail
             eprint("minflow has stopped; waiting for it to come back\n");
         }
         if gone_since.get_or_insert_with(Instant::now).elapsed() > RESTART {
-            return Err(home.not_running());
+            return Err(Failure::NotRunning { home: home.display().to_string() });
         }
         // A socket that does not exist yet cannot be waited for.
         std::thread::sleep(LOOK_EVERY);

@@ -3,6 +3,7 @@
 //! Knows every layer below and is known by `main` alone. Data goes to standard output, talk to standard error. It decides
 //! nothing about scheduling: what changes something is a [`Command`](crate::scheduler::Command) that [`engine`] hands over.
 
+mod backfill;
 mod config;
 mod cron;
 mod dags;
@@ -96,6 +97,9 @@ enum Command {
     /// See and steer DAGs
     #[command(subcommand)]
     Dags(dags::Command),
+    /// Make up for past dates
+    #[command(subcommand)]
+    Backfill(backfill::Command),
     /// See and try tasks
     #[command(subcommand)]
     Tasks(tasks::Command),
@@ -142,6 +146,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Simulate(arguments) => simulate::run(globals, &arguments, output),
         Command::Version => version::run(output),
         Command::Dags(command) => dags::run(globals, command, output),
+        Command::Backfill(command) => backfill::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),
         Command::Pools(command) => pools::run(globals, &command, output),
         Command::Config(command) => config::run(globals, &command, output),

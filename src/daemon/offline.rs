@@ -1,4 +1,4 @@
-//! A command without a running minflow: this process takes the home's lock, makes the change in one turn, and ends.
+//! A command without a running minflow: this process takes the home's lock, makes the change, and ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +48,10 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
     // Without `Scanned` nothing is decided, and nobody is here to carry it out.
     let found = Event::DagFiles { files, complete: false };
     scheduler.turn(vec![found, Event::Command { command, reply }]);
+    // The runs of a new backfill are made in turns of their own.
+    while scheduler.has_written() && scheduler.world().has_more() {
+        scheduler.turn(Vec::new());
+    }
     Ok(replies.try_recv().unwrap_or_else(|_| {
         let help = "free the disk or end what holds the database, then ask again".to_owned();
         let message = "the database cannot be written now; nothing was changed".to_owned();

@@ -113,6 +113,11 @@ key!(
     VersionKey
 );
 
+key!(
+    /// The row of a backfill, and the number by which users name it.
+    BackfillId
+);
+
 /// Identifies one try of one task instance. Nothing is ever run twice for the same `TryKey`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TryKey {

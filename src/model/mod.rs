@@ -2,6 +2,7 @@
 //!
 //! Knows no file, no thread, no clock and no database. Everything above may use it.
 
+pub mod backfill;
 pub mod dag;
 pub mod graph;
 pub mod ids;
@@ -10,11 +11,12 @@ pub mod pool;
 pub mod run;
 pub mod state;
 
+pub use backfill::{Backfill, BackfillPlace, DateFate};
 pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, RunImmediately};
 pub use dag::{Schedule, Script, Task, Template};
 pub use graph::{Graph, Node, Role, TaskIx};
-pub use ids::{DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
+pub use ids::{BackfillId, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use pool::Pool;
 pub use run::{DagRun, DataInterval, NextRun};
-pub use state::{RunState, RunType, TaskState, TriggerRule, WeightRule};
+pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::model::backfill::BackfillPlace;
 use crate::model::ids::{DagId, RunId, RunKey};
 use crate::model::state::{RunState, RunType};
 
@@ -40,10 +41,12 @@ pub struct DagRun {
     pub start_date: Option<Timestamp>,
     pub end_date: Option<Timestamp>,
     pub conf: Map<String, Value>,
-    /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`.
+    /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`, `backfill_cancelled`.
     pub reason: Option<String>,
     /// From run_after to the start of its first task, or of an `empty` one to its success; null until then.
     pub lag: Option<Duration>,
+    /// The backfill that made or cleared it last.
+    pub backfill: Option<BackfillPlace>,
 }
 
 impl DagRun {
@@ -64,6 +67,7 @@ impl DagRun {
             conf: Map::new(),
             reason: None,
             lag: None,
+            backfill: None,
         }
     }
 }

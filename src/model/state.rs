@@ -136,6 +136,27 @@ named!(
 );
 
 named!(
+    /// Which existing runs a backfill does over again (SEMANTICS 8).
+    Reprocess {
+        None = "none",
+        Failed = "failed",
+        /// Those that have ended, however.
+        Completed = "completed",
+    }
+);
+
+named!(
+    /// Why a date of a backfill gets no run (Airflow: `exception_reason`).
+    SkipReason {
+        /// Its run is queued or running, or a process of it still lives.
+        InFlight = "in flight",
+        AlreadyExists = "already exists",
+        /// The backfill was cancelled before it came to this date.
+        Cancelled = "cancelled",
+    }
+);
+
+named!(
     /// When a task runs, given the states of its upstream tasks (SEMANTICS 3).
     TriggerRule {
         AllSuccess = "all_success",

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use crate::model::run::NextRun;
-use crate::model::{DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, TaskState, VersionKey};
+use crate::model::{
+    Backfill, BackfillId, BackfillPlace, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool, PoolName,
+    TaskState, VersionKey,
+};
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +29,7 @@ pub struct Changes {
     /// For each file, all its errors now; an empty list removes them.
     pub import_errors: Vec<(String, Vec<ImportError>)>,
     pub audit: Vec<AuditEntry>,
+    pub backfill: BackfillChanges,
 }
 
 impl Changes {
@@ -41,7 +45,51 @@ impl Changes {
             + self.history.len()
             + self.instances.len()
             + self.xcoms.len()
+            + self.backfill.fates.len()
     }
+}
+
+/// What one turn changes in backfills; committed in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BackfillChanges {
+    /// Whole rows.
+    pub backfills: Vec<Backfill>,
+    /// The dates of new backfills.
+    pub planned: Vec<PlannedDates>,
+    pub fates: Vec<FateWrite>,
+    pub cancelled: Vec<CancelledBackfill>,
+}
+
+/// The dates of a new backfill in order; the first has place 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedDates {
+    pub backfill: BackfillId,
+    pub dates: Arc<[NextRun]>,
+}
+
+/// A date of a backfill has led to something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FateWrite {
+    pub place: BackfillPlace,
+    pub fate: DateFate,
+}
+
+/// All queued runs of the backfill fail, and dates that have not been looked at are left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CancelledBackfill {
+    pub backfill: BackfillId,
+    pub dag_id: DagId,
+    pub at: Timestamp,
+}
+
+/// A backfill that is not completed, and what is left of it to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackfillProgress {
+    pub backfill: Backfill,
+    /// The dates that have not been looked at, with their places, in order.
+    pub pending: Vec<(u32, NextRun)>,
+    /// How many of its runs are queued.
+    pub queued: u32,
 }
 
 /// The scheduling columns of a DAG, and what lists and pages show of it.
@@ -147,7 +195,7 @@ pub struct Snapshot {
     /// Of each DAG, its live definition.
     pub versions: Vec<VersionWrite>,
     pub pools: Vec<Pool>,
-    /// Runs that are queued or running.
+    /// Runs that are queued or running, without the queued runs of backfills: those are read when it is their turn.
     pub runs: Vec<DagRun>,
     /// All instances of those runs, finished ones too, ordered by key.
     pub instances: Vec<Instance>,
@@ -155,6 +203,9 @@ pub struct Snapshot {
     pub next_run_key: i64,
     pub next_instance_key: i64,
     pub next_version_key: i64,
+    /// Not completed.
+    pub backfills: Vec<BackfillProgress>,
+    pub next_backfill_id: i64,
 }
 
 /// Which of a DAG's runs come before a date.

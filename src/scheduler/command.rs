@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{DagId, DataInterval, RunId};
+use crate::model::{BackfillId, DagId, DataInterval, Reprocess, RunId};
 
 /// A request. It is decided and committed within one turn; the reply is sent after the commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,11 +23,33 @@ pub enum Command {
         dag_id: DagId,
         run_id: RunId,
     },
+    /// Replies when the runs of all its dates have been made.
+    CreateBackfill(NewBackfill),
+    /// A paused backfill starts no further run.
+    SetBackfillPaused {
+        id: BackfillId,
+        is_paused: bool,
+    },
+    /// Ends a backfill: its queued runs fail, its running runs go on.
+    CancelBackfill {
+        id: BackfillId,
+    },
+    /// Replies when the backfill is completed, or at once if it is.
+    AwaitBackfill {
+        id: BackfillId,
+    },
     /// Ends minflow. No new starts from now on.
     Stop {
         how: Stop,
         by: Asker,
     },
+}
+
+impl Command {
+    /// It is refused while the database cannot be written. A stop is not, and neither is who waits.
+    pub const fn changes_something(&self) -> bool {
+        !matches!(self, Self::Await { .. } | Self::AwaitBackfill { .. } | Self::Stop { .. })
+    }
 }
 
 /// A manual run (SEMANTICS 7.3).
@@ -41,6 +63,22 @@ pub struct Trigger {
     pub conf: Map<String, Value>,
     /// Unpauses the DAG in the same turn.
     pub unpause: bool,
+}
+
+/// A backfill to create (SEMANTICS 8).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewBackfill {
+    pub dag_id: DagId,
+    /// Inclusive bounds of the dates.
+    pub from_date: Timestamp,
+    pub to_date: Timestamp,
+    pub reprocess: Reprocess,
+    /// The newest date comes first.
+    pub is_backwards: bool,
+    /// At least 1.
+    pub max_active_runs: u32,
+    /// Null leaves the conf of runs that it clears.
+    pub conf: Option<Map<String, Value>>,
 }
 
 /// The logical date of a manual run.
@@ -101,13 +139,30 @@ pub enum Done {
     Ended {
         state: String,
     },
+    /// All its dates have been looked at; `runs` were made or cleared.
+    BackfillCreated {
+        id: BackfillId,
+        runs: u32,
+        skipped: u32,
+        /// The DAG is paused: nothing starts.
+        is_paused: bool,
+    },
+    /// `queued` runs have failed.
+    BackfillCancelled {
+        queued: u32,
+    },
+    BackfillEnded {
+        is_cancelled: bool,
+    },
     Stopping,
 }
 
 /// Why a command was refused. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandError {
-    /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `stopping`, `database`.
+    /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `stopping`, `database`,
+    /// `invalid-range`, `invalid-limit`, `depends-on-past`, `no-dates`, `too-many-dates`, `backfill-exists`, `backfill-completed`,
+    /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`.
     pub code: String,
     pub message: String,
     /// What to do next.

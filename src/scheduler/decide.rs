@@ -43,10 +43,10 @@ impl World {
     /// # Errors
     /// The database could not be asked; what depends on it stays due.
     pub fn decide(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
+        let mut asked = self.make_backfill_runs(now, history);
         if !self.is_scanned {
-            return Ok(());
+            return asked;
         }
-        let mut asked = Ok(());
         while !self.is_turn_full() {
             let mut has_changed = false;
             self.refresh_due(now);
@@ -73,7 +73,7 @@ impl World {
         match step {
             Step::Create if self.stopping.is_some() => Ok(false),
             Step::Create => Ok(self.pause_failing(now, history)? | self.create_due_runs(now, history)?),
-            Step::Promote => Ok(self.promote(now)),
+            Step::Promote => Ok(self.promote(now) | self.advance_backfills(now, history)?),
             Step::Pass => self.pass_active(now, history),
             Step::Start => Ok(self.start_ready(now)),
         }
@@ -175,7 +175,8 @@ impl World {
     fn schedule(&mut self, run: RunIx, slot: Slot, now: Now) {
         let (task, definition) = (self.run(run).entry(slot).task, self.run(run).definition.clone());
         let (Some(task), Some(definition)) = (task, definition) else { return };
-        if self.run(run).entry(slot).row.try_number > 0 {
+        // The try of an instance that was cleared is in history already.
+        if self.run(run).entry(slot).row.scheduled_at.is_some() {
             self.archive_try(run, slot);
         }
         let entry = self.entry_mut(run, slot);
@@ -339,7 +340,7 @@ impl World {
         this.row.state = state;
         this.row.end_date = Some(now.wall);
         this.row.reason = reason.map(str::to_owned);
-        let (run_after, logical_date) = (this.row.run_after, this.row.logical_date);
+        let (run_after, logical_date, place) = (this.row.run_after, this.row.logical_date, this.row.backfill);
         let waiting = std::mem::take(&mut this.waiting);
         for reply in waiting {
             self.actions.push(Action::Reply(reply, Ok(Done::Ended { state: state.to_string() })));
@@ -357,7 +358,10 @@ impl World {
         if let Some(date) = logical_date {
             entry.past_waiters.remove(&(date, run));
         }
-        entry.running -= u32::from(was_running);
+        entry.backfilled -= u32::from(place.is_some());
+        if let Some(running) = self.running_of(dag, place).filter(|_| was_running) {
+            *running -= 1;
+        }
         self.promotable.insert(dag);
         self.await_next_run(dag, now);
     }

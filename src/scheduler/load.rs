@@ -43,6 +43,7 @@ impl World {
             entry.version_number = version.number;
             entry.stored = Some(version);
         }
+        self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
         self.load_runs(snapshot.runs, snapshot.instances, now);
     }
 
@@ -77,7 +78,8 @@ impl World {
         self.reclaim_strays();
     }
 
-    fn load_run(&mut self, dag: DagIx, mut row: DagRun, rows: Vec<Instance>) {
+    /// Puts a stored run and its instances into memory. It has no definition yet.
+    pub(super) fn load_run(&mut self, dag: DagIx, mut row: DagRun, rows: Vec<Instance>) -> RunIx {
         if row.lag.is_none() {
             // A run that began under version 1 does not begin again.
             let began = rows.iter().filter_map(|instance| instance.start_date).min();
@@ -105,7 +107,7 @@ impl World {
             unwritten: 0,
             has_deadlines: false,
             shared: None,
-        });
+        })
     }
 
     /// Tries that an earlier minflow left under way: what lives of them is ended before they are settled.

@@ -34,6 +34,8 @@ pub enum TaskEvent {
     Vanish,
     /// Its task is in the definition again.
     Return,
+    /// Its run is done over again.
+    Clear,
 }
 
 /// What happens to a run.
@@ -44,6 +46,8 @@ pub enum RunEvent {
     Succeed,
     /// By a pass, a timeout, or because its DAG is gone.
     Fail,
+    /// It is done over again.
+    Clear,
 }
 
 /// An event that the state does not allow.
@@ -87,6 +91,8 @@ pub const fn next_task(state: TaskState, event: TaskEvent) -> Result<TaskState, 
         (from, E::RunEnded) if !from.is_finished() => Ok(S::Skipped),
         (S::None | S::Scheduled | S::UpForRetry | S::UpForReschedule, E::Vanish) => Ok(S::Removed),
         (S::Removed, E::Return) => Ok(S::None),
+        // What executes is ended first.
+        (from, E::Clear) if !from.is_executing() => Ok(S::None),
         _ => Err(IllegalTransition::Task(state, event)),
     }
 }
@@ -100,6 +106,7 @@ pub const fn next_run(state: RunState, event: RunEvent) -> Result<RunState, Ille
         (RunState::Queued, RunEvent::Promote) => Ok(RunState::Running),
         (RunState::Running, RunEvent::Succeed) => Ok(RunState::Success),
         (RunState::Queued | RunState::Running, RunEvent::Fail) => Ok(RunState::Failed),
+        (RunState::Success | RunState::Failed, RunEvent::Clear) => Ok(RunState::Queued),
         _ => Err(IllegalTransition::Run(state, event)),
     }
 }
@@ -124,6 +131,7 @@ mod tests {
         TaskEvent::RunEnded,
         TaskEvent::Vanish,
         TaskEvent::Return,
+        TaskEvent::Clear,
     ];
 
     #[test]
@@ -147,11 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_its_return_moves_a_finished_instance() {
+    fn nothing_but_its_return_or_a_clear_moves_a_finished_instance() {
         for &state in TaskState::ALL.iter().filter(|state| state.is_finished()) {
             for &event in EVENTS {
                 let returns = state == TaskState::Removed && event == TaskEvent::Return;
-                assert_eq!(next_task(state, event).is_ok(), returns, "{state} {event:?}");
+                let moves = returns || event == TaskEvent::Clear;
+                assert_eq!(next_task(state, event).is_ok(), moves, "{state} {event:?}");
             }
         }
     }
@@ -175,6 +184,13 @@ mod tests {
     fn only_a_queued_instance_starts_so_that_no_try_starts_twice() {
         for &state in TaskState::ALL {
             assert_eq!(next_task(state, TaskEvent::Start).is_ok(), state == TaskState::Queued, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_over_can_be_done_again_and_no_other() {
+        for &state in RunState::ALL {
+            assert_eq!(next_run(state, RunEvent::Clear).is_ok(), state.is_finished(), "{state}");
         }
     }
 

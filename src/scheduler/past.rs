@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{Catchup, Dag, DagRun, RunId, RunType, TaskId, TaskIx, TaskState};
+use crate::model::{Catchup, Dag, DagRun, RunId, RunState, RunType, TaskId, TaskIx, TaskState};
 use crate::scheduler::change::Earlier;
 use crate::scheduler::port::StoreError;
 use crate::scheduler::progress::{InstanceIx, PastRule};
@@ -82,7 +82,8 @@ impl World {
         let (Some(date), Some(definition)) = (this.row.logical_date, &this.definition) else { return Ok(None) };
         let dag = &definition.dag;
         let spec = dag.task(task);
-        if !spec.depends_on_past {
+        let is_first = this.row.backfill.is_some_and(|place| place.ordinal == 1);
+        if !spec.depends_on_past || is_first {
             return Ok(None);
         }
         let catches_up = dag.catchup != Catchup::Latest;
@@ -96,6 +97,10 @@ impl World {
             return Ok(None);
         }
         let states = self.states_in(&before, &spec.task_id, history)?;
+        if matches!(&before, Before::Stored(row) if row.backfill.is_some() && row.state == RunState::Queued) {
+            // Its instances are made when it is promoted; those of a run that was cleared wait.
+            return Ok(Some(PastBlock::Absent { run_id }));
+        }
         if states.is_empty() {
             let is_first = spec.ignore_first_depends_on_past
                 && !self.has_earlier_instance(this.dag, &spec.task_id, date, history)?;

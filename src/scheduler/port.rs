@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::{Backfill, BackfillId, Instance};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
 use crate::scheduler::change::{Changes, Earlier, RunLookup, Snapshot};
 
@@ -56,6 +57,31 @@ pub trait History {
     /// # Errors
     /// The database cannot be read.
     fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError>;
+
+    /// All task instances of a run, by key.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
+        let _ = run;
+        Ok(Vec::new())
+    }
+
+    /// # Errors
+    /// The database cannot be read.
+    fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {
+        let _ = id;
+        Ok(None)
+    }
+
+    /// The queued runs of a backfill after the place `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn queued_runs(&mut self, id: BackfillId, after: u32, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        let _ = (id, after, limit);
+        Ok(Vec::new())
+    }
 }
 
 /// A call of the store that failed.

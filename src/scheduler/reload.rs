@@ -304,14 +304,23 @@ impl World {
         self.promotable.insert(ix);
     }
 
+    /// A run that is new in memory takes the live definition.
+    pub(super) fn take_definition(&mut self, run: RunIx, definition: &Arc<Definition>, now: Now) {
+        let places: BTreeMap<&str, TaskIx> =
+            definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
+        self.follow_in_run(run, definition, &places, now);
+    }
+
     fn follow_in_run(&mut self, run: RunIx, definition: &Arc<Definition>, places: &BTreeMap<&str, TaskIx>, now: Now) {
         let dag = &definition.dag;
         for slot in self.run(run).slots_in_order() {
             let task_id = self.run(run).entry(slot).row.task_id.clone();
             let task = places.get(&*task_id).copied();
-            self.run_quiet(run).instances[slot.0 as usize].task = task;
+            let entry = &mut self.run_quiet(run).instances[slot.0 as usize];
+            let before = std::mem::replace(&mut entry.task, task);
+            let before = before.zip(self.run(run).definition.clone()).map(|(ix, old)| old.dag.task(ix).retries);
             match task {
-                Some(task) => self.follow_in_instance(run, slot, task, definition),
+                Some(task) => self.follow_in_instance(run, slot, task, before, definition),
                 None => self.vanish(run, slot),
             }
         }
@@ -335,8 +344,16 @@ impl World {
         self.active.insert(run);
     }
 
-    /// What an instance that has not started takes from the live definition.
-    fn follow_in_instance(&mut self, run: RunIx, slot: Slot, task: TaskIx, definition: &Definition) {
+    /// What an instance that has not started takes from the live definition. `retries` are those of the definition that it
+    /// followed before: an instance that was cleared has more tries than its task has retries.
+    fn follow_in_instance(
+        &mut self,
+        run: RunIx,
+        slot: Slot,
+        task: TaskIx,
+        retries: Option<u32>,
+        definition: &Definition,
+    ) {
         let state = self.run(run).entry(slot).row.state;
         if state == TaskState::Removed {
             self.set_row_state(run, slot, TaskEvent::Return);
@@ -353,7 +370,9 @@ impl World {
         after.pool_slots = fresh.pool_slots;
         after.priority_weight = fresh.priority_weight;
         after.operator = fresh.operator;
-        after.max_tries = fresh.max_tries;
+        if let Some(retries) = retries {
+            after.max_tries = before.max_tries.saturating_sub(retries).saturating_add(fresh.max_tries);
+        }
         if after != before {
             self.entry_mut(run, slot).row = after;
         }
@@ -438,6 +457,7 @@ impl DagEntry {
             stored: None,
             due_at: None,
             runs: BTreeSet::new(),
+            backfilled: 0,
             running: 0,
             past_waiters: BTreeSet::new(),
             is_planned_late: false,

@@ -71,6 +71,7 @@ impl World {
         }
         let dag_id = entry.record.dag_id.clone();
         let is_known = self.known_runs(ix).any(|run| self.run(run).row.logical_date == Some(next.logical_date));
+        let is_known = is_known || self.made_dates.contains(&(ix, next.logical_date));
         let is_taken = is_known || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
         if is_taken {
             self.dates_gone_over += 1;
@@ -208,6 +209,7 @@ impl World {
     pub(super) fn promote(&mut self, now: Now) -> bool {
         let mut has_changed = false;
         for ix in self.promotable.take() {
+            self.wake_backfill(ix);
             if !self.dag(ix).may_schedule() || self.stopping.is_some() {
                 continue;
             }
@@ -233,7 +235,7 @@ impl World {
         has_changed
     }
 
-    fn promote_run(&mut self, dag: DagIx, run: RunIx, now: Now) {
+    pub(super) fn promote_run(&mut self, dag: DagIx, run: RunIx, now: Now) {
         let held_back_at = self.dag(dag).held_back_at;
         let this = self.run_mut(run);
         let row = &mut this.row;
@@ -241,7 +243,10 @@ impl World {
         row.start_date = Some(now.wall);
         let waited = row.queued_at.is_some_and(|queued_at| queued_at < now.wall);
         this.is_prompt &= !(waited && held_back_at >= this.row.queued_at);
-        self.dag_quiet(dag).running += 1;
+        let place = this.row.backfill;
+        if let Some(running) = self.running_of(dag, place) {
+            *running += 1;
+        }
         self.arm_run_timeout(run, now);
         self.active.insert(run);
     }
@@ -268,7 +273,7 @@ impl DagEntry {
     /// `exceeds_max_non_backfill`). Runs by hand count, but are never refused.
     pub fn exceeds_max(&self) -> bool {
         let limit = if self.is_continuous() { 1 } else { self.record.max_active_runs as usize };
-        self.runs.len() >= limit
+        self.runs.len() - self.backfilled as usize >= limit
     }
 
     fn is_continuous(&self) -> bool {

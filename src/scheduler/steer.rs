@@ -26,6 +26,7 @@ impl World {
         now: Now,
         history: &mut dyn History,
     ) {
+        let Some((command, reply)) = self.apply_backfill_command(command, reply, now, history) else { return };
         let done = match command {
             Command::Trigger(trigger) => self.trigger(trigger, now, history),
             Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
@@ -38,11 +39,15 @@ impl World {
                 Ok(Awaited::Ended(state)) => Ok(Done::Ended { state: state.to_string() }),
                 Err(error) => Err(error),
             },
+            Command::CreateBackfill(_)
+            | Command::SetBackfillPaused { .. }
+            | Command::CancelBackfill { .. }
+            | Command::AwaitBackfill { .. } => return,
         };
         self.actions.push(Action::Reply(reply, done));
     }
 
-    fn known_dag(&self, dag_id: &str) -> Result<DagIx, CommandError> {
+    pub(super) fn known_dag(&self, dag_id: &str) -> Result<DagIx, CommandError> {
         if let Some((ix, _)) = self.find_dag(dag_id) {
             return Ok(ix);
         }
@@ -260,6 +265,11 @@ impl World {
         }
         let dag_id = &self.dag(ix).record.dag_id;
         match history.find_run(dag_id, &RunLookup::ById(run_id.clone())).map_err(unreadable)? {
+            Some(DagRun { backfill: Some(place), state: RunState::Queued, .. }) => {
+                let id = place.backfill;
+                let help = format!("`minflow backfill wait {id}` waits for all of them");
+                Err(refusal("in-backfill", format!("run `{run_id}` is now one of backfill {id}"), help))
+            }
             Some(row) => Ok(Awaited::Ended(row.state)),
             None => {
                 let help = format!("`minflow dags list-runs {dag_id}` shows its runs");
@@ -278,7 +288,7 @@ fn refusal(code: &str, message: String, help: String) -> CommandError {
     CommandError { code: code.to_owned(), message, help }
 }
 
-fn unreadable(error: StoreError) -> CommandError {
+pub(super) fn unreadable(error: StoreError) -> CommandError {
     refusal("database", format!("the database cannot be read: {}", error.message), error.help)
 }
 

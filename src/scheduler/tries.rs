@@ -220,6 +220,7 @@ impl World {
                     );
                     self.end_held(Force::Graceful);
                 }
+                TimerKey::Backfill(dag) => self.wake_backfill(dag),
                 TimerKey::Again => {}
             }
         }

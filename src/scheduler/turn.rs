@@ -62,6 +62,11 @@ impl Scheduler {
         &self.world
     }
 
+    /// All that was decided is in the database.
+    pub fn has_written(&self) -> bool {
+        self.unwritten.is_none()
+    }
+
     /// Runs until a stop has been asked for and nothing runs any more, or until nobody is left to send events.
     pub fn run(mut self, events: &Receiver<Event>) {
         let mut retry_delay = FIRST_RETRY_DELAY;
@@ -175,7 +180,7 @@ impl Scheduler {
                     reply.send(Ok(crate::scheduler::command::Done::Stopping));
                     return false;
                 }
-                Ok(Event::Command { command: Command::Trigger(_) | Command::SetPaused { .. }, reply }) => {
+                Ok(Event::Command { command, reply }) if command.changes_something() => {
                     let help =
                         "free the disk or end what holds the database, then ask again; `minflow status` says more"
                             .to_owned();

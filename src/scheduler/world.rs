@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx};
 use crate::model::{TaskState, TryKey, VersionKey};
+use crate::scheduler::backfill::Backfills;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
@@ -105,6 +106,9 @@ pub struct DagEntry {
     pub(super) due_at: Option<Timestamp>,
     /// Unfinished runs by run_after, then by age.
     pub runs: BTreeSet<(Timestamp, RunIx)>,
+    /// How many of them belong to backfills: they do not count against max_active_runs.
+    pub(super) backfilled: u32,
+    /// Of the others, how many run.
     pub running: u32,
     /// Runs, by logical date, in which something waits or has waited for the run before.
     pub(super) past_waiters: BTreeSet<(Timestamp, RunIx)>,
@@ -242,6 +246,8 @@ pub enum TimerKey {
     Requeue(RunIx, Slot),
     /// What still runs is ended.
     Drain,
+    /// The clock was set back before the next run of the DAG's backfill.
+    Backfill(DagIx),
     /// The database could not be asked.
     Again,
 }
@@ -324,6 +330,7 @@ pub struct World {
     pub(super) due: BTreeSet<(Timestamp, DagIx)>,
     pub(super) promotable: DenseSet<DagIx>,
     pub(super) active: DenseSet<RunIx>,
+    pub(super) backfills: Backfills,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -335,6 +342,8 @@ pub struct World {
     pub(super) dates_gone_over: usize,
     /// Runs that have ended in this turn: neither alive any longer nor in the database as they are.
     pub(super) just_ended: BTreeSet<(DagIx, RunIx)>,
+    /// Logical dates that this turn has queued a run of a backfill for: neither in memory nor in the database yet.
+    pub(super) made_dates: BTreeSet<(DagIx, Timestamp)>,
     /// DAGs of which a run has failed, and which may have failed often enough to be paused.
     pub(super) failing: BTreeSet<DagIx>,
     next_run_key: i64,
@@ -370,6 +379,7 @@ impl World {
             due: BTreeSet::new(),
             promotable: DenseSet::default(),
             active: DenseSet::default(),
+            backfills: Backfills::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
@@ -377,6 +387,7 @@ impl World {
             is_full: false,
             dates_gone_over: 0,
             just_ended: BTreeSet::new(),
+            made_dates: BTreeSet::new(),
             failing: BTreeSet::new(),
             lag: Lag::default(),
             next_run_key: snapshot.next_run_key,
@@ -474,7 +485,7 @@ impl World {
     /// Puts a run into memory.
     pub(super) fn insert_run(&mut self, run: Run) -> RunIx {
         let (dag, run_after) = (run.dag, run.row.run_after);
-        let is_running = run.row.state == RunState::Running;
+        let (is_running, place) = (run.row.state == RunState::Running, run.row.backfill);
         let ix = self.free_runs.pop().unwrap_or_else(|| {
             self.runs.push(None);
             RunIx(self.runs.len() as u32 - 1)
@@ -483,7 +494,10 @@ impl World {
         let entry = &mut self.dags[dag.0 as usize];
         self.limits.set_run(ix, entry.record.max_active_tasks);
         entry.runs.insert((run_after, ix));
-        entry.running += u32::from(is_running);
+        entry.backfilled += u32::from(place.is_some());
+        if let Some(running) = self.running_of(dag, place).filter(|_| is_running) {
+            *running += 1;
+        }
         ix
     }
 
@@ -562,6 +576,8 @@ impl World {
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
         self.changes = Changes::default();
         self.just_ended.clear();
+        self.made_dates.clear();
+        self.backfills.end_turn();
         self.dates_gone_over = 0;
         for ix in self.dirty_dags.take() {
             sink.dag(&self.dag(ix).record);
@@ -610,7 +626,7 @@ impl World {
 
     /// Something is left to do without waiting for an event: the last turn stopped at its bound.
     pub fn has_more(&self) -> bool {
-        self.is_full
+        self.is_full || self.backfills.has_more()
     }
 
     /// When the loop must wake at the latest.

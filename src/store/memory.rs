@@ -7,11 +7,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunType, TaskId};
-use crate::model::{TaskState, TryKey, VersionKey};
+use crate::model::{
+    Backfill, BackfillId, BackfillPlace, DagId, DagRun, DateFate, Instance, InstanceKey, NextRun, Pool, PoolName,
+    RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
+};
 use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, RunLookup, Snapshot, VersionWrite,
 };
+use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 
@@ -31,6 +34,8 @@ struct Memory {
     xcoms: BTreeMap<InstanceKey, BTreeMap<String, Value>>,
     import_errors: BTreeMap<String, Vec<ImportError>>,
     audit: Vec<AuditEntry>,
+    backfills: BTreeMap<BackfillId, Backfill>,
+    dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
     commits: Vec<Changes>,
     calls: u64,
     faults: BTreeMap<u64, StoreError>,
@@ -66,6 +71,16 @@ impl MemoryStore {
     /// The tries before the current ones, by instance and number.
     pub fn history(&self) -> Vec<Instance> {
         self.0.lock().history.values().cloned().collect()
+    }
+
+    pub fn backfills(&self) -> Vec<Backfill> {
+        self.0.lock().backfills.values().cloned().collect()
+    }
+
+    /// The dates of a backfill in order, with what has become of them.
+    pub fn backfill_dates(&self, id: BackfillId) -> Vec<(NextRun, Option<DateFate>)> {
+        let memory = self.0.lock();
+        memory.dates.iter().filter(|(place, _)| place.backfill == id).map(|(_, date)| *date).collect()
     }
 
     pub fn audit(&self) -> Vec<AuditEntry> {
@@ -134,11 +149,47 @@ impl Memory {
             self.import_errors.insert(filename.clone(), errors.clone());
         }
         self.audit.extend(changes.audit.iter().cloned());
+        self.apply_backfills(&changes.backfill);
+    }
+
+    fn apply_backfills(&mut self, changes: &BackfillChanges) {
+        self.backfills.extend(changes.backfills.iter().map(|backfill| (backfill.id, backfill.clone())));
+        for PlannedDates { backfill, dates } in &changes.planned {
+            let place = |ordinal| BackfillPlace { backfill: *backfill, ordinal };
+            self.dates.extend((1..).zip(dates.iter()).map(|(ordinal, date)| (place(ordinal), (*date, None))));
+        }
+        for write in &changes.fates {
+            if let Some((_, fate)) = self.dates.get_mut(&write.place) {
+                *fate = Some(write.fate);
+            }
+        }
+        for CancelledBackfill { backfill, at, .. } in &changes.cancelled {
+            for run in self.runs.values_mut().filter(|run| is_queued_in(run, *backfill)) {
+                run.state = RunState::Failed;
+                run.end_date = Some(*at);
+                run.reason = Some("backfill_cancelled".to_owned());
+            }
+            for (_, (_, fate)) in self.dates.iter_mut().filter(|(place, _)| place.backfill == *backfill) {
+                fate.get_or_insert(DateFate::Skipped(SkipReason::Cancelled));
+            }
+        }
+    }
+
+    fn progress(&self, backfill: &Backfill) -> BackfillProgress {
+        let dates = self.dates.iter().filter(|(place, (_, fate))| place.backfill == backfill.id && fate.is_none());
+        BackfillProgress {
+            backfill: backfill.clone(),
+            pending: dates.map(|(place, (date, _))| (place.ordinal, *date)).collect(),
+            queued: self.runs.values().filter(|run| is_queued_in(run, backfill.id)).count() as u32,
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let runs: Vec<DagRun> = self.runs.values().filter(|run| !run.state.is_finished()).cloned().collect();
-        let is_unfinished = |i: &&Instance| self.runs.get(&i.run).is_some_and(|run| !run.state.is_finished());
+        let is_live =
+            |run: &DagRun| run.state == RunState::Running || run.state == RunState::Queued && run.backfill.is_none();
+        let runs: Vec<DagRun> = self.runs.values().filter(|run| is_live(run)).cloned().collect();
+        let is_unfinished = |i: &&Instance| self.runs.get(&i.run).is_some_and(is_live);
+        let backfills = self.backfills.values().filter(|backfill| backfill.completed_at.is_none());
         let live = |dag: &DagRecord| self.versions.get(&dag.version?).cloned();
         Snapshot {
             dags: self.dags.values().cloned().collect(),
@@ -150,6 +201,8 @@ impl Memory {
             next_run_key: self.runs.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             next_instance_key: self.instances.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             next_version_key: self.versions.last_key_value().map_or(1, |(key, _)| key.0 + 1),
+            backfills: backfills.map(|backfill| self.progress(backfill)).collect(),
+            next_backfill_id: self.backfills.last_key_value().map_or(1, |(id, _)| id.0 + 1),
         }
     }
 }
@@ -218,4 +271,31 @@ impl History for MemoryStore {
         runs.truncate(limit as usize);
         Ok(runs)
     }
+
+    fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        Ok(memory.instances.values().filter(|instance| instance.run == run).cloned().collect())
+    }
+
+    fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        Ok(memory.backfills.get(&id).cloned())
+    }
+
+    fn queued_runs(&mut self, id: BackfillId, after: u32, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_later = |run: &&DagRun| run.backfill.is_some_and(|place| place.ordinal > after);
+        let mut runs: Vec<DagRun> =
+            memory.runs.values().filter(|run| is_queued_in(run, id)).filter(is_later).cloned().collect();
+        runs.sort_by_key(|run| run.backfill);
+        runs.truncate(limit);
+        Ok(runs)
+    }
+}
+
+fn is_queued_in(run: &DagRun, backfill: BackfillId) -> bool {
+    run.state == RunState::Queued && run.backfill.is_some_and(|place| place.backfill == backfill)
 }

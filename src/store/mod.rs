@@ -7,6 +7,7 @@
 //!
 //! Knows how things are stored, and no rule about what is stored. No SQL stands anywhere else.
 
+mod backfill;
 mod checkpoint;
 mod fault;
 mod memory;
@@ -19,6 +20,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use backfill::{BackfillCounts, BackfillDate};
 pub use checkpoint::Checkpointer;
 pub use memory::MemoryStore;
 pub use open::{OpenError, SCHEMA_VERSION};

@@ -15,7 +15,7 @@ use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, open};
+use crate::store::{OpenError, backfill, open};
 
 /// A DAG and its newest run by run_after.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,8 +117,11 @@ pub(super) const RUN_BY_ID: &str =
     concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.run_id = ?2");
 pub(super) const RUN_BY_DATE: &str =
     concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date = ?2");
-pub(super) const UNFINISHED_RUNS: &str =
-    concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.state IN ('queued', 'running') ORDER BY r.key");
+pub(super) const UNFINISHED_RUNS: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY r.key"
+);
 pub(super) const PREVIOUS_SUCCESS: &str = concat!(
     "SELECT ",
     run_columns!(),
@@ -164,7 +167,8 @@ pub(super) const GRID: &str = concat!(
 pub(super) const UNFINISHED_INSTANCES: &str = concat!(
     "SELECT ",
     instance_columns!(),
-    " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running')) ORDER BY i.key"
+    " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running') \
+     AND (state = 'running' OR backfill_id IS NULL)) ORDER BY i.key"
 );
 pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
      WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
@@ -399,7 +403,7 @@ impl Reader {
         &self.connection
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         action: &str,
         sql: &str,
@@ -409,7 +413,7 @@ impl Reader {
         collect(&self.connection, sql, params, read).map_err(|fault| fault.into_store_error(action, &self.path))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         action: &str,
         sql: &str,
@@ -434,6 +438,8 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
         next_instance_key: next("SELECT coalesce(max(key), 0) + 1 FROM task_instance")?,
         next_version_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_version")?,
+        backfills: backfill::uncompleted(connection)?,
+        next_backfill_id: next("SELECT coalesce(max(id), 0) + 1 FROM backfill")?,
     })
 }
 
@@ -477,6 +483,11 @@ pub(super) fn newest_runs(connection: &Connection, dag_id: &DagId, limit: u32) -
     collect(connection, RUNS, params![dag_id.as_str(), limit], run)
 }
 
+/// All task instances of a run, in the order in which they were made.
+pub(super) fn instances_of(connection: &Connection, run: RunKey) -> Result<Vec<Instance>, Fault> {
+    collect(connection, INSTANCES, [run.0], instance)
+}
+
 fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
     let sql = format!("SELECT {POOL_COLUMNS} FROM pool ORDER BY name");
     collect(connection, &sql, [], |row| Fields::new(row, "pool").pool())
@@ -515,7 +526,7 @@ fn state_count(row: &Row<'_>) -> Result<StateCount, Fault> {
     })
 }
 
-fn collect<T>(
+pub(super) fn collect<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -530,7 +541,7 @@ fn collect<T>(
     Ok(found)
 }
 
-fn first<T>(
+pub(super) fn first<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,

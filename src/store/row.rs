@@ -12,8 +12,8 @@ use rusqlite::types::{FromSql, Value as Cell};
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, ProcessIdentity, RunId, RunKey, TaskId,
-    TaskState, Usage, VersionKey,
+    BackfillId, BackfillPlace, DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, ProcessIdentity,
+    RunId, RunKey, TaskId, TaskState, Usage, VersionKey,
 };
 use crate::scheduler::change::{DagRecord, ImportError, NextRun, VersionWrite};
 use crate::store::fault::Fault;
@@ -85,7 +85,7 @@ pub(super) use instance_columns;
 macro_rules! run_columns {
     () => {
         "r.key, r.dag_id, r.run_id, r.run_type, r.state, r.run_after, r.logical_date, r.data_interval_start, \
-         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason, r.lag"
+         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason, r.lag, r.backfill_id, r.sort_ordinal"
     };
 }
 pub(super) use run_columns;
@@ -183,6 +183,11 @@ impl<'a> Fields<'a> {
         serde_json::from_str(&text).map_err(|error| self.fault(&error.to_string()))
     }
 
+    pub(super) fn maybe_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+        let text: Option<String> = self.take()?;
+        text.map(|text| serde_json::from_str(&text).map_err(|error| self.fault(&error.to_string()))).transpose()
+    }
+
     fn size(&mut self) -> Result<u64, Fault> {
         let size: i64 = self.take::<Option<i64>>()?.unwrap_or_default();
         u64::try_from(size).map_err(|_| self.fault("is negative"))
@@ -270,7 +275,13 @@ impl<'a> Fields<'a> {
             conf: self.json()?,
             reason: self.take()?,
             lag: self.maybe_duration()?,
+            backfill: self.place()?,
         })
+    }
+
+    fn place(&mut self) -> Result<Option<BackfillPlace>, Fault> {
+        let (backfill, ordinal): (Option<i64>, Option<u32>) = (self.take()?, self.take()?);
+        Ok(backfill.zip(ordinal).map(|(id, ordinal)| BackfillPlace { backfill: BackfillId(id), ordinal }))
     }
 
     pub(super) fn dag(mut self) -> Result<DagRecord, Fault> {

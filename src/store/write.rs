@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::config::Synchronous;
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState};
+use crate::model::{
+    Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunState, TaskId, TaskState,
+};
 use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, RunLookup, RunWrite, Snapshot, VersionWrite,
     XcomWrite,
@@ -18,7 +20,7 @@ use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
-use crate::store::{OpenError, open, read};
+use crate::store::{OpenError, backfill, open, read};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -103,6 +105,7 @@ impl Database {
             put_import_errors(&transaction, filename, errors)?;
         }
         put_audit(&transaction, &changes.audit)?;
+        backfill::put(&transaction, &changes.backfill, &mut counts)?;
         counts.put(&transaction)?;
         transaction.commit()?;
         Ok(())
@@ -142,21 +145,44 @@ impl History for Database {
     fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
         self.answer("list the runs", |connection| read::newest_runs(connection, dag_id, limit))
     }
+
+    fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
+        self.answer("list the task instances", |connection| read::instances_of(connection, run))
+    }
+
+    fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {
+        self.answer("find a backfill", |connection| backfill::find(connection, id))
+    }
+
+    fn queued_runs(&mut self, id: BackfillId, after: u32, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        self.answer("list the runs of a backfill", |connection| backfill::queued_runs(connection, id, after, limit))
+    }
 }
 
 /// What the turn adds to the counts by state: summed up first, so that a turn writes each count once.
 #[derive(Default)]
-struct Counts<'a>(BTreeMap<(&'a str, &'static str, &'static str), i64>);
+pub(super) struct Counts<'a>(BTreeMap<(&'a str, &'static str, &'static str), i64>);
 
 impl<'a> Counts<'a> {
     fn moved(&mut self, dag_id: &'a DagId, kind: &'static str, from: Option<&'static str>, to: &'static str) {
+        self.moved_many(dag_id, kind, from, to, 1);
+    }
+
+    pub(super) fn moved_many(
+        &mut self,
+        dag_id: &'a DagId,
+        kind: &'static str,
+        from: Option<&'static str>,
+        to: &'static str,
+        count: i64,
+    ) {
         if from == Some(to) {
             return;
         }
         if let Some(from) = from {
-            *self.0.entry((dag_id, kind, from)).or_default() -= 1;
+            *self.0.entry((dag_id, kind, from)).or_default() -= count;
         }
-        *self.0.entry((dag_id, kind, to)).or_default() += 1;
+        *self.0.entry((dag_id, kind, to)).or_default() += count;
     }
 
     fn put(self, connection: &Connection) -> Result<(), Fault> {
@@ -256,7 +282,11 @@ fn drop_pools(connection: &Connection, names: &[PoolName]) -> Result<(), Fault> 
 fn put_runs<'a>(connection: &Connection, runs: &'a [RunWrite], counts: &mut Counts<'a>) -> Result<(), Fault> {
     for RunWrite { run, prior } in runs {
         counts.moved(&run.dag_id, "run", prior.map(|state| state.as_str()), run.state.as_str());
-        if prior.is_none() { insert_run(connection, run)? } else { update_run(connection, run)? }
+        match prior {
+            None => insert_run(connection, run)?,
+            Some(prior) if prior.is_finished() && run.state == RunState::Queued => requeue_run(connection, run)?,
+            Some(_) => update_run(connection, run)?,
+        }
     }
     Ok(())
 }
@@ -265,8 +295,8 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     connection
         .prepare_cached(
             "INSERT INTO dag_run (key, dag_id, run_id, run_type, state, run_after, logical_date, data_interval_start, \
-             data_interval_end, queued_at, start_date, end_date, conf, reason, lag) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             data_interval_end, queued_at, start_date, end_date, conf, reason, lag, backfill_id, sort_ordinal) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             run.key.0,
@@ -284,6 +314,8 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
             json(&run.conf),
             run.reason,
             run.lag.map(duration),
+            run.backfill.map(|place| place.backfill.0),
+            run.backfill.map(|place| place.ordinal),
         ])?;
     Ok(())
 }
@@ -351,6 +383,22 @@ fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rus
     statement.raw_bind_parameter(22, usage.map(|usage| integer(usage.max_rss)))?;
     statement.raw_bind_parameter(23, usage.map(|usage| integer(usage.read_bytes)))?;
     statement.raw_bind_parameter(24, usage.map(|usage| integer(usage.write_bytes)))
+}
+
+/// A run that had ended is cleared: it may have become another kind of run.
+fn requeue_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
+    connection
+        .prepare_cached(
+            "UPDATE dag_run SET run_type = ?2, backfill_id = ?3, sort_ordinal = ?4, clear_number = clear_number + 1 \
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            run.key.0,
+            run.run_type.as_str(),
+            run.backfill.map(|place| place.backfill.0),
+            run.backfill.map(|place| place.ordinal),
+        ])?;
+    update_run(connection, run)
 }
 
 fn put_history(connection: &Connection, tries: &[Instance]) -> Result<(), Fault> {
@@ -447,6 +495,6 @@ fn put_audit(connection: &Connection, entries: &[AuditEntry]) -> Result<(), Faul
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("JSON values and lists of text have a text")
 }

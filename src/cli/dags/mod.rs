@@ -12,6 +12,7 @@ mod test;
 mod trigger;
 
 use clap::Subcommand;
+pub use trigger::parse_conf;
 
 use crate::cli::output::Output;
 use crate::cli::{Globals, Outcome};

@@ -22,7 +22,7 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
-    let conf = arguments.conf.as_deref().map(parse_conf).transpose()?.unwrap_or_default();
+    let conf = arguments.conf.as_deref().map(|text| parse_conf(text, "--conf")).transpose()?.unwrap_or_default();
     let home = Home::open(globals)?;
     let logical_date = match &arguments.logical_date {
         Some(text) => home.instant(text)?,

@@ -39,7 +39,7 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outcome {
-    let conf = arguments.conf.as_deref().map(parse_conf).transpose()?.unwrap_or_default();
+    let conf = arguments.conf.as_deref().map(|text| parse_conf(text, "--conf")).transpose()?.unwrap_or_default();
     let home = Home::open(globals)?;
     let logical_date = match arguments.logical_date.as_deref() {
         None => LogicalDate::RunAfter,
@@ -106,12 +106,12 @@ fn tell_failures(home: &Home, run: &DagRun) -> Outcome {
     Ok(())
 }
 
-/// `--conf`: a JSON object.
-pub fn parse_conf(text: &str) -> Result<Map<String, Value>, Failure> {
-    let help = "write an object, e.g. --conf '{\"region\": \"eu\"}'";
+/// The JSON object that `option` gives.
+pub fn parse_conf(text: &str, option: &str) -> Result<Map<String, Value>, Failure> {
+    let help = format!("write an object, e.g. {option} '{{\"region\": \"eu\"}}'");
     match serde_json::from_str(text) {
         Ok(Value::Object(conf)) => Ok(conf),
-        Ok(_) => Err(Failure::Usage { message: "--conf is JSON, but no object".to_owned(), help: help.to_owned() }),
-        Err(error) => Err(Failure::Usage { message: format!("--conf is not JSON: {error}"), help: help.to_owned() }),
+        Ok(_) => Err(Failure::Usage { message: format!("{option} is JSON, but no object"), help }),
+        Err(error) => Err(Failure::Usage { message: format!("{option} is not JSON: {error}"), help }),
     }
 }

@@ -81,6 +81,7 @@ fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
         conf: Map::new(),
         reason: None,
         lag: None,
+        backfill: None,
     }
 }
 

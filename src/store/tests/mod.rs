@@ -16,7 +16,9 @@ use crate::model::{
     DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState,
     Usage, VersionKey,
 };
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, NextRun, VersionWrite, XcomWrite};
+use crate::scheduler::change::{
+    AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, NextRun, VersionWrite, XcomWrite,
+};
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
 
@@ -108,6 +110,7 @@ pub(super) fn run(key: i64, dag_id: &str, state: RunState) -> DagRun {
         conf: json!({ "z": 1, "a": [true, null, "ü"] }).as_object().unwrap().clone(),
         reason: Some("task_failure".to_owned()),
         lag: Some(Duration::from_micros(1_234)),
+        backfill: None,
     }
 }
 
@@ -187,5 +190,6 @@ pub(super) fn one_of_everything() -> Changes {
         xcoms: vec![xcom(1, "return_value", json!({ "b": 1, "a": "ü" })), xcom(3, "k", Value::Null)],
         import_errors: vec![("x.toml".to_owned(), vec![import_error("x.toml", 9), import_error("x.toml", 2)])],
         audit: vec![audit_entry(json!({ "conf": {} }))],
+        backfill: BackfillChanges::default(),
     }
 }

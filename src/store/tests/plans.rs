@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::read;
+use crate::store::{backfill, read};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -24,6 +24,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::RUN_BY_DATE, "dag_run_logical_date"),
         (read::UNFINISHED_RUNS, "dag_run_unfinished"),
         (read::UNFINISHED_INSTANCES, "dag_run_unfinished"),
+        (backfill::QUEUED_RUNS, "dag_run_backfill"),
         (read::PREVIOUS_SUCCESS, "dag_run_logical_date"),
         (read::NEWEST_SCHEDULED, "dag_run_logical_date"),
         (read::RUN_BEFORE, "dag_run_logical_date"),
