@@ -23,7 +23,8 @@ pub struct Gauges {
     pub is_stopping: bool,
 }
 
-/// From a run's due instant to the start of its first task, over the last 1,000 runs, in milliseconds.
+/// From a run's due instant to the start of its first task, over the last 1,000 runs that nothing but minflow made late, in
+/// milliseconds: without those that catchup makes up for, and those that a downtime, a pause or `max_active_runs` held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lag {
     pub p50_ms: Option<f64>,

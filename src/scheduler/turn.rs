@@ -37,7 +37,7 @@ pub struct Parts {
 
 /// The scheduler: world and loop.
 pub struct Scheduler {
-    world: World,
+    pub(super) world: World,
     parts: Parts,
     turns: u64,
     /// Decided, but not yet committed.

@@ -2,6 +2,7 @@
 //! executor and what it commits is a trace in words, which the tests compare.
 
 mod property;
+mod runs;
 mod tests;
 
 use std::collections::BTreeMap;

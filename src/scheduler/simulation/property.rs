@@ -19,6 +19,15 @@ const STEPS: usize = 60;
 const PARALLELISM: u32 = 3;
 const MAX_ACTIVE_TASKS: usize = 2;
 const MAX_ACTIVE_RUNS: usize = 2;
+/// All begin at noon of the first day.
+const SCHEDULES: [&str; 5] = [
+    "schedule = \"*/10 * * * *\"\n",
+    "schedule = \"*/10 * * * *\"\ndata_interval = true\n",
+    "schedule = { every = \"7m\" }\n",
+    "schedule = { crons = [\"*/15 * * * *\", \"5 * * * *\"] }\n",
+    "schedule = { events = [2026-11-21T12:40:00, 2026-11-21T12:41:00, 2026-11-21T13:30:00] }\n",
+];
+const CATCHUPS: [&str; 3] = ["catchup = true\n", "catchup = false\n", "catchup = \"window:30m\"\n"];
 const RULES: [&str; 4] = ["all_success", "all_done", "none_failed", "one_success"];
 
 /// SplitMix64.
@@ -44,10 +53,12 @@ struct RandomTask {
     retries: usize,
     is_narrow: bool,
     is_empty: bool,
+    depends_on_past: bool,
 }
 
 struct RandomDag {
-    is_scheduled: bool,
+    schedule: Option<&'static str>,
+    catchup: &'static str,
     tasks: Vec<RandomTask>,
     has_timeout: bool,
 }
@@ -60,18 +71,21 @@ impl RandomDag {
             retries: dice.below(3),
             is_narrow: dice.one_in(3),
             is_empty: dice.one_in(5),
+            depends_on_past: dice.one_in(4),
         });
         let tasks = tasks.collect();
-        Self { is_scheduled: dice.one_in(2), tasks, has_timeout: dice.one_in(4) }
+        let schedule = dice.one_in(2).then(|| SCHEDULES[dice.below(SCHEDULES.len())]);
+        let catchup = CATCHUPS[dice.below(CATCHUPS.len())];
+        Self { schedule, catchup, tasks, has_timeout: dice.one_in(4) }
     }
 
-    /// The file with the tasks of `present`.
-    fn text(&self, present: &[bool], is_scheduled: bool, comment: usize) -> String {
+    /// The file with the tasks of `present`. When it is not `whole`, it has neither a schedule nor tasks that wait for other runs.
+    fn text(&self, present: &[bool], whole: bool, comment: usize) -> String {
         let mut text = format!(
             "description = \"{comment}\"\nmax_active_runs = {MAX_ACTIVE_RUNS}\nmax_active_tasks = {MAX_ACTIVE_TASKS}\n"
         );
-        if is_scheduled && self.is_scheduled {
-            text.push_str("schedule = \"*/10 * * * *\"\n");
+        if let (Some(schedule), true) = (self.schedule, whole) {
+            text.push_str(&format!("{schedule}start_date = 2026-11-21T12:00:00\n{}", self.catchup));
         }
         if self.has_timeout {
             text.push_str("dagrun_timeout = \"5m\"\n");
@@ -82,10 +96,11 @@ impl RandomDag {
             let operator = if task.is_empty { "empty = true" } else { "bash = \"true\"" };
             let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
             text.push_str(&format!(
-                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\n{pool}",
+                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\n{pool}",
                 upstream.join(", "),
                 task.rule,
                 task.retries,
+                whole && task.depends_on_past,
             ));
         }
         text
@@ -105,6 +120,8 @@ struct Story {
     known: BTreeSet<TryKey>,
     told: Vec<String>,
     saves: usize,
+    /// From now on no task depends on the past.
+    is_finishing: bool,
 }
 
 fn file_of(dag: usize) -> String {
@@ -136,6 +153,7 @@ impl Story {
             known: BTreeSet::new(),
             told: Vec::new(),
             saves: 0,
+            is_finishing: false,
         }
     }
 
@@ -274,6 +292,10 @@ impl Story {
             let of_dag = |other: &&crate::model::DagRun| other.dag_id == run.dag_id && other.state == RunState::Running;
             assert!(runs.iter().filter(of_dag).count() <= MAX_ACTIVE_RUNS, "max_active_runs of {}", run.dag_id);
         }
+        let mut dates = BTreeSet::new();
+        for (dag_id, date) in runs.iter().filter_map(|run| Some((&run.dag_id, run.logical_date?))) {
+            assert!(dates.insert((dag_id, date)), "{dag_id} has two runs of {date}");
+        }
         for key in held.difference(&self.known) {
             assert!(!self.over.contains(key), "{key:?} was begun again");
             let row = by_key[&key.instance];
@@ -281,12 +303,34 @@ impl Story {
             let dag: usize = run.dag_id[1..].parse().expect("DAGs are numbered");
             if !self.redrawn.contains(&dag) {
                 self.check_upstream(&self.dags[dag], row, &rows);
+                if !self.strays.contains(key) && !self.is_finishing {
+                    check_past(&self.dags[dag], run, row, &runs, &rows);
+                }
             }
         }
         for row in rows.iter().filter(|row| row.state.is_executing()) {
             assert!(held.contains(&row.try_key()), "{} is {} and nobody has it", row.task_id, row.state);
         }
         self.known = held;
+    }
+
+    /// A schedule that makes up for all leaves no date out, whatever has happened.
+    fn check_dates(&self) {
+        for (at, dag) in self.dags.iter().enumerate() {
+            if dag.schedule != Some(SCHEDULES[0]) || dag.catchup != CATCHUPS[0] {
+                continue;
+            }
+            let runs = self.simulation.store.runs();
+            let of_dag = || runs.iter().filter(|run| *run.dag_id == *format!("d{at}"));
+            let scheduled = of_dag().filter(|run| run.run_type == crate::model::RunType::Scheduled);
+            let Some(last) = scheduled.filter_map(|run| run.logical_date).max() else { continue };
+            let dates: BTreeSet<_> = of_dag().filter_map(|run| run.logical_date).collect();
+            let mut tick: jiff::Timestamp = "2026-11-21T12:00:00Z".parse().expect("an instant");
+            while tick <= last {
+                assert!(dates.contains(&tick), "d{at} lacks {tick} of {dates:?}");
+                tick += SignedDuration::from_mins(10);
+            }
+        }
     }
 
     fn check_upstream(&self, dag: &RandomDag, row: &Instance, rows: &[Instance]) {
@@ -308,6 +352,7 @@ impl Story {
     /// Nothing disturbs any more: all files are whole, nothing is paused or scheduled, and every try succeeds.
     fn finish(mut self) -> Vec<String> {
         self.spend_faults();
+        self.is_finishing = true;
         self.simulation.scheduler.write_and_act();
         for dag in 0..self.dags.len() {
             let text = self.dags[dag].text(&vec![true; self.dags[dag].tasks.len()], false, usize::MAX);
@@ -334,6 +379,9 @@ impl Story {
         let unfinished: Vec<_> =
             self.simulation.store.runs().into_iter().filter(|run| !run.state.is_finished()).collect();
         assert!(unfinished.is_empty(), "{unfinished:?}\n{:?}", self.simulation.store.instances());
+        self.check_dates();
+        // A question that the database did not answer is asked again after a second.
+        self.simulation.advance(Duration::from_secs(1));
         let world = self.simulation.scheduler.world();
         assert!(world.held.is_empty() && self.held().is_empty(), "something is held for ever");
         assert_eq!(world.limits.executing(), 0);
@@ -348,6 +396,27 @@ impl Story {
         self.told.extend(told);
         self.told
     }
+}
+
+/// A task that depends on the past begins after its own instance in the run before.
+fn check_past(
+    dag: &RandomDag,
+    run: &crate::model::DagRun,
+    row: &Instance,
+    runs: &[crate::model::DagRun],
+    rows: &[Instance],
+) {
+    let task: usize = row.task_id[1..].parse().expect("tasks are numbered");
+    let (true, Some(date)) = (dag.tasks[task].depends_on_past, run.logical_date) else { return };
+    let catches_up = dag.schedule.is_some() && dag.catchup != CATCHUPS[1];
+    let is_earlier = |other: &&crate::model::DagRun| {
+        let is_counted = !(catches_up && other.run_type == crate::model::RunType::Manual);
+        other.dag_id == run.dag_id && is_counted && other.logical_date.is_some_and(|other| other < date)
+    };
+    let Some(before) = runs.iter().filter(is_earlier).max_by_key(|run| run.logical_date) else { return };
+    let own = rows.iter().find(|other| other.run == before.key && other.task_id == row.task_id);
+    let lets_go_on = own.is_none_or(|own| matches!(own.state, TaskState::Success | TaskState::Skipped));
+    assert!(lets_go_on, "t{task} of {} began after {:?} in {}", run.run_id, own.map(|own| own.state), before.run_id);
 }
 
 fn tell(seed: u64) -> Vec<String> {

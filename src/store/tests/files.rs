@@ -48,7 +48,8 @@ fn a_database_of_version_1_still_opens_with_its_history() {
     assert_eq!(found.instances.len(), 2);
     let reader = Reader::open(&path).unwrap();
     assert_eq!(reader.schema_version().unwrap(), SCHEMA_VERSION);
-    assert_eq!(reader.runs("sales", None).unwrap().len(), 2);
+    let runs = reader.runs("sales", None).unwrap();
+    assert_eq!((runs.len(), runs[0].lag), (2, None), "version 1 did not know how late a run began");
     assert_eq!(reader.check().unwrap(), Vec::<String>::new());
 }
 
