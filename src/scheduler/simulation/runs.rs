@@ -58,6 +58,7 @@ impl Simulation {
             dag_id: "d".into(),
             run_id: Some(format!("at_{}", &date[8..13]).as_str().into()),
             logical_date: LogicalDate::At(at(date)),
+            data_interval: None,
             conf: Map::new(),
             unpause: false,
         }));
