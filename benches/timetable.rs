@@ -50,7 +50,9 @@ fn main() {
         let text = if item == "2099" { format!("0 0 * * * 0 {many}") } else { format!("{many} * * * *") };
         show(
             &format!("a field of {what} read"),
-            cost(1, || drop(black_box(Cron::parse(black_box(&text)).expect("read")))),
+            cost(1, || {
+                black_box(Cron::parse(black_box(&text)).expect("read"));
+            }),
         );
     }
 }
