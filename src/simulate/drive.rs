@@ -1,7 +1,6 @@
 //! The virtual clock: wakes the world at its deadlines and at the ends of its tries, one instant after the other.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,10 +8,10 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::{DagId, DagRun, RunKey, RunState, TaskId, TaskState, TryKey};
 use crate::scheduler::DagRecord;
-use crate::scheduler::change::{Earlier, RunLookup, Snapshot};
-use crate::scheduler::event::{DagFile, Event, Found, Outcome, TryEnd};
+use crate::scheduler::change::{Earlier, RunLookup};
+use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::StoreError;
-use crate::scheduler::world::{Action, History, Now, Run, RunIx, Settings, Sink, Slot, World};
+use crate::scheduler::world::{Action, History, Now, Run, RunIx, Sink, Slot, World};
 use crate::simulate::report::Report;
 use crate::simulate::tally::Tally;
 use crate::simulate::{Plan, start};
@@ -25,7 +24,7 @@ const STEP: i64 = 1_000;
 const TELL_EVERY: u64 = 4_096;
 
 /// Nobody has run anything before, and dates only go forward.
-struct NoHistory;
+pub(super) struct NoHistory;
 
 impl History for NoHistory {
     fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
@@ -185,27 +184,9 @@ pub fn simulate(plan: &Plan, progress: &mut dyn FnMut(Timestamp) -> bool) -> Rep
 
 impl<'a> Drive<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let settings =
-            Settings { parallelism: plan.parallelism, drain_timeout: Duration::ZERO, pools: plan.pools.clone() };
-        let dags = plan.subjects.iter().map(|subject| record(subject, plan.from)).collect();
-        let snapshot = Snapshot {
-            dags,
-            pools: plan.pools.clone(),
-            next_run_key: 1,
-            next_instance_key: 1,
-            next_version_key: 1,
-            ..Snapshot::default()
-        };
-        let now = Now { wall: plan.from, boot: BootInstant::default() };
-        let mut world = World::new(settings, snapshot, Box::new(|_, _| None), now);
-        let file = |subject: &crate::simulate::Subject| DagFile {
-            path: subject.file.as_ref().into(),
-            modified_at: None,
-            found: Found::Parsed { dag: Arc::clone(&subject.dag), source: "".into(), hash: "simulated".into() },
-        };
-        let files = plan.subjects.iter().map(file).collect();
-        world.apply(Event::DagFiles { files, complete: true }, now, &mut NoHistory);
-        world.apply(Event::Scanned, now, &mut NoHistory);
+        let record = |subject| start::record(subject, plan.from, start::last_before(subject, plan.from));
+        let records = plan.subjects.iter().map(record).collect();
+        let world = start::world(&plan.subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
         let expected = plan.subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
         let tally = Tally::new(plan, &world);
         Self { plan, world, agenda: Agenda::default(), expected, tally, from: plan.from.as_microsecond() }
@@ -317,28 +298,4 @@ fn expected(subject: &crate::simulate::Subject, seed: u64) -> Vec<Expected> {
 /// The share `probability` of all numbers of 64 bits.
 fn fails_below(probability: f64) -> u64 {
     (probability.clamp(0.0, 1.0) * u64::MAX as f64) as u64
-}
-
-/// What the scheduler would have noted of the DAG at `from`.
-fn record(subject: &crate::simulate::Subject, from: Timestamp) -> DagRecord {
-    let dag = &subject.dag;
-    DagRecord {
-        dag_id: dag.dag_id.clone(),
-        file: subject.file.to_string(),
-        is_paused: false,
-        is_active: true,
-        has_import_errors: false,
-        schedule: None,
-        timezone: String::new(),
-        description: String::new(),
-        owner: String::new(),
-        tags: Vec::new(),
-        max_active_runs: dag.max_active_runs,
-        max_active_tasks: dag.max_active_tasks,
-        version: None,
-        first_seen_at: Some(subject.first_seen_at.map_or(from, |seen| seen.min(from))),
-        next_run: None,
-        last_interval: start::last_before(subject, from),
-        pause_reason: None,
-    }
 }

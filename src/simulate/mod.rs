@@ -4,6 +4,7 @@
 //! comes out of it, [`slots`] finds what a change of the clocks does to a schedule, [`picture`] draws. Decides nothing about
 //! scheduling itself. Pure: knows no file, thread, database or clock; the same plan gives the same report.
 
+mod ahead;
 mod drive;
 mod picture;
 mod report;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 
 use crate::model::{Dag, DataInterval, Pool};
 
+pub use ahead::next_runs;
 pub use drive::simulate;
 pub use picture::{Picture, draw};
 pub use report::{

@@ -1,9 +1,18 @@
-//! Where a DAG's schedule stands at an instant, as if all that was due before it had been run.
+//! The world at the beginning: where each DAG's schedule stands at an instant, as if all that was due before it had been run.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Catchup, DataInterval, Schedule};
+use crate::clock::BootInstant;
+use crate::model::{Catchup, DataInterval, Pool, Schedule};
+use crate::scheduler::DagRecord;
+use crate::scheduler::change::Snapshot;
+use crate::scheduler::event::{DagFile, Event, Found};
+use crate::scheduler::world::{Now, Settings, World};
 use crate::simulate::Subject;
+use crate::simulate::drive::NoHistory;
 use crate::timetable::Timetable;
 
 /// How many ticks are walked to find the one before an instant: more than a century of ticks a minute.
@@ -36,4 +45,52 @@ pub(super) fn last_before(subject: &Subject, at: Timestamp) -> Option<DataInterv
         }
     }
     last
+}
+
+/// A world that knows these DAGs, each at the place of its subject, and that has nothing running.
+pub(super) fn world(
+    subjects: &[Subject],
+    dags: Vec<DagRecord>,
+    parallelism: u32,
+    pools: Vec<Pool>,
+    from: Timestamp,
+) -> World {
+    let settings = Settings { parallelism, drain_timeout: Duration::ZERO, pools: pools.clone() };
+    let snapshot =
+        Snapshot { dags, pools, next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
+    let now = Now { wall: from, boot: BootInstant::default() };
+    let mut world = World::new(settings, snapshot, Box::new(|_, _| None), now);
+    let file = |subject: &Subject| DagFile {
+        path: subject.file.as_ref().into(),
+        modified_at: None,
+        found: Found::Parsed { dag: Arc::clone(&subject.dag), source: "".into(), hash: "simulated".into() },
+    };
+    let files = subjects.iter().map(file).collect();
+    world.apply(Event::DagFiles { files, complete: true }, now, &mut NoHistory);
+    world.apply(Event::Scanned, now, &mut NoHistory);
+    world
+}
+
+/// What the scheduler would have noted of the DAG at `from`, unpaused.
+pub(super) fn record(subject: &Subject, from: Timestamp, last_interval: Option<DataInterval>) -> DagRecord {
+    let dag = &subject.dag;
+    DagRecord {
+        dag_id: dag.dag_id.clone(),
+        file: subject.file.to_string(),
+        is_paused: false,
+        is_active: true,
+        has_import_errors: false,
+        schedule: None,
+        timezone: String::new(),
+        description: String::new(),
+        owner: String::new(),
+        tags: Vec::new(),
+        max_active_runs: dag.max_active_runs,
+        max_active_tasks: dag.max_active_tasks,
+        version: None,
+        first_seen_at: Some(subject.first_seen_at.map_or(from, |seen| seen.min(from))),
+        next_run: None,
+        last_interval,
+        pause_reason: None,
+    }
 }

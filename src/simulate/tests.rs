@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use crate::dagfile::{self, Defaults};
 use crate::model::Pool;
-use crate::simulate::{DeadlineKind, LimitKind, LimitReport, Outlook, Plan, Report, Subject, draw, simulate};
+use crate::simulate::{
+    DeadlineKind, LimitKind, LimitReport, Outlook, Plan, Report, Subject, draw, next_runs, simulate,
+};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -79,7 +81,8 @@ fn runs_that_take_longer_than_their_period_overlap_and_then_wait_for_max_active_
     // Due at 2, 3 and 4; begun at 3, 4 and 6.
     assert_eq!((waits.count, waits.total, waits.longest), (3, seconds(4 * 3_600), seconds(2 * 3_600)));
     assert_eq!(waits.longest_of, Some(("slow".into(), None, at("2026-11-21T04:00:00Z"))));
-    assert_eq!(dag.behind.map(|behind| behind.since), Some(at("2026-11-21T05:00:00Z")));
+    // Without catchup the slot of 5 was given up when the one of 4 began.
+    assert_eq!(dag.behind.map(|behind| behind.since), Some(at("2026-11-21T06:00:00Z")));
 }
 
 #[test]
@@ -198,4 +201,81 @@ fn a_picture_stays_small_whatever_was_simulated() {
     assert!(svg.len() < 3_000_000, "{}", svg.len());
     let few = draw(&run(&plan("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", vec![subject("a", HOURLY, 60)])));
     assert_eq!(few.matches("#16a34a").count(), 24);
+}
+
+/// The instants at which the next runs are due, at most `count`.
+fn next(subject: &Subject, now: &str, count: usize) -> Vec<String> {
+    let runs = next_runs(subject, at(now), count, &mut |_| false);
+    runs.iter().map(|run| run.run_after.to_string()).collect()
+}
+
+#[test]
+fn next_runs_follow_every_kind_of_schedule() {
+    let next = |head: &str, count: usize| {
+        let text = format!("{head}\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n");
+        next(&subject("d", &text, 1), "2026-11-21T12:30:00Z", count)
+    };
+    assert_eq!(next("schedule = \"0 6 * * *\"", 2), ["2026-11-22T06:00:00Z", "2026-11-23T06:00:00Z"]);
+    assert_eq!(next("schedule = \"0 6 * * *\"\nend_date = 2026-11-22T06:00:00Z", 5), ["2026-11-22T06:00:00Z"]);
+    assert_eq!(next("schedule = { every = \"1h\" }", 2), ["2026-11-21T13:30:00Z", "2026-11-21T14:30:00Z"]);
+    assert_eq!(next("schedule = \"@once\"", 3), ["2026-11-21T12:30:00Z"]);
+    assert_eq!(next("schedule = \"@continuous\"\nmax_active_runs = 1", 3), ["2026-11-21T12:30:00Z"]);
+    assert_eq!(next("", 3), Vec::<String>::new());
+    assert_eq!(
+        next("schedule = { events = [2026-11-21T12:00:00Z, 2026-12-24T18:00:00Z] }", 3).last().unwrap(),
+        "2026-12-24T18:00:00Z"
+    );
+    // An interval is run when it is over.
+    assert_eq!(next("schedule = \"@daily\"\ndata_interval = true", 1), ["2026-11-22T00:00:00Z"]);
+}
+
+#[test]
+fn next_runs_begin_with_what_was_missed_as_far_as_catchup_goes() {
+    let text = |rule: &str| {
+        format!(
+            "start_date = 2026-11-01T00:00:00Z\ncatchup = {rule}\nschedule = \"0 6 * * *\"\n[tasks.a]\nbash = \"true\"\n"
+        )
+    };
+    let missed = |rule: &str| {
+        let mut subject = subject("d", &text(rule), 1);
+        let last = at("2026-11-18T06:00:00Z");
+        subject.first_seen_at = Some(at("2026-11-01T00:00:00Z"));
+        subject.last_interval = Some(crate::model::DataInterval { start: last, end: last });
+        next(&subject, "2026-11-21T12:00:00Z", 2)
+    };
+    assert_eq!(missed("true"), ["2026-11-19T06:00:00Z", "2026-11-20T06:00:00Z"]);
+    assert_eq!(missed("false"), ["2026-11-21T06:00:00Z", "2026-11-22T06:00:00Z"]);
+    assert_eq!(missed("\"window:36h\""), ["2026-11-20T06:00:00Z", "2026-11-21T06:00:00Z"]);
+}
+
+#[test]
+fn a_date_that_has_a_run_is_passed_over() {
+    let taken = at("2026-11-21T13:00:00Z");
+    let runs = next_runs(&subject("d", HOURLY, 1), at("2026-11-21T12:30:00Z"), 2, &mut |date| date == taken);
+    let dates: Vec<Timestamp> = runs.iter().map(|run| run.logical_date).collect();
+    assert_eq!(dates, [at("2026-11-21T14:00:00Z"), at("2026-11-21T15:00:00Z")]);
+}
+
+#[test]
+fn next_runs_are_those_that_a_simulation_makes() {
+    let schedules = [
+        "schedule = \"*/7 * * * *\"",
+        "schedule = { every = \"95m\" }",
+        "schedule = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"",
+        "schedule = { crons = [\"0 9 * * *\", \"15 9,21 * * sat\"], timezone = \"America/New_York\" }",
+        "schedule = { cron = \"0 * * * *\", interval = \"1h\" }\nend_date = 2026-10-25T12:00:00Z",
+        "schedule = \"@daily\"\ndata_interval = true",
+        "schedule = \"@once\"",
+    ];
+    for head in schedules {
+        let subject = subject("d", &format!("{head}\n[tasks.a]\nbash = \"true\"\n"), 1);
+        let (from, until) = ("2026-10-23T11:11:11Z", "2026-10-27T00:00:00Z");
+        let mut expected = next(&subject, from, 2_000);
+        expected.retain(|run_after| at(run_after) < at(until));
+        let dag = &run(&plan(from, until, vec![subject])).dags[0];
+        assert_eq!(dag.totals.runs, expected.len() as u64, "{head}");
+        assert_eq!(dag.first_run.map(|run| run.to_string()).as_ref(), expected.first(), "{head}");
+        assert_eq!(dag.last_run.map(|run| run.to_string()).as_ref(), expected.last(), "{head}");
+        assert!(!expected.is_empty(), "{head}");
+    }
 }

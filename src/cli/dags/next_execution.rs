@@ -11,10 +11,10 @@ use crate::api::json::Instant;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::{Column, Format, Output, local_time};
-use crate::cli::{Failure, Globals, Outcome};
+use crate::cli::{Failure, Globals, Outcome, engine};
 use crate::clock::{Clock, SystemClock};
-use crate::model::{Catchup, NextRun};
-use crate::timetable::Timetable;
+use crate::model::{NextRun, Schedule};
+use crate::simulate::{self, Subject};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  minflow dags next-execution host_report -n 3")]
@@ -56,9 +56,12 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     if definition.record.as_ref().is_some_and(|record| record.is_paused) {
         eprint(&format!("`{}` is paused: nothing is started until `minflow dags unpause`\n", arguments.dag_id));
     }
-    let runs = next_runs(&definition, arguments.num_executions as usize)?;
+    let runs = next_runs(&home, &definition, arguments.num_executions as usize)?;
     if runs.is_empty() {
         eprint(&format!("`{}` has no next run by its schedule\n", arguments.dag_id));
+    }
+    if definition.dag.schedule == Schedule::Continuous && arguments.num_executions > 1 {
+        eprint(&format!("`{}` runs again as soon as a run is over; this is the next one\n", arguments.dag_id));
     }
     if let (Some(field), Format::Table | Format::Plain) = (arguments.field, output.format) {
         for run in &runs {
@@ -79,25 +82,35 @@ fn as_record(run: &NextRun) -> Value {
     })
 }
 
-/// The next `count` runs: the one that the scheduler has noted, or what it would note now, and those that follow.
-fn next_runs(definition: &Definition, count: usize) -> Result<Vec<NextRun>, Failure> {
-    let dag = &definition.dag;
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone).map_err(|error| {
-        Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help)
-    })?;
-    let timetable = timetable.with_run_immediately(dag.run_immediately);
-    let record = definition.record.as_ref();
+/// The next `count` runs: a late one that the running minflow has planned already, and those that it would create from now on.
+fn next_runs(home: &Home, definition: &Definition, count: usize) -> Result<Vec<NextRun>, Failure> {
+    let (dag, record) = (&definition.dag, definition.record.as_ref());
     let now = SystemClock.now();
-    let first_seen = record.and_then(|record| record.first_seen_at).unwrap_or(now);
-    let earliest = timetable.earliest(dag.earliest(), first_seen, dag.catchup);
-    let last = record.and_then(|record| record.last_interval);
-    let noted = record.and_then(|record| record.next_run);
-    let mut next = noted.or_else(|| timetable.next_run(last, earliest, dag.latest(), dag.catchup, now));
-    let mut runs = Vec::new();
-    while let Some(run) = next.filter(|_| runs.len() < count) {
-        runs.push(run);
-        // With catchup the timetable goes from tick to tick, as time will.
-        next = timetable.next_run(Some(run.data_interval), earliest, dag.latest(), Catchup::All, now);
+    let mut subject = Subject {
+        dag: dag.clone(),
+        file: definition.file.as_str().into(),
+        first_seen_at: record.and_then(|record| record.first_seen_at),
+        last_interval: record.and_then(|record| record.last_interval),
+        outlooks: Vec::new(),
+    };
+    // It waits for a run before it to end. One that nobody runs plans anew at its start.
+    let late = record.filter(|record| !record.is_paused).and_then(|record| record.next_run);
+    let late = late.filter(|next| next.run_after <= now && engine::expect_running(home).is_ok());
+    if let Some(next) = late {
+        subject.last_interval = Some(next.data_interval);
     }
-    Ok(runs)
+    let mut failed = None;
+    let mut is_taken = |date| match home.reader.as_ref().map(|reader| reader.run_by_logical_date(&dag.dag_id, date)) {
+        Some(Err(error)) => {
+            failed = Some(error);
+            true
+        }
+        Some(Ok(run)) => run.is_some(),
+        None => false,
+    };
+    let following = simulate::next_runs(&subject, now, count - usize::from(late.is_some()), &mut is_taken);
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(late.into_iter().chain(following).collect()),
+    }
 }
