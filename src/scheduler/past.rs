@@ -28,7 +28,7 @@ pub enum PastBlock {
 /// The run before, wherever it is known from.
 enum Before {
     Live(RunIx),
-    Stored(DagRun),
+    Stored(Box<DagRun>),
 }
 
 /// For each task how it depends on the past; empty if none does.
@@ -139,9 +139,9 @@ impl World {
         let live_date = live.and_then(|ix| self.run(ix).row.logical_date);
         // A row that is in memory too is older there.
         Ok(match (live, stored) {
-            (_, Some(row)) if row.logical_date > live_date => Some(Before::Stored(row)),
+            (_, Some(row)) if row.logical_date > live_date => Some(Before::Stored(Box::new(row))),
             (Some(ix), _) => Some(Before::Live(ix)),
-            (None, stored) => stored.map(Before::Stored),
+            (None, stored) => stored.map(|row| Before::Stored(Box::new(row))),
         })
     }
 
