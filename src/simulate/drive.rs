@@ -12,6 +12,7 @@ use crate::scheduler::change::{Earlier, RunLookup};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{Action, History, Now, Run, RunIx, Sink, Slot, World};
+use crate::simulate::past::Past;
 use crate::simulate::report::Report;
 use crate::simulate::tally::Tally;
 use crate::simulate::{Plan, start};
@@ -111,12 +112,16 @@ struct Intake<'a> {
     expected: &'a [Vec<Expected>],
     agenda: &'a mut Agenda,
     tally: &'a mut Tally,
+    past: &'a mut Past,
 }
 
 impl Sink for Intake<'_> {
     fn dag(&mut self, _: &DagRecord) {}
 
     fn run(&mut self, ix: RunIx, run: &Run, prior: Option<RunState>) {
+        if run.row.state.is_finished() && !prior.is_some_and(RunState::is_finished) {
+            self.past.keep(run);
+        }
         self.tally.run(ix, run, prior);
     }
 
@@ -171,6 +176,7 @@ struct Drive<'a> {
     agenda: Agenda,
     expected: Vec<Vec<Expected>>,
     tally: Tally,
+    past: Past,
     from: i64,
 }
 
@@ -189,7 +195,15 @@ impl<'a> Drive<'a> {
         let world = start::world(&plan.subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
         let expected = plan.subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
         let tally = Tally::new(plan, &world);
-        Self { plan, world, agenda: Agenda::default(), expected, tally, from: plan.from.as_microsecond() }
+        Self {
+            plan,
+            world,
+            agenda: Agenda::default(),
+            expected,
+            tally,
+            past: Past::new(&plan.subjects),
+            from: plan.from.as_microsecond(),
+        }
     }
 
     fn now(&self, at: i64) -> Now {
@@ -235,7 +249,7 @@ impl<'a> Drive<'a> {
             }
             self.world.apply_deadlines(now);
             // Nothing is asked that could fail.
-            let _ = self.world.decide(now, &mut NoHistory);
+            let _ = self.world.decide(now, &mut self.past);
             self.end_turn(at);
             let is_over = !self.world.has_more() && self.next().is_none_or(|next| next > at);
             if is_over {
@@ -250,7 +264,13 @@ impl<'a> Drive<'a> {
     }
 
     fn end_turn(&mut self, at: i64) {
-        let mut intake = Intake { now: at, expected: &self.expected, agenda: &mut self.agenda, tally: &mut self.tally };
+        let mut intake = Intake {
+            now: at,
+            expected: &self.expected,
+            agenda: &mut self.agenda,
+            tally: &mut self.tally,
+            past: &mut self.past,
+        };
         for action in self.world.end_turn(&mut intake) {
             // A start has been seen as a row; what else there is needs no process.
             if let Action::Kill(key, _) = action {

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod drive;
+mod past;
 mod picture;
 mod report;
 mod slots;

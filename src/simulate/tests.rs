@@ -71,7 +71,7 @@ fn an_hourly_dag_runs_at_every_hour_and_what_is_due_at_the_end_is_left_out() {
 
 #[test]
 fn runs_that_take_longer_than_their_period_overlap_and_then_wait_for_max_active_runs() {
-    let text = format!("max_active_runs = 2\n{HOURLY}");
+    let text = format!("max_active_runs = 2\nstart_date = 2026-11-21T00:00:00Z\ncatchup = true\n{HOURLY}");
     // Each run takes three hours, two at a time: they begin at 0, 1, 3, 4 and 6, all but the first beside another one.
     let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T06:30:00Z", vec![subject("slow", &text, 5_400)]));
     let dag = &report.dags[0];
@@ -81,8 +81,7 @@ fn runs_that_take_longer_than_their_period_overlap_and_then_wait_for_max_active_
     // Due at 2, 3 and 4; begun at 3, 4 and 6.
     assert_eq!((waits.count, waits.total, waits.longest), (3, seconds(4 * 3_600), seconds(2 * 3_600)));
     assert_eq!(waits.longest_of, Some(("slow".into(), None, at("2026-11-21T04:00:00Z"))));
-    // Without catchup the slot of 5 was given up when the one of 4 began.
-    assert_eq!(dag.behind.map(|behind| behind.since), Some(at("2026-11-21T06:00:00Z")));
+    assert_eq!(dag.behind.map(|behind| behind.since), Some(at("2026-11-21T05:00:00Z")));
 }
 
 #[test]
@@ -278,4 +277,13 @@ fn next_runs_are_those_that_a_simulation_makes() {
         assert_eq!(dag.last_run.map(|run| run.to_string()).as_ref(), expected.last(), "{head}");
         assert!(!expected.is_empty(), "{head}");
     }
+}
+
+#[test]
+fn a_failed_run_holds_back_what_depends_on_it() {
+    let text = HOURLY.replace("[tasks.a]", "[tasks.a]\ndepends_on_past = true");
+    let mut simulated = plan("2026-11-21T00:00:00Z", "2026-11-21T10:00:00Z", vec![subject("d", &text, 60)]);
+    simulated.subjects[0].outlooks[0].fails = 1.0;
+    let totals = run(&simulated).totals;
+    assert_eq!((totals.failed_runs, totals.failed_instances, totals.unfinished_runs), (1, 1, 9));
 }
