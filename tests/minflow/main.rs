@@ -10,4 +10,5 @@ mod input;
 mod limits;
 mod path;
 mod reload;
+mod simulate;
 mod trial;
