@@ -42,6 +42,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// Between two looks whether there are descriptors again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// For the log: what tiny_http says there is no news. It complains of its listener at every stop, and the rest is told here.
+pub const LOG_FILTER: &str = "tiny_http=off";
+
 /// Connections of a tiny_http that no longer accepts are served until they have been quiet for so long.
 const QUIET: Duration = Duration::from_secs(600);
 

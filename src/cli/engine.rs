@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::api::client::{Client, ConnectError, RequestError};
 use crate::api::protocol::Pong;
+use crate::api::server::LOG_FILTER;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::Output;
@@ -172,15 +173,12 @@ fn split(text: &str) -> Failure {
     Failure::refused(message, help)
 }
 
-/// What tiny_http logs is no news: it complains of its listener when minflow stops, and `api::server` tells of the rest.
-const QUIET: &str = "tiny_http=off";
-
 /// `minflow run`: the scheduler in the foreground until it is told to stop.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(loaded: &Loaded) -> Result<(), Failure> {
-    start_log(&format!("{},{QUIET}", loaded.config.logging.level));
+    start_log(&format!("{},{LOG_FILTER}", loaded.config.logging.level));
     for note in &loaded.notes {
         log::info!("{note}");
     }
