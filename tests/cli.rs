@@ -452,8 +452,8 @@ fn conf_that_is_no_object_is_a_usage_error() {
 
 #[test]
 fn migrate_makes_a_database_that_checks_as_sound() {
-    let home = Test::new("db migrate").stdout("`HOME/minflow.db` has version 2\n").run();
-    Test { home, ..Test::new("db check") }.stdout("`HOME/minflow.db` is sound: version 2\n").run();
+    let home = Test::new("db migrate").stdout("`HOME/minflow.db` has version 3\n").run();
+    Test { home, ..Test::new("db check") }.stdout("`HOME/minflow.db` is sound: version 3\n").run();
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn a_newer_database_is_refused_and_left_alone() {
             .database(newer)
             .code(1)
             .stderr(
-                "error: failed to open `HOME/minflow.db`: it has version 99, and this minflow knows versions up to 2\n\
+                "error: failed to open `HOME/minflow.db`: it has version 99, and this minflow knows versions up to 3\n\
                  help: run the newer minflow that wrote it, or restore a backup made before; the file was not changed\n",
             )
             .run();
