@@ -7,6 +7,7 @@ pub mod client;
 #[cfg(test)]
 pub mod fake;
 mod launch;
+mod lock;
 mod log_cap;
 pub mod procfs;
 pub mod protocol;

@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, epoll, poll};
-use rustix::fs::{FlockOperation, flock, inotify};
+use rustix::event::epoll;
+use rustix::fs::inotify;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -26,12 +25,8 @@ use crate::model::{ProcessIdentity, TryKey};
 use crate::supervisor::launch::{self, Inherited, Launching, NotStarted};
 use crate::supervisor::log_cap::LogCap;
 use crate::supervisor::protocol::{self, Answer, Cause, Decoder, End, Exit, Refusal, Request, Start};
-use crate::supervisor::{procfs, sys};
+use crate::supervisor::{lock, procfs, sys};
 
-/// Held by the supervisor that still accepts starts.
-const LOCK_FILE: &str = "minflow.supervisor";
-/// How long a new supervisor waits until the earlier one accepts nothing more.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How long news that can wait are kept back, so that those of a short task go together.
 const PATIENCE: Duration = Duration::from_millis(2);
 /// How often at least it is looked whether a process that is slow to execute its program has done so.
@@ -326,7 +321,7 @@ impl Server {
         let greeting = if version != protocol::VERSION {
             Err(format!("the supervisor speaks version {} of its protocol, not {version}", protocol::VERSION))
         } else {
-            take_lock(&self.home, &self.socket).map(|lock| self.lock = Some(lock))
+            lock::take(&self.home, &self.socket).map(|lock| self.lock = Some(lock))
         };
         match greeting {
             Ok(()) => self.answer(&Answer::Hello { version: protocol::VERSION, pid }),
@@ -567,44 +562,4 @@ impl Server {
 fn watch(logs: &OwnedFd, log: &File) -> Option<i32> {
     let path = format!("/proc/self/fd/{}", log.as_raw_fd());
     inotify::add_watch(logs, path, inotify::WatchFlags::MODIFY | inotify::WatchFlags::ONESHOT).ok()
-}
-
-/// Takes the home's lock on starting processes, and waits for an earlier supervisor that has not noticed yet that its scheduler
-/// is gone. Gives up when the scheduler does.
-fn take_lock(home: &Path, socket: &UnixStream) -> Result<File, String> {
-    let path = home.join(LOCK_FILE);
-    let shown = path.display();
-    let mut file = File::options()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| format!("cannot open `{shown}`: {error}; check the modes of the folder"))?;
-    let begun = SystemClock.boot();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
-            // A file system without locks: its home is not protected against an old supervisor, but works.
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOLCK) => return Ok(file),
-            Err(_) => {}
-        }
-        if SystemClock.boot().since(begun) > LOCK_WAIT {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(format!(
-                "an earlier supervisor of this home (pid {}) still holds `{shown}`: see what it waits for, or end it",
-                holder.trim()
-            ));
-        }
-        let pause = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        let gone = poll(&mut [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::HUP)], Some(&pause));
-        if gone.is_ok_and(|count| count > 0) {
-            return Err("the scheduler is gone".to_owned());
-        }
-    }
-    // In one write of a fixed length, so that whoever reads it finds a number at any moment.
-    let holder = format!("{:<10}\n", std::process::id());
-    let _ = file.write_all_at(holder.as_bytes(), 0).and_then(|()| file.set_len(holder.len() as u64));
-    Ok(file)
 }
