@@ -1,7 +1,8 @@
 //! Runs tries as processes of this host: a crew of threads that prepare and conclude them, in front of the supervisor.
 //!
 //! Implements [`scheduler::Executor`](crate::scheduler::Executor). Knows templates, logs, run_dirs and XComs of a try; knows
-//! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
+//! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the
+//! supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
 mod asked;
 mod crew;
