@@ -61,6 +61,8 @@ impl World {
                 break;
             }
         }
+        // In the turn that commits the failures: after a crash nobody would look at them again.
+        asked = asked.and(self.pause_failing(now, history).map(|_| ()));
         self.is_full = self.is_turn_full();
         asked
     }

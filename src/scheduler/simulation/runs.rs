@@ -10,7 +10,7 @@ use super::tests::trigger;
 use crate::clock::Clock;
 use crate::model::{RunState, TaskState};
 use crate::scheduler::Event;
-use crate::scheduler::command::{Command, LogicalDate, Trigger};
+use crate::scheduler::command::{Asker, Command, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::Outcome;
 use crate::scheduler::past::PastBlock;
 use crate::scheduler::reason::Reason;
@@ -251,6 +251,17 @@ fn so_many_failures_in_a_row_pause_the_dag_and_say_so() {
     assert_eq!(simulation.store.runs().len(), 3);
     simulation.pause(false);
     assert_eq!(simulation.store.dag("d").unwrap().pause_reason, None);
+}
+
+#[test]
+fn failures_pause_the_dag_while_minflow_stops_too() {
+    let text = "schedule = \"0 * * * *\"\nmax_consecutive_failed_dag_runs = 1\n[tasks.a]\nbash = \"false\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.advance(HOUR);
+    simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
+    simulation.end("d.a", Outcome::Exited(1));
+    let simulation = simulation.crash_and_restart();
+    assert!(simulation.store.dag("d").unwrap().is_paused);
 }
 
 #[test]
