@@ -33,6 +33,8 @@ pub(super) struct Backfills {
     due: BTreeSet<DagIx>,
     /// The same for the next turn: it needs what this turn commits.
     next: BTreeSet<DagIx>,
+    /// The database could not be asked about their dates: they are due again when it is next asked.
+    unasked: BTreeSet<DagIx>,
     /// The next turn is to come without waiting for an event.
     has_more: bool,
     next_id: i64,
@@ -90,7 +92,9 @@ impl Backfills {
     /// The turn's rows are committed before the next turn begins.
     pub(super) fn end_turn(&mut self) {
         self.has_more = !self.next.is_empty();
-        for ix in std::mem::take(&mut self.next) {
+        let mut again = std::mem::take(&mut self.next);
+        again.append(&mut self.unasked);
+        for ix in again {
             self.due.insert(ix);
             if let Some(live) = self.live.get_mut(&ix) {
                 live.is_committed = true;

@@ -16,7 +16,8 @@ use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Action, DagIx, Definition, History, Now, TimerKey, World};
 
 impl World {
-    /// Looks at dates of new backfills until the turn is full. It needs no DAG file.
+    /// Looks at dates of new backfills until the turn is full. A DAG whose file is gone is not waited for, one whose file has not
+    /// been seen yet is: its definition says how many tries a cleared instance has.
     ///
     /// # Errors
     /// The database could not be asked; the dates wait.
@@ -26,18 +27,24 @@ impl World {
         history: &mut dyn History,
     ) -> Result<(), StoreError> {
         let due: Vec<DagIx> = self.backfills.due.iter().copied().collect();
+        let mut asked = Ok(());
         for ix in due {
             let Some(live) = self.backfills.live.get(&ix) else { continue };
-            if live.pending.is_empty() || self.stopping.is_some() {
+            let is_known = self.is_scanned || self.dag(ix).definition.is_some();
+            if live.pending.is_empty() || self.stopping.is_some() || !is_known {
                 continue;
             }
-            if live.is_committed {
-                self.make_runs(ix, now, history)?;
+            if live.is_committed
+                && let Err(error) = self.make_runs(ix, now, history)
+            {
+                asked = Err(error);
+                self.backfills.unasked.insert(ix);
+                continue;
             }
             // Its runs can be promoted, and the rest of them made, once this turn is committed.
             self.backfills.next.insert(ix);
         }
-        Ok(())
+        asked
     }
 
     fn make_runs(&mut self, ix: DagIx, now: Now, history: &mut dyn History) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::model::{BackfillId, DateFate};
 use crate::model::{Reprocess, RunType, SkipReason};
+use crate::scheduler::StoreError;
 use crate::scheduler::command::{CommandError, Done, NewBackfill};
 
 const HOURLY: &str = "schedule = \"0 * * * *\"\nmax_active_runs = 1\n[tasks.a]\nempty = true\n";
@@ -118,4 +119,34 @@ fn a_backfill_has_a_limit_of_its_own() {
     assert_eq!(running(&simulation), 2, "what runs goes on");
     let failed = simulation.backfilled().into_iter().filter(|run| run.state == RunState::Failed);
     assert!(failed.map(|run| run.reason).eq(vec![Some("backfill_cancelled".to_owned()); 4]));
+}
+
+#[test]
+fn a_database_that_could_not_be_asked_about_a_date_is_asked_again() {
+    let mut simulation = Simulation::with(&[("d.toml", HOURLY)]);
+    let replies = simulation.command(Command::CreateBackfill(asked("2026-11-01T00:00:00Z", "2026-11-01T03:00:00Z")));
+    // The second date's first question.
+    let error = StoreError { message: "find a run: disk I/O error".to_owned(), help: "look at the disk".to_owned() };
+    simulation.store.fail_call(3, error);
+    simulation.go_on();
+    assert!(replies.try_recv().is_err());
+    simulation.advance(Duration::from_secs(1));
+    simulation.go_on();
+    assert!(replies.try_recv().unwrap().is_ok());
+    assert_eq!(simulation.backfilled().len(), 4);
+    assert!(simulation.backfilled().iter().all(|run| run.state == RunState::Success));
+}
+
+#[test]
+fn a_run_that_is_cleared_after_a_crash_has_the_tries_that_its_definition_gives() {
+    let text = "schedule = \"0 * * * *\"\n[tasks.a]\nempty = true\nretries = 2\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    let one = asked("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z");
+    simulation.backfill(one.clone()).unwrap();
+    simulation.go_on();
+    simulation.command(Command::CreateBackfill(NewBackfill { reprocess: Reprocess::Completed, ..one }));
+    let mut simulation = simulation.crash_and_restart();
+    simulation.go_on();
+    let instance = simulation.store.instances().pop().unwrap();
+    assert_eq!((instance.try_number, instance.max_tries), (2, 3));
 }
