@@ -368,6 +368,11 @@ fn config_list_tells_where_each_value_comes_from() {
 #[test]
 fn config_get_value_prints_the_value_alone() {
     Test::new("config get-value core parallelism").stdout("32\n").run();
+    Test::new("config get-value core.parallelism").stdout("32\n").run();
+    Test::new("config get-value core")
+        .code(2)
+        .stderr("error: which option of `core`?\nhelp: `minflow config list --section core` lists them\n")
+        .run();
     Test::new("config get-value core paralelism")
         .code(1)
         .stderr(
@@ -406,6 +411,36 @@ fn next_execution_follows_the_schedule() {
     Test::new("dags next-execution sales --field run_after")
         .file("dags/sales.toml", DAG)
         .stdout("2099-01-01 06:00:00 UTC\n")
+        .run();
+}
+
+#[test]
+fn next_execution_says_why_there_is_no_table_of_many_rows() {
+    let dag = |schedule: &str| format!("schedule = \"{schedule}\"\n[tasks.a]\nempty = true\n");
+    let never = || Test::new("dags next-execution d -n 3").file("dags/d.toml", &dag("0 0 30 2 *"));
+    never().stderr("`d` has no next run by its schedule\n").run();
+    let again = Test::new("dags next-execution d -n 3 --field run_after");
+    again
+        .file("dags/d.toml", &format!("start_date = 2099-01-01\n{}", dag("@continuous")))
+        .stderr("`d` runs again as soon as a run is over; this is the next one\n")
+        .stdout("2099-01-01 00:00:00 UTC\n")
+        .run();
+}
+
+#[test]
+fn an_end_of_a_simulation_that_is_none_is_refused_with_the_forms_there_are() {
+    let simulate = |options: &str| Test::new(&format!("simulate {options}")).file("dags/sales.toml", DAG).code(2);
+    simulate("--until soon")
+        .stderr(
+            "error: --until `soon` is neither a date nor a time after the beginning\n\
+             help: write a date, e.g. 2026-12-24 or 2026-12-24T06:00, or a time such as 12h, 7d or 52w\n",
+        )
+        .run();
+    simulate("--from 1960-01-01 --until 1d")
+        .stderr(
+            "error: `1960-01-01T00:00:00Z to 1960-01-02T00:00:00Z` lies outside the years 1970 to 2099\n\
+             help: name dates of these years, or a shorter time, e.g. --until 365d\n",
+        )
         .run();
 }
 

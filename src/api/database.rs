@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use crate::api::json::{Dag, DagCounts, Failure};
 use crate::api::source::{Facts, Source, SourceError, Which};
 use crate::scheduler::StoreError;
@@ -46,8 +48,9 @@ impl DatabaseSource {
             }
         };
         let failures = reader.recent_failures(FAILURES)?;
+        let now = Timestamp::now();
         Ok(Facts {
-            dags: listings.iter().map(|listing| Dag::new(&listing.dag, listing.last_run.as_ref())).collect(),
+            dags: listings.iter().map(|listing| Dag::new(&listing.dag, listing.last_run.as_ref(), now)).collect(),
             dags_truncated,
             dag_counts: DagCounts {
                 total: counts.total,

@@ -168,7 +168,9 @@ pub struct Dag {
 }
 
 impl Dag {
-    pub fn new(dag: &DagRecord, last_run: Option<&DagRun>) -> Self {
+    /// The DAG as it is at `now`. A paused one plans anew when it goes on, so a next run that passed meanwhile is none.
+    pub fn new(dag: &DagRecord, last_run: Option<&DagRun>, now: Timestamp) -> Self {
+        let next_run = dag.next_run.filter(|next| !dag.is_paused || next.run_after > now);
         Self {
             dag_id: dag.dag_id.clone(),
             file: dag.file.clone(),
@@ -179,8 +181,8 @@ impl Dag {
             timezone: dag.timezone.clone(),
             tags: dag.tags.clone(),
             owner: dag.owner.clone(),
-            next_dagrun: dag.next_run.map(|next| Instant(next.logical_date)),
-            next_dagrun_create_after: dag.next_run.map(|next| Instant(next.run_after)),
+            next_dagrun: next_run.map(|next| Instant(next.logical_date)),
+            next_dagrun_create_after: next_run.map(|next| Instant(next.run_after)),
             last_run: last_run.map(Run::from),
             has_import_errors: dag.has_import_errors,
             pause_reason: dag.pause_reason.clone(),
@@ -409,6 +411,19 @@ mod tests {
             "dag_id run_id run_type state run_after logical_date data_interval_start data_interval_end queued_at \
              start_date end_date conf reason lag"
         );
+    }
+
+    #[test]
+    fn a_next_run_that_passed_is_shown_unless_the_dag_is_paused() {
+        let mut record = crate::api::testing::dag_record("d");
+        let due_at = record.next_run.unwrap().run_after;
+        let shown_at = |record: &DagRecord, now| Dag::new(record, None, now).next_dagrun_create_after;
+        let before = due_at - jiff::SignedDuration::from_secs(1);
+        assert_eq!(shown_at(&record, due_at), Some(Instant(due_at)));
+        record.is_paused = true;
+        assert_eq!(shown_at(&record, before), Some(Instant(due_at)));
+        let late = Dag::new(&record, None, due_at);
+        assert_eq!((late.next_dagrun, late.next_dagrun_create_after), (None, None));
     }
 
     #[test]

@@ -79,8 +79,13 @@ pub(crate) fn run(dag_id: &str) -> DagRun {
 }
 
 pub(crate) fn dag(dag_id: &str) -> json::Dag {
+    json::Dag::new(&dag_record(dag_id), Some(&run(dag_id)), at("2026-11-21T01:00:00Z"))
+}
+
+/// A DAG that is due on 2026-11-22.
+pub(crate) fn dag_record(dag_id: &str) -> DagRecord {
     let tick = at("2026-11-22T00:00:00Z");
-    let record = DagRecord {
+    DagRecord {
         dag_id: dag_id.into(),
         file: format!("{dag_id}.toml"),
         is_paused: false,
@@ -102,8 +107,7 @@ pub(crate) fn dag(dag_id: &str) -> json::Dag {
         }),
         last_interval: None,
         pause_reason: None,
-    };
-    json::Dag::new(&record, Some(&run(dag_id)))
+    }
 }
 
 /// Fixed records.

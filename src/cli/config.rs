@@ -29,8 +29,22 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  minflow config get-value core parallelism")]
 pub struct GetValueArguments {
+    /// The section; or both in one, as `core.parallelism`
     section: String,
-    option: String,
+    option: Option<String>,
+}
+
+impl GetValueArguments {
+    fn names(&self) -> Result<(&str, &str), Failure> {
+        let names = match &self.option {
+            Some(option) => Some((self.section.as_str(), option.as_str())),
+            None => self.section.split_once('.'),
+        };
+        names.ok_or_else(|| Failure::Usage {
+            message: format!("which option of `{}`?", self.section),
+            help: format!("`minflow config list --section {}` lists them", self.section),
+        })
+    }
 }
 
 const COLUMNS: [Column; 4] =
@@ -55,17 +69,13 @@ fn list(globals: &Globals, arguments: &ListArguments, output: &mut Output) -> Ou
 }
 
 fn get_value(globals: &Globals, arguments: &GetValueArguments, output: &mut Output) -> Outcome {
+    let (section_name, option) = arguments.names()?;
     let entries = settings::load(globals)?.entries;
-    let section = of_section(&entries, &arguments.section)?;
-    let Some(entry) = section.iter().find(|entry| entry.key == arguments.option) else {
+    let section = of_section(&entries, section_name)?;
+    let Some(entry) = section.iter().find(|entry| entry.key == option) else {
         let known = section.iter().map(|entry| entry.key.as_str());
-        let listing = format!("minflow config list --section {}", arguments.section);
-        return Err(Failure::unknown(
-            &format!("option of `{}`:", arguments.section),
-            &arguments.option,
-            known,
-            &listing,
-        ));
+        let listing = format!("minflow config list --section {section_name}");
+        return Err(Failure::unknown(&format!("option of `{section_name}`:"), option, known, &listing));
     };
     match output.format {
         Format::Json | Format::Yaml => Ok(output.record(&as_record(entry, true), &[])?),

@@ -65,12 +65,13 @@ impl Home {
 
     /// All DAGs, in order of their ids; without a database those of the files.
     pub fn dag_records(&self) -> Result<Vec<Value>, Failure> {
+        let now = Timestamp::now();
         match &self.reader {
             Some(reader) => {
                 let listings = reader.dags()?;
                 Ok(listings
                     .iter()
-                    .map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref())))
+                    .map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref(), now)))
                     .collect())
             }
             None => {
@@ -79,7 +80,7 @@ impl Home {
                 found.sort_by(|a, b| a.dag.dag_id.cmp(&b.dag.dag_id));
                 Ok(found
                     .iter()
-                    .map(|definition| record::to_value(&json::Dag::new(&unseen(definition), None)))
+                    .map(|definition| record::to_value(&json::Dag::new(&unseen(definition), None, now)))
                     .collect())
             }
         }
@@ -92,7 +93,7 @@ impl Home {
             None => None,
         };
         let record = definition.record.clone().unwrap_or_else(|| unseen(definition));
-        Ok(record::to_value(&json::Dag::new(&record, last_run.as_ref())))
+        Ok(record::to_value(&json::Dag::new(&record, last_run.as_ref(), Timestamp::now())))
     }
 
     /// The faults of DAG files as the scheduler has noted them; without a database those of the files now.

@@ -54,13 +54,19 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let home = Home::open(globals)?;
     let definition = home.definition(&arguments.dag_id)?;
     if definition.record.as_ref().is_some_and(|record| record.is_paused) {
-        eprint(&format!("`{}` is paused: nothing is started until `minflow dags unpause`\n", arguments.dag_id));
+        eprint(&format!("`{}` is paused: nothing is started until `minflow dags unpause {0}`\n", arguments.dag_id));
     }
-    let runs = next_runs(&home, &definition, arguments.num_executions as usize)?;
+    let is_continuous = definition.dag.schedule == Schedule::Continuous;
+    // When a run of those is over is known once it is.
+    let count = if is_continuous { 1 } else { arguments.num_executions as usize };
+    let runs = next_runs(&home, &definition, count)?;
     if runs.is_empty() {
         eprint(&format!("`{}` has no next run by its schedule\n", arguments.dag_id));
+        if matches!(output.format, Format::Table | Format::Plain) {
+            return Ok(());
+        }
     }
-    if definition.dag.schedule == Schedule::Continuous && arguments.num_executions > 1 {
+    if is_continuous && arguments.num_executions > 1 {
         eprint(&format!("`{}` runs again as soon as a run is over; this is the next one\n", arguments.dag_id));
     }
     if let (Some(field), Format::Table | Format::Plain) = (arguments.field, output.format) {

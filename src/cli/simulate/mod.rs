@@ -95,7 +95,7 @@ fn span(home: &Home, arguments: &Arguments) -> Result<(Timestamp, Timestamp), Fa
     };
     let until = match parse_duration(&arguments.until) {
         Some(length) => from.checked_add(length).map_err(|_| out_of_range(&arguments.until))?,
-        None => home.instant(&arguments.until)?,
+        None => home.instant(&arguments.until).map_err(|_| no_end(&arguments.until))?,
     };
     let first: Timestamp = Timestamp::UNIX_EPOCH;
     let last: Timestamp = "2100-01-01T00:00:00Z".parse().expect("it is an instant");
@@ -111,10 +111,17 @@ fn span(home: &Home, arguments: &Arguments) -> Result<(Timestamp, Timestamp), Fa
     Ok((from, until))
 }
 
+fn no_end(text: &str) -> Failure {
+    Failure::Usage {
+        message: format!("--until `{text}` is neither a date nor a time after the beginning"),
+        help: "write a date, e.g. 2026-12-24 or 2026-12-24T06:00, or a time such as 12h, 7d or 52w".to_owned(),
+    }
+}
+
 fn out_of_range(text: &str) -> Failure {
     Failure::Usage {
         message: format!("`{text}` lies outside the years 1970 to 2099"),
-        help: "simulate a shorter time, e.g. --until 365d".to_owned(),
+        help: "name dates of these years, or a shorter time, e.g. --until 365d".to_owned(),
     }
 }
 
