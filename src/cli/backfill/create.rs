@@ -81,13 +81,19 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
         return Err(Failure::refused("minflow answered with something else", "use the same version on both sides"));
     };
     if skipped > 0 {
-        eprint(&format!("{skipped} dates have a run already; `minflow backfill show {id} --dates` shows them\n"));
+        let dates = if skipped == 1 { "date has" } else { "dates have" };
+        eprint(&format!("{skipped} {dates} a run already; `minflow backfill show {id} --dates` shows them\n"));
     }
     if is_paused {
         let dag_id = &arguments.dag_id;
         eprint(&format!("`{dag_id}` is paused; `minflow dags unpause {dag_id}` lets the runs start\n"));
     }
-    eprint(&format!("{runs} runs are queued; `minflow backfill wait {id}` waits for them\n"));
+    let (runs_are, them) = if runs == 1 { ("run is", "it") } else { ("runs are", "them") };
+    let next = match engine::expect_running(&home) {
+        Ok(()) => format!("`minflow backfill wait {id}` waits for {them}"),
+        Err(_) => format!("no minflow is running: `minflow run` starts {them}"),
+    };
+    eprint(&format!("{runs} {runs_are} queued; {next}\n"));
     // Opened again: without a running minflow the database may be as new as the backfill.
     let record = Stand::find(&Home::open(globals)?, id)?.record();
     Ok(output.record(&record, &COLUMNS)?)

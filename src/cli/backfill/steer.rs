@@ -25,7 +25,8 @@ pub fn cancel(globals: &Globals, which: &OneBackfill, output: &mut Output) -> Ou
     Stand::find(&home, id)?;
     let done = engine::apply(&home, Command::CancelBackfill { id })?;
     if let Done::BackfillCancelled { queued } = done {
-        eprint(&format!("{queued} queued runs have failed; what runs goes on\n"));
+        let runs_have = if queued == 1 { "run has" } else { "runs have" };
+        eprint(&format!("{queued} queued {runs_have} failed; what runs goes on\n"));
     }
     Ok(output.record(&Stand::find(&home, id)?.record(), &COLUMNS)?)
 }

@@ -38,7 +38,10 @@ pub fn run(globals: &Globals, which: &OneBackfill, output: &mut Output) -> Outco
     std::io::Write::flush(output)?;
     if stand.counts.failed > 0 {
         let (failed, dag_id) = (stand.counts.failed, &stand.backfill.dag_id);
-        eprint(&format!("{failed} runs have failed; `minflow dags list-runs {dag_id} --state failed` shows them\n"));
+        let (runs_have, them) = if failed == 1 { ("run has", "it") } else { ("runs have", "them") };
+        eprint(&format!(
+            "{failed} {runs_have} failed; `minflow dags list-runs {dag_id} --state failed` shows {them}\n"
+        ));
     }
     Err(Failure::Told)
 }
