@@ -24,7 +24,7 @@ fn asked(from: &str, to: &str) -> NewBackfill {
 
 impl Simulation {
     /// Turns without events, while the loop would not sleep.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         while self.scheduler.world().has_more() {
             self.scheduler.turn(Vec::new());
         }
@@ -36,7 +36,7 @@ impl Simulation {
         replies.try_recv().unwrap()
     }
 
-    fn backfilled(&self) -> Vec<crate::model::DagRun> {
+    pub(super) fn backfilled(&self) -> Vec<crate::model::DagRun> {
         let mut runs = self.store.runs();
         runs.retain(|run| run.run_type == RunType::Backfill);
         runs.sort_by_key(|run| run.backfill);

@@ -1,5 +1,5 @@
-//! Properties that hold whatever happens: random DAGs, and a random order of ends, failures, pauses, saves, removals, crashes,
-//! failing commits and steps of the clock. What a seed does is the same each time.
+//! Properties that hold whatever happens: random DAGs, and a random order of ends, failures, pauses, saves, removals, changed
+//! schedules, backfills, crashes, failing commits and steps of the clock. What a seed does is the same each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 use super::tests::trigger;
 use super::{Simulation, defaults};
 use crate::clock::Clock;
-use crate::model::{Instance, ProcessIdentity, RunState, TaskState, TryKey};
-use crate::scheduler::command::Command;
+use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, RunType, TaskState, TryKey};
+use crate::scheduler::command::{Command, NewBackfill};
 use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
 use crate::scheduler::{Store, StoreError};
 
@@ -19,14 +19,18 @@ const STEPS: usize = 60;
 const PARALLELISM: u32 = 3;
 const MAX_ACTIVE_TASKS: usize = 2;
 const MAX_ACTIVE_RUNS: usize = 2;
-/// All begin at noon of the first day.
-const SCHEDULES: [&str; 5] = [
+const START: &str = "2026-11-21T12:00:00Z";
+/// All begin at [`START`].
+const SCHEDULES: [&str; 6] = [
     "schedule = \"*/10 * * * *\"\n",
     "schedule = \"*/10 * * * *\"\ndata_interval = true\n",
     "schedule = { every = \"7m\" }\n",
     "schedule = { crons = [\"*/15 * * * *\", \"5 * * * *\"] }\n",
     "schedule = { events = [2026-11-21T12:40:00, 2026-11-21T12:41:00, 2026-11-21T13:30:00] }\n",
+    CONTINUOUS,
 ];
+/// It allows one run at a time.
+const CONTINUOUS: &str = "schedule = \"@continuous\"\n";
 const CATCHUPS: [&str; 3] = ["catchup = true\n", "catchup = false\n", "catchup = \"window:30m\"\n"];
 const RULES: [&str; 4] = ["all_success", "all_done", "none_failed", "one_success"];
 
@@ -54,6 +58,7 @@ struct RandomTask {
     is_narrow: bool,
     is_empty: bool,
     depends_on_past: bool,
+    waits_for_downstream: bool,
 }
 
 struct RandomDag {
@@ -72,6 +77,7 @@ impl RandomDag {
             is_narrow: dice.one_in(3),
             is_empty: dice.one_in(5),
             depends_on_past: dice.one_in(4),
+            waits_for_downstream: dice.one_in(8),
         });
         let tasks = tasks.collect();
         let schedule = dice.one_in(2).then(|| SCHEDULES[dice.below(SCHEDULES.len())]);
@@ -81,8 +87,9 @@ impl RandomDag {
 
     /// The file with the tasks of `present`. When it is not `whole`, it has neither a schedule nor tasks that wait for other runs.
     fn text(&self, present: &[bool], whole: bool, comment: usize) -> String {
+        let max_active_runs = if self.schedule == Some(CONTINUOUS) { 1 } else { MAX_ACTIVE_RUNS };
         let mut text = format!(
-            "description = \"{comment}\"\nmax_active_runs = {MAX_ACTIVE_RUNS}\nmax_active_tasks = {MAX_ACTIVE_TASKS}\n"
+            "description = \"{comment}\"\nmax_active_runs = {max_active_runs}\nmax_active_tasks = {MAX_ACTIVE_TASKS}\n"
         );
         if let (Some(schedule), true) = (self.schedule, whole) {
             text.push_str(&format!("{schedule}start_date = 2026-11-21T12:00:00\n{}", self.catchup));
@@ -96,11 +103,12 @@ impl RandomDag {
             let operator = if task.is_empty { "empty = true" } else { "bash = \"true\"" };
             let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
             text.push_str(&format!(
-                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\n{pool}",
+                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\n{pool}",
                 upstream.join(", "),
                 task.rule,
                 task.retries,
                 whole && task.depends_on_past,
+                whole && task.waits_for_downstream,
             ));
         }
         text
@@ -113,6 +121,8 @@ struct Story {
     dags: Vec<RandomDag>,
     /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
     redrawn: BTreeSet<usize>,
+    /// DAGs whose schedules have changed, or whose dates were filled up: their dates and what came before them are another's.
+    rescheduled: BTreeSet<usize>,
     /// Tries that have ended; they are never begun again.
     over: BTreeSet<TryKey>,
     begun: BTreeSet<TryKey>,
@@ -147,6 +157,7 @@ impl Story {
             dice,
             dags,
             redrawn: BTreeSet::new(),
+            rescheduled: BTreeSet::new(),
             over: BTreeSet::new(),
             begun: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -196,7 +207,7 @@ impl Story {
             self.simulation.store.fail_call(call, error);
         }
         let dag = self.dice.below(self.dags.len());
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0 | 1 => drop(self.simulation.command(trigger(&format!("d{dag}")))),
             2 => {
                 let seconds = self.dice.below(90) as u64;
@@ -218,17 +229,52 @@ impl Story {
                 self.simulation.clock.step_to(to);
                 self.simulation.turn(Event::ClockJumped);
             }
+            8 => self.fill_up(dag),
+            9 => self.steer_backfill(),
             _ => self.report(),
         }
         // The loop tries a failed commit again before it takes in anything else, unless it dies.
         if !self.simulation.health.reasons().is_empty() && self.dice.one_in(4) {
             self.crash();
         }
-        // Two faults may stand one after the other.
+        self.write();
+        self.check();
+        // A backfill's runs come in turns of their own; a crash may come between them.
+        while !self.dice.one_in(4) && self.simulation.scheduler.world().has_more() {
+            self.simulation.scheduler.turn(Vec::new());
+            self.write();
+            self.check();
+        }
+    }
+
+    /// What a failing database has kept from being written is written. Two faults may stand one after the other.
+    fn write(&mut self) {
         for _ in 0..3 {
             self.simulation.scheduler.write_and_act();
         }
-        self.check();
+    }
+
+    fn fill_up(&mut self, dag: usize) {
+        self.rescheduled.insert(dag);
+        let now = self.simulation.clock.now();
+        let is_backwards = self.dice.one_in(3);
+        self.simulation.command(Command::CreateBackfill(NewBackfill {
+            dag_id: format!("d{dag}").as_str().into(),
+            from_date: now - SignedDuration::from_mins(self.dice.below(120) as i64),
+            to_date: now - SignedDuration::from_mins(self.dice.below(20) as i64),
+            reprocess: [Reprocess::None, Reprocess::Failed, Reprocess::Completed][self.dice.below(3)],
+            is_backwards,
+            max_active_runs: MAX_ACTIVE_RUNS as u32,
+            conf: None,
+        }));
+    }
+
+    fn steer_backfill(&mut self) {
+        let Some(last) = self.simulation.store.backfills().pop() else { return };
+        let is_paused = self.dice.one_in(2);
+        let pause = Command::SetBackfillPaused { id: last.id, is_paused };
+        let command = if self.dice.one_in(3) { Command::CancelBackfill { id: last.id } } else { pause };
+        self.simulation.command(command);
     }
 
     /// The executor tells of some of its tries, all in one turn.
@@ -252,6 +298,11 @@ impl Story {
             for is_present in present.iter_mut().skip(1) {
                 *is_present = self.dice.one_in(2);
             }
+        }
+        if self.dice.one_in(4) {
+            self.rescheduled.insert(dag);
+            self.dags[dag].schedule = (!self.dice.one_in(4)).then(|| SCHEDULES[self.dice.below(SCHEDULES.len())]);
+            self.dags[dag].catchup = CATCHUPS[self.dice.below(CATCHUPS.len())];
         }
         let text = self.dags[dag].text(&present, true, self.saves);
         self.simulation.save(&file_of(dag), &text);
@@ -289,8 +340,9 @@ impl Story {
         for run in &runs {
             let active = held.iter().filter(|key| by_key[&key.instance].run == run.key).count();
             assert!(active <= MAX_ACTIVE_TASKS, "max_active_tasks: {active}");
-            let of_dag = |other: &&crate::model::DagRun| other.dag_id == run.dag_id && other.state == RunState::Running;
-            assert!(runs.iter().filter(of_dag).count() <= MAX_ACTIVE_RUNS, "max_active_runs of {}", run.dag_id);
+            let group = |run: &DagRun| (run.dag_id.clone(), run.backfill.map(|place| place.backfill));
+            let of_group = |other: &&DagRun| other.state == RunState::Running && group(other) == group(run);
+            assert!(runs.iter().filter(of_group).count() <= MAX_ACTIVE_RUNS, "max_active_runs of {:?}", group(run));
         }
         let mut dates = BTreeSet::new();
         for (dag_id, date) in runs.iter().filter_map(|run| Some((&run.dag_id, run.logical_date?))) {
@@ -304,7 +356,8 @@ impl Story {
             if !self.redrawn.contains(&dag) {
                 self.check_upstream(&self.dags[dag], row, &rows);
                 if !self.strays.contains(key) && !self.is_finishing {
-                    check_past(&self.dags[dag], run, row, &runs, &rows);
+                    let is_steady = !self.rescheduled.contains(&dag);
+                    check_past(&self.dags[dag], is_steady, run, row, &runs, &rows);
                 }
             }
         }
@@ -317,15 +370,16 @@ impl Story {
     /// A schedule that makes up for all leaves no date out, whatever has happened.
     fn check_dates(&self) {
         for (at, dag) in self.dags.iter().enumerate() {
-            if dag.schedule != Some(SCHEDULES[0]) || dag.catchup != CATCHUPS[0] {
+            let is_steady = !self.rescheduled.contains(&at);
+            if !is_steady || dag.schedule != Some(SCHEDULES[0]) || dag.catchup != CATCHUPS[0] {
                 continue;
             }
             let runs = self.simulation.store.runs();
             let of_dag = || runs.iter().filter(|run| *run.dag_id == *format!("d{at}"));
-            let scheduled = of_dag().filter(|run| run.run_type == crate::model::RunType::Scheduled);
+            let scheduled = of_dag().filter(|run| run.run_type == RunType::Scheduled);
             let Some(last) = scheduled.filter_map(|run| run.logical_date).max() else { continue };
             let dates: BTreeSet<_> = of_dag().filter_map(|run| run.logical_date).collect();
-            let mut tick: jiff::Timestamp = "2026-11-21T12:00:00Z".parse().expect("an instant");
+            let mut tick: jiff::Timestamp = START.parse().expect("an instant");
             while tick <= last {
                 assert!(dates.contains(&tick), "d{at} lacks {tick} of {dates:?}");
                 tick += SignedDuration::from_mins(10);
@@ -362,9 +416,14 @@ impl Story {
             self.simulation.command(Command::SetPaused { dag_id, is_paused: false });
             self.simulation.scheduler.write_and_act();
         }
+        for backfill in self.simulation.store.backfills() {
+            self.simulation.command(Command::SetBackfillPaused { id: backfill.id, is_paused: false });
+        }
+        let is_completed = |backfill: &crate::model::Backfill| backfill.completed_at.is_some();
         for _ in 0..1_000 {
             let held = self.held();
-            if held.is_empty() && self.simulation.store.runs().iter().all(|run| run.state.is_finished()) {
+            let is_over = self.simulation.store.runs().iter().all(|run| run.state.is_finished());
+            if held.is_empty() && is_over && self.simulation.store.backfills().iter().all(is_completed) {
                 break;
             }
             for key in held {
@@ -374,12 +433,18 @@ impl Story {
                 self.check();
             }
             self.simulation.advance(Duration::from_secs(20));
+            self.simulation.go_on();
             self.check();
         }
         let unfinished: Vec<_> =
             self.simulation.store.runs().into_iter().filter(|run| !run.state.is_finished()).collect();
         assert!(unfinished.is_empty(), "{unfinished:?}\n{:?}", self.simulation.store.instances());
         self.check_dates();
+        assert!(self.simulation.store.backfills().iter().all(is_completed), "a backfill is never completed");
+        for backfill in self.simulation.store.backfills() {
+            let dates = self.simulation.store.backfill_dates(backfill.id);
+            assert!(dates.iter().all(|(_, fate)| fate.is_some()), "a date of {backfill:?} was forgotten: {dates:?}");
+        }
         // A question that the database did not answer is asked again after a second.
         self.simulation.advance(Duration::from_secs(1));
         let world = self.simulation.scheduler.world();
@@ -394,29 +459,46 @@ impl Story {
         assert_eq!(world.counts, Default::default());
         let told = self.simulation.trace();
         self.told.extend(told);
+        self.told.extend(self.simulation.backfilled().iter().map(|run| format!("filled up {}", run.run_id)));
         self.told
     }
 }
 
-/// A task that depends on the past begins after its own instance in the run before.
-fn check_past(
-    dag: &RandomDag,
-    run: &crate::model::DagRun,
-    row: &Instance,
-    runs: &[crate::model::DagRun],
-    rows: &[Instance],
-) {
+/// A task that depends on the past begins after its own instance in the run before, and one that waits for downstream after
+/// those right behind that. In a DAG that is not `is_steady`, only the runs of one backfill are known to have come in order.
+fn check_past(dag: &RandomDag, is_steady: bool, run: &DagRun, row: &Instance, runs: &[DagRun], rows: &[Instance]) {
     let task: usize = row.task_id[1..].parse().expect("tasks are numbered");
-    let (true, Some(date)) = (dag.tasks[task].depends_on_past, run.logical_date) else { return };
+    let rule = &dag.tasks[task];
+    let is_first = run.backfill.is_some_and(|place| place.ordinal == 1);
+    let (true, false, Some(date)) = (rule.depends_on_past || rule.waits_for_downstream, is_first, run.logical_date)
+    else {
+        return;
+    };
     let catches_up = dag.schedule.is_some() && dag.catchup != CATCHUPS[1];
-    let is_earlier = |other: &&crate::model::DagRun| {
-        let is_counted = !(catches_up && other.run_type == crate::model::RunType::Manual);
+    let is_earlier = |other: &&DagRun| {
+        let is_counted = !(catches_up && other.run_type == RunType::Manual);
         other.dag_id == run.dag_id && is_counted && other.logical_date.is_some_and(|other| other < date)
     };
     let Some(before) = runs.iter().filter(is_earlier).max_by_key(|run| run.logical_date) else { return };
-    let own = rows.iter().find(|other| other.run == before.key && other.task_id == row.task_id);
-    let lets_go_on = own.is_none_or(|own| matches!(own.state, TaskState::Success | TaskState::Skipped));
-    assert!(lets_go_on, "t{task} of {} began after {:?} in {}", run.run_id, own.map(|own| own.state), before.run_id);
+    // A run that has come between may have found this task scheduled already.
+    if before.key > run.key {
+        return;
+    }
+    // What lies before the start_date of a DAG that catches up holds nothing back.
+    if before.logical_date < Some(START.parse().expect("an instant")) {
+        return;
+    }
+    let backfill = |run: &DagRun| run.backfill.map(|place| place.backfill);
+    if !is_steady && (backfill(run).is_none() || backfill(run) != backfill(before)) {
+        return;
+    }
+    let is_after = |down: &usize| rule.waits_for_downstream && dag.tasks[*down].upstream.contains(&task);
+    for needed in std::iter::once(task).chain((0..dag.tasks.len()).filter(is_after)) {
+        let there = rows.iter().find(|other| other.run == before.key && *other.task_id == format!("t{needed}"));
+        let lets_go_on = there.is_none_or(|there| matches!(there.state, TaskState::Success | TaskState::Skipped));
+        let state = there.map(|there| there.state);
+        assert!(lets_go_on, "t{task} of {} began after {state:?} of t{needed} in {}", run.run_id, before.run_id);
+    }
 }
 
 fn tell(seed: u64) -> Vec<String> {
@@ -429,12 +511,14 @@ fn tell(seed: u64) -> Vec<String> {
 
 #[test]
 fn limits_hold_nothing_runs_twice_and_every_run_ends_whatever_happens() {
-    let mut starts = 0;
+    let (mut starts, mut filled) = (0, 0);
     for seed in 0..SEEDS {
         let told = std::panic::catch_unwind(|| tell(seed)).unwrap_or_else(|_| panic!("with seed {seed}"));
         starts += told.iter().filter(|line| line.starts_with("start")).count();
+        filled += told.iter().filter(|line| line.starts_with("filled")).count();
     }
     assert!(starts > 10 * SEEDS as usize, "only {starts} tries were started: the stories do no work");
+    assert!(filled > SEEDS as usize, "only {filled} runs were made by backfills");
 }
 
 #[test]

@@ -323,18 +323,23 @@ fn wait_for_downstream_waits_for_the_tasks_right_after_too() {
 
 #[test]
 fn a_run_that_comes_between_is_waited_for() {
-    let text = PAST.replace("catchup = true", "catchup = false\nmax_active_runs = 1");
+    let text = PAST.replace("catchup = true", "catchup = false\nmax_active_runs = 3");
     let mut simulation = Simulation::with(&[("d.toml", &text)]);
-    simulation.advance(HOUR);
-    simulation.succeed("d.a");
-    simulation.trigger_at("2026-11-21T15:00:00Z");
-    simulation.trigger_at("2026-11-21T13:30:00Z");
-    simulation.succeed("d.b");
+    simulation.advance(HOUR + 31 * MINUTE);
+    assert_eq!(simulation.hours(), ["13", "14"]);
     simulation.trace();
-    simulation.advance(3 * HOUR);
-    let reason = simulation.scheduler.world().why_not_running(&"d".into(), &"at_21T15".into(), "a");
-    let state = simulation.store.runs().into_iter().map(|run| (run.run_id.to_string(), run.state)).collect::<Vec<_>>();
-    assert!(matches!(reason, Some(Reason::RunQueued { .. } | Reason::Past(_))), "{reason:?} {state:?}");
+    // The later run waits for that of 13 o'clock, until another comes between, which waits for that in its place.
+    let later = simulation.store.runs()[1].run_id.clone();
+    let reason = |simulation: &Simulation| simulation.scheduler.world().why_not_running(&"d".into(), &later, "a");
+    let blocked_by = |run_id: &str, state| Some(Reason::Past(PastBlock::Instance { run_id: run_id.into(), state }));
+    assert_eq!(reason(&simulation), blocked_by("scheduled__2026-11-21T13:00:00+00:00", TaskState::Queued));
+    simulation.trigger_at("2026-11-21T13:30:00Z");
+    assert_eq!(reason(&simulation), blocked_by("at_21T13", TaskState::None));
+    simulation.succeed("d.a");
+    assert_eq!(simulation.trace(), ["start d.b try 1", "start d.a try 1"]);
+    assert_eq!(reason(&simulation), blocked_by("at_21T13", TaskState::Queued));
+    simulation.succeed("d.a");
+    assert_eq!(reason(&simulation), None, "its own is queued");
 }
 
 #[test]
