@@ -3,7 +3,8 @@
 //! `cargo bench --bench simulate`. A figure per task instance; the last case is the year of a thousand DAGs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use divan::Bencher;
@@ -11,7 +12,7 @@ use divan::counter::ItemsCount;
 use jiff::{SignedDuration, Timestamp};
 use minflow::dagfile::{self, Defaults};
 use minflow::model::Pool;
-use minflow::simulate::{Outlook, Plan, Subject, simulate};
+use minflow::simulate::{Outlook, Part, Plan, Subject, simulate_with};
 
 fn main() {
     divan::main();
@@ -46,12 +47,26 @@ fn plan(dags: usize, days: i64) -> Plan {
     }
 }
 
+fn on_two_threads(parts: &mut [Part<'_>]) {
+    let left = Mutex::new(parts.iter_mut());
+    let next = || left.lock().expect("nobody panics while it takes a part").next();
+    let work = || {
+        while let Some(part) = next() {
+            part.go_on();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+}
+
 /// Of (DAGs, days).
 #[divan::bench(sample_count = 1, sample_size = 1, args = [(1, 365), (100, 30), (1_000, 1), (1_000, 7), (1_000, 365)])]
 fn look_ahead(bencher: Bencher<'_, '_>, (dags, days): (usize, i64)) {
     let plan = plan(dags, days);
     bencher.counter(ItemsCount::new(dags * 24 * 5 * days as usize)).bench_local(|| {
-        let report = simulate(&plan, &mut |_| true);
+        let report = simulate_with(&plan, &on_two_threads, &mut |_| true);
         assert_eq!(report.totals.runs, (dags * 24) as u64 * days.unsigned_abs());
         assert_eq!(report.totals.failed_runs, 0);
         report

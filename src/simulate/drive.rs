@@ -14,8 +14,8 @@ use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{Action, History, Now, Run, RunIx, Sink, Slot, World};
 use crate::simulate::past::Past;
 use crate::simulate::report::Report;
-use crate::simulate::tally::Tally;
-use crate::simulate::{Plan, start};
+use crate::simulate::tally::{Counted, Tally};
+use crate::simulate::{Plan, Subject, start};
 
 /// After so many turns at one instant the clock goes on by [`STEP`]: what begins anew as soon as it is over, and takes no time,
 /// would stand still for ever.
@@ -170,40 +170,53 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX / 4)
 }
 
-struct Drive<'a> {
-    plan: &'a Plan,
+/// A world and the virtual clock that it runs by.
+pub(super) struct Drive {
     world: World,
     agenda: Agenda,
     expected: Vec<Vec<Expected>>,
-    tally: Tally,
+    pub(super) tally: Tally,
     past: Past,
     from: i64,
+    /// The instant at which it stands, in microseconds; None: nothing has happened yet.
+    at: Option<i64>,
+    /// How many it has lived through.
+    pub(super) instants: u64,
+    /// Something has happened whose order within an instant matters: a process was killed, or the clock had to be pushed on.
+    pub(super) is_irregular: bool,
 }
 
-/// Runs the plan to its end. `progress` is told the virtual instant from time to time; when it answers false, the report covers
-/// what there was until then.
-pub fn simulate(plan: &Plan, progress: &mut dyn FnMut(Timestamp) -> bool) -> Report {
-    let mut drive = Drive::new(plan);
-    let until = drive.run(progress);
-    drive.tally.into_report(plan, &drive.world, until)
+/// All DAGs in one world. `progress` is told the virtual instant from time to time; when it answers false, the report covers what
+/// there was until then.
+pub(super) fn jointly(plan: &Plan, progress: &mut dyn FnMut(Timestamp) -> bool) -> Report {
+    let mut drive = Drive::new(plan, &plan.subjects);
+    let until = drive.run(plan.until.as_microsecond(), progress);
+    drive.finish(instant(until)).into_report(plan, instant(until))
 }
 
-impl<'a> Drive<'a> {
-    fn new(plan: &'a Plan) -> Self {
+impl Drive {
+    /// Of these of the plan's DAGs, before anything has happened.
+    pub(super) fn new(plan: &Plan, subjects: &[Subject]) -> Self {
         let record = |subject| start::record(subject, plan.from, start::last_before(subject, plan.from));
-        let records = plan.subjects.iter().map(record).collect();
-        let world = start::world(&plan.subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
-        let expected = plan.subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
-        let tally = Tally::new(plan, &world);
+        let records = subjects.iter().map(record).collect();
+        let world = start::world(subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
+        let expected = subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
+        let tally = Tally::new(plan, subjects, &world);
         Self {
-            plan,
             world,
             agenda: Agenda::default(),
             expected,
             tally,
-            past: Past::new(&plan.subjects),
+            past: Past::new(subjects),
             from: plan.from.as_microsecond(),
+            at: None,
+            instants: 0,
+            is_irregular: false,
         }
+    }
+
+    pub(super) fn finish(self, until: Timestamp) -> Counted {
+        self.tally.finish(&self.world, until)
     }
 
     fn now(&self, at: i64) -> Now {
@@ -218,21 +231,20 @@ impl<'a> Drive<'a> {
         [self.agenda.next(), wall.map(Timestamp::as_microsecond), boot].into_iter().flatten().min()
     }
 
-    /// To the end, which is returned in microseconds.
-    fn run(&mut self, progress: &mut dyn FnMut(Timestamp) -> bool) -> i64 {
-        let until = self.plan.until.as_microsecond();
-        let mut at = self.from;
-        let mut instants = 0_u64;
-        self.live_through(at);
+    /// From where it stands to all that happens before `until`, in microseconds; returns `until`, or the instant at which
+    /// `progress` has stopped it.
+    pub(super) fn run(&mut self, until: i64, progress: &mut dyn FnMut(Timestamp) -> bool) -> i64 {
+        let mut at = self.at.unwrap_or_else(|| self.live_through(self.from));
         while let Some(next) = self.next().filter(|&next| next < until) {
             at = next.max(at);
             self.tally.pass_to(at);
             at = self.live_through(at);
-            instants += 1;
-            if instants.is_multiple_of(TELL_EVERY) && !progress(instant(at)) {
+            self.instants += 1;
+            if self.instants.is_multiple_of(TELL_EVERY) && !progress(instant(at)) {
                 return at;
             }
         }
+        self.at = Some(at);
         self.tally.pass_to(until);
         until
     }
@@ -257,6 +269,7 @@ impl<'a> Drive<'a> {
             }
             if turn.is_multiple_of(MAX_TURNS) {
                 at += STEP;
+                self.is_irregular = true;
             }
         }
         self.tally.close_instant(at, &self.world);
@@ -275,6 +288,7 @@ impl<'a> Drive<'a> {
             // A start has been seen as a row; what else there is needs no process.
             if let Action::Kill(key, _) = action {
                 self.agenda.add(at, Ending { key, began_at: at, fate: Fate::Killed });
+                self.is_irregular = true;
             }
         }
     }
@@ -297,11 +311,11 @@ fn try_end(end: Ending, at: i64) -> TryEnd {
     }
 }
 
-fn instant(micros: i64) -> Timestamp {
+pub(super) fn instant(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
-fn expected(subject: &crate::simulate::Subject, seed: u64) -> Vec<Expected> {
+fn expected(subject: &Subject, seed: u64) -> Vec<Expected> {
     let of_task = |(task, outlook): (&crate::model::Task, &crate::simulate::Outlook)| {
         let lasts_for = micros(outlook.lasts_for).max(1);
         let timeout = task.execution_timeout.map(micros).filter(|&timeout| timeout < lasts_for);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{RunState, TaskIx, TaskState};
+use crate::model::{NextRun, RunState, TaskIx, TaskState};
 use crate::scheduler::pools::PoolIx;
 use crate::scheduler::ready::NotStarted;
 use crate::scheduler::world::{DagIx, Run, RunIx, Slot, World};
+use crate::simulate::gauges::{Gauge, Gauges, Step};
 use crate::simulate::picture::Canvas;
 use crate::simulate::report::{
     Behind, DagReport, Deadline, DeadlineKind, LimitKind, LimitReport, Report, Totals, WaitReport,
@@ -53,16 +54,6 @@ struct Waits {
     open: u64,
 }
 
-/// What is held of a limit that all DAGs share. Times in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Gauge {
-    size: Option<u64>,
-    held: u64,
-    peak: u64,
-    full_for: i64,
-    busy: i128,
-}
-
 #[derive(Clone, Debug, Default)]
 struct DagTally {
     totals: Totals,
@@ -93,52 +84,74 @@ pub(super) struct Tally {
     waiting: Vec<(RunIx, Slot)>,
     /// DAGs of which a run began at this instant.
     started: Vec<DagIx>,
-    parallelism: Gauge,
-    pools: Vec<(PoolIx, Gauge)>,
+    gauges: Gauges,
+    /// What the gauges were moved by, if it is asked for.
+    steps: Option<Vec<Step>>,
+    /// An instance has waited for a limit.
+    has_waited: bool,
+    canvas: Canvas,
+}
+
+/// All that was counted of a world that has come to its end.
+pub(super) struct Counted {
+    /// In the order of the subjects, with the next run of each.
+    dags: Vec<(DagTally, Option<NextRun>)>,
+    pub(super) gauges: Gauges,
     canvas: Canvas,
 }
 
 impl Tally {
-    pub(super) fn new(plan: &Plan, world: &World) -> Self {
-        let pools = &world.limits().pools;
-        let gauge =
-            |pool| Gauge { size: pools.total(pool).and_then(|total| u64::try_from(total).ok()), ..Gauge::default() };
+    /// Of a world that knows the DAGs `subjects`.
+    pub(super) fn new(plan: &Plan, subjects: &[Subject], world: &World) -> Self {
+        let gauges = Gauges::new(plan, world.limits());
         let has_past = |subject: &Subject| subject.dag.tasks.iter().any(|task| task.depends_on_past);
-        let dags = plan.subjects.iter().map(|subject| DagTally { has_past: has_past(subject), ..DagTally::default() });
+        let dags = subjects.iter().map(|subject| DagTally { has_past: has_past(subject), ..DagTally::default() });
         Self {
             at: plan.from.as_microsecond(),
             dags: dags.collect(),
             causes: Vec::new(),
             waiting: Vec::new(),
             started: Vec::new(),
-            parallelism: Gauge { size: Some(plan.parallelism.into()), ..Gauge::default() },
-            pools: pools.iter().map(|pool| (pool, gauge(pool))).collect(),
-            canvas: Canvas::new(plan, 1 + pools.iter().count()),
+            canvas: Canvas::new(plan, gauges.len()),
+            gauges,
+            steps: None,
+            has_waited: false,
         }
+    }
+
+    pub(super) fn into_gauges(self) -> Gauges {
+        self.gauges
+    }
+
+    /// Keeps from now on what the gauges are moved by.
+    pub(super) fn record_steps(&mut self) {
+        self.steps = Some(Vec::new());
+    }
+
+    /// Moves the steps that were recorded into `into`, in order.
+    pub(super) fn give_steps(&mut self, into: &mut Vec<Step>) {
+        into.extend(self.steps.iter_mut().flat_map(|steps| steps.drain(..)));
+    }
+
+    /// An instance has waited for a limit so far.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// Time passes up to `at`, with everything as it is.
     pub(super) fn pass_to(&mut self, at: i64) {
-        let passed = at - self.at;
-        self.parallelism.pass(passed);
-        for (_, gauge) in &mut self.pools {
-            gauge.pass(passed);
-        }
-        let held = std::iter::once(&self.parallelism).chain(self.pools.iter().map(|(_, gauge)| gauge));
-        self.canvas.hold(self.at, at, held.map(|gauge| gauge.held));
+        self.gauges.pass(at - self.at);
+        self.canvas.hold(self.at, at, self.gauges.held());
         self.at = at;
     }
 
     /// All that happens at this instant has happened.
     pub(super) fn close_instant(&mut self, at: i64, world: &World) {
         self.at = at;
-        let limits = world.limits();
-        self.parallelism.set(limits.executing().into());
-        for (pool, gauge) in &mut self.pools {
-            gauge.set(limits.pools.running(*pool) + limits.pools.queued(*pool));
-        }
+        self.gauges.read(at, world.limits(), self.steps.as_mut());
         for (run, slot) in self.waiting.drain(..) {
             if let Some(reason) = world.why_not_started(run, slot) {
+                self.has_waited = true;
                 let causes = &mut self.causes[run.index()];
                 if causes.len() <= slot.0 as usize {
                     causes.resize(slot.0 as usize + 1, Cause::UNKNOWN);
@@ -185,6 +198,13 @@ impl Tally {
         if row.state.is_finished() && !prior.is_some_and(RunState::is_finished) {
             dag.running -= u32::from(prior == Some(RunState::Running));
             dag.end_run(run);
+            if prior == Some(RunState::Running)
+                && row.start_date == row.end_date
+                && let Some(at) = self.started.iter().rposition(|dag| *dag == run.dag)
+            {
+                // It counts the same whether a turn ended between its start and its end or not.
+                self.started.swap_remove(at);
+            }
             if let (Some(started), Some(ended)) = (row.start_date, row.end_date) {
                 self.canvas.bar(run.dag.0 as usize, started, ended, row.state == RunState::Success);
             }
@@ -216,7 +236,9 @@ impl Tally {
         }
         if row.reason.as_deref() == Some("timed_out") && matches!(row.state, TaskState::Failed | TaskState::UpForRetry)
         {
-            dag.timed_out_tries.entry(task).or_insert((0, run.row.run_after)).0 += 1;
+            let (count, first) = dag.timed_out_tries.entry(task).or_insert((0, run.row.run_after));
+            *count += 1;
+            *first = run.row.run_after.min(*first);
         }
         if prior == Some(TaskState::Scheduled)
             && let Some(scheduled) = row.scheduled_at
@@ -248,20 +270,6 @@ fn micros_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_microsecond() - from.as_microsecond()
 }
 
-impl Gauge {
-    fn pass(&mut self, passed: i64) {
-        self.busy += i128::from(self.held) * i128::from(passed);
-        if self.size.is_some_and(|size| self.held >= size) {
-            self.full_for += passed;
-        }
-    }
-
-    fn set(&mut self, held: u64) {
-        self.held = held;
-        self.peak = self.peak.max(held);
-    }
-}
-
 impl DagTally {
     /// Counts a wait, if there was one.
     fn wait(&mut self, cause: Cause, waited: i64, task: Option<TaskIx>, run_after: Timestamp) {
@@ -275,7 +283,9 @@ impl DagTally {
         let waits = &mut self.waits[at].1;
         waits.count += 1;
         waits.total += i128::from(waited);
-        if waited > waits.longest {
+        // Of waits as long as each other that of the earliest run, in whichever order they end.
+        let is_earlier = || waits.longest_of.is_some_and(|(of, run)| (run_after, task) < (run, of));
+        if waited > waits.longest || waited == waits.longest && is_earlier() {
             waits.longest = waited;
             waits.longest_of = Some((task, run_after));
         }
@@ -290,13 +300,15 @@ impl DagTally {
         }
         if row.reason.as_deref() == Some("timed_out") {
             self.timed_out_runs += 1;
-            self.first_timed_out_run.get_or_insert(row.run_after);
+            let first = self.first_timed_out_run.get_or_insert(row.run_after);
+            *first = row.run_after.min(*first);
         }
         if let (Some(started), Some(ended)) = (row.start_date, row.end_date) {
             let lasted = micros_between(started, ended);
             self.over += 1;
             self.total += i128::from(lasted);
-            if self.longest_run.is_none() || lasted > self.longest {
+            let is_earlier = lasted == self.longest && Some(row.run_after) < self.longest_run;
+            if self.longest_run.is_none() || lasted > self.longest || is_earlier {
                 self.longest = lasted;
                 self.longest_run = Some(row.run_after);
             }
@@ -305,31 +317,12 @@ impl DagTally {
 }
 
 impl Tally {
-    /// What has been counted, with what still waits or runs at `until`, in microseconds.
-    pub(super) fn into_report(mut self, plan: &Plan, world: &World, until: i64) -> Report {
-        let until = Timestamp::from_microsecond(until).unwrap_or(plan.until);
+    /// What has been counted, with what still waits or runs at `until`.
+    pub(super) fn finish(mut self, world: &World, until: Timestamp) -> Counted {
         self.count_unfinished(world, until);
-        let span = self.at - plan.from.as_microsecond();
-        let dags: Vec<DagReport> =
-            self.dags.iter().enumerate().map(|(at, dag)| dag.report(&plan.subjects[at], world, at, until)).collect();
-        let mut totals = Totals::default();
-        for dag in &dags {
-            totals.add(&dag.totals);
-        }
-        let deadlines =
-            self.dags.iter().zip(&plan.subjects).flat_map(|(dag, subject)| dag.deadlines(subject)).collect();
-        Report {
-            from: plan.from,
-            until,
-            seed: plan.seed,
-            parallelism: plan.parallelism,
-            totals,
-            dags,
-            limits: self.limits(plan, world, span),
-            transitions: slots::transitions(plan, until),
-            deadlines,
-            picture: self.canvas.into_picture(),
-        }
+        let next = |at: usize| world.dag(DagIx(at as u32)).record.next_run;
+        let dags = self.dags.into_iter().enumerate().map(|(at, dag)| (dag, next(at))).collect();
+        Counted { dags, gauges: self.gauges, canvas: self.canvas }
     }
 
     /// Runs and instances that are not over wait until the end.
@@ -355,8 +348,44 @@ impl Tally {
             }
         }
     }
+}
 
-    fn limits(&self, plan: &Plan, world: &World, span: i64) -> Vec<LimitReport> {
+impl Counted {
+    /// Puts the DAGs of another world after those of this one.
+    pub(super) fn append(mut self, other: Self) -> Self {
+        self.dags.extend(other.dags);
+        self
+    }
+
+    /// Of all that happened before `until`.
+    pub(super) fn into_report(self, plan: &Plan, until: Timestamp) -> Report {
+        let dags: Vec<DagReport> = self
+            .dags
+            .iter()
+            .zip(&plan.subjects)
+            .map(|((dag, next_run), subject)| dag.report(subject, *next_run, until))
+            .collect();
+        let mut totals = Totals::default();
+        for dag in &dags {
+            totals.add(&dag.totals);
+        }
+        let deadlines =
+            self.dags.iter().zip(&plan.subjects).flat_map(|((dag, _), subject)| dag.deadlines(subject)).collect();
+        Report {
+            from: plan.from,
+            until,
+            seed: plan.seed,
+            parallelism: plan.parallelism,
+            totals,
+            dags,
+            limits: self.limits(plan, until.as_microsecond() - plan.from.as_microsecond()),
+            transitions: slots::transitions(plan, until),
+            deadlines,
+            picture: self.canvas.into_picture(),
+        }
+    }
+
+    fn limits(&self, plan: &Plan, span: i64) -> Vec<LimitReport> {
         let shared = |kind, cause, gauge: &Gauge| {
             let capacity = gauge.size.map(|size| i128::from(size) * i128::from(span)).filter(|&capacity| capacity > 0);
             LimitReport {
@@ -368,10 +397,9 @@ impl Tally {
                 ..self.waits_for(plan, cause)
             }
         };
-        let mut limits = vec![shared(LimitKind::Parallelism, Cause::PARALLELISM, &self.parallelism)];
-        for (pool, gauge) in &self.pools {
-            let name = world.limits().pools.name(*pool).clone();
-            limits.push(shared(LimitKind::Pool(name), Cause::pool(*pool), gauge));
+        let mut limits = vec![shared(LimitKind::Parallelism, Cause::PARALLELISM, &self.gauges.parallelism)];
+        for (pool, gauge) in &self.gauges.pools {
+            limits.push(shared(LimitKind::Pool(pool.name.clone()), Cause::pool(pool.ix), gauge));
         }
         for (kind, cause) in [
             (LimitKind::MaxActiveTasks, Cause::MAX_ACTIVE_TASKS),
@@ -387,7 +415,7 @@ impl Tally {
         let mut by_dag = Vec::new();
         let mut sum = Waits::default();
         let mut longest_of = None;
-        for (dag, subject) in self.dags.iter().zip(&plan.subjects) {
+        for ((dag, _), subject) in self.dags.iter().zip(&plan.subjects) {
             for (_, waits) in dag.waits.iter().filter(|(known, _)| *known == cause) {
                 let report = waits.report(subject);
                 if waits.longest > sum.longest {
@@ -435,8 +463,7 @@ impl DagTally {
         }
     }
 
-    fn report(&self, subject: &Subject, world: &World, at: usize, until: Timestamp) -> DagReport {
-        let next = world.dag(DagIx(at as u32)).record.next_run;
+    fn report(&self, subject: &Subject, next: Option<NextRun>, until: Timestamp) -> DagReport {
         let mean = (self.over > 0).then(|| duration(self.total / i128::from(self.over)));
         DagReport {
             dag_id: subject.dag.dag_id.clone(),

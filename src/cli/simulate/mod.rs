@@ -3,6 +3,9 @@
 mod expect;
 mod show;
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -15,7 +18,7 @@ use crate::cli::{Failure, Globals, Outcome};
 use crate::clock::{Clock, SystemClock};
 use crate::keytable::parse_duration;
 use crate::model::Pool;
-use crate::simulate::{Plan, simulate};
+use crate::simulate::{Part, Plan, simulate_with};
 
 #[derive(Debug, Args)]
 #[command(
@@ -57,6 +60,8 @@ pub struct Arguments {
 
 /// A century is beyond every plan, and a slip of the pen.
 const MAX_SPAN: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
+/// Beyond so many, threads wait for each other and for memory.
+const MAX_THREADS: usize = 8;
 /// How often a long simulation says how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
@@ -75,7 +80,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         is_drawn: output.format == Format::Svg,
     };
     let mut told = Instant::now();
-    let report = simulate(&plan, &mut |at| {
+    let report = simulate_with(&plan, &on_all_processors, &mut |at| {
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
             let share = at.duration_since(from).as_secs_f64() / until.duration_since(from).as_secs_f64();
@@ -84,6 +89,24 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         true
     });
     show::show(&report, output)
+}
+
+/// Shares the parts out among threads, one at a time to whoever is free.
+fn on_all_processors(parts: &mut [Part<'_>]) {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let left = Mutex::new(parts.iter_mut());
+    let next = || left.lock().expect("nobody panics while it takes a part").next();
+    let work = || {
+        while let Some(part) = next() {
+            part.go_on();
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// # Errors
