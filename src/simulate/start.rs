@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::BootInstant;
-use crate::model::{Catchup, DataInterval, Pool, Schedule};
+use crate::model::{Catchup, DataInterval, Every, Period, Pool, Schedule};
 use crate::scheduler::DagRecord;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::event::{DagFile, Event, Found};
@@ -22,18 +22,20 @@ const MAX_STEPS: usize = 60_000_000;
 pub(super) fn last_before(subject: &Subject, at: Timestamp) -> Option<DataInterval> {
     let dag = &subject.dag;
     let mut last = subject.last_interval;
-    let is_walked = match dag.schedule {
+    let shortcut = match &dag.schedule {
         Schedule::Never | Schedule::Once | Schedule::Continuous => return last,
-        // The phase of a period is that of the runs before.
-        Schedule::Every(_) => true,
-        Schedule::Cron(_) | Schedule::Events(_) => false,
+        // The phase of a period is that of the runs before; of all rules that leave runs out, a window's alone keeps it.
+        Schedule::Every(Every { period: Period::Fixed(period), .. }) => Some(Catchup::Window(*period * 2)),
+        Schedule::Every(_) => None,
+        Schedule::Cron(_) | Schedule::Events(_) => Some(Catchup::Latest),
     };
     let Ok(timetable) = Timetable::new(&dag.schedule, &dag.timezone) else { return last };
     let first_seen = subject.first_seen_at.unwrap_or(at);
     let earliest = timetable.earliest(dag.earliest(), first_seen, dag.catchup);
     let before = at - SignedDuration::from_micros(1);
-    if !is_walked
-        && let Some(run) = timetable.next_run(last, earliest, dag.latest(), Catchup::Latest, before)
+    let newest = dag.latest().map_or(before, |latest| latest.min(before));
+    if let Some(rule) = shortcut
+        && let Some(run) = timetable.next_run(last, earliest, dag.latest(), rule, newest)
         && run.run_after < at
     {
         last = Some(run.data_interval);

@@ -184,6 +184,22 @@ fn an_old_start_with_catchup_begins_as_if_all_before_had_been_run() {
 }
 
 #[test]
+fn a_period_of_250_million_ticks_before_goes_on_in_its_phase() {
+    let every = |more: &str| {
+        let head = "start_date = 1970-01-01T00:00:03Z\ncatchup = true\nschedule = { every = \"7s\" }\n";
+        subject("every", &format!("{head}{more}[tasks.a]\nempty = true\n"), 0)
+    };
+    let subjects = vec![every(""), every("data_interval = true\n"), every("end_date = 2020-01-01\n")];
+    for (subject, runs) in subjects.into_iter().zip([8, 8, 0]) {
+        let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T00:01:00Z", vec![subject]));
+        let dag = &report.dags[0];
+        assert_eq!(dag.totals.runs, runs);
+        // 1,795,219,205 - 3 is a multiple of 7.
+        assert_eq!(dag.first_run, (runs > 0).then(|| at("2026-11-21T00:00:05Z")));
+    }
+}
+
+#[test]
 fn a_simulation_that_is_interrupted_reports_what_it_has_seen() {
     let subjects = (0..20).map(|number| subject(&format!("d{number:02}"), HOURLY, 61 + number)).collect();
     let simulated = plan("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z", subjects);
