@@ -129,12 +129,8 @@ impl World {
         earlier: Earlier,
         history: &mut dyn History,
     ) -> Result<Option<Before>, StoreError> {
-        let is_meant = |row: &DagRun| {
-            row.logical_date.is_some_and(|date| date < earlier.than)
-                && !(earlier.but_manual && row.run_type == RunType::Manual)
-        };
-        let live = self.known_runs(this.dag).filter(|&ix| is_meant(&self.run(ix).row));
-        let live = live.max_by_key(|&ix| self.run(ix).row.logical_date);
+        let is_meant = |ix: &RunIx| !(earlier.but_manual && self.run(*ix).row.run_type == RunType::Manual);
+        let live = self.dag(this.dag).dates.range(..earlier.than).rev().map(|(_, &ix)| ix).find(is_meant);
         let stored = history.run_before(&this.row.dag_id, earlier)?;
         let live_date = live.and_then(|ix| self.run(ix).row.logical_date);
         // A row that is in memory too is older there.
@@ -214,8 +210,9 @@ impl World {
 
     /// A run has come between others: whoever is later may have another run before it.
     pub(super) fn reconsider_later(&mut self, dag: DagIx, date: Timestamp) {
-        let is_later = |run: &RunIx| self.run(*run).row.logical_date.is_some_and(|later| later > date);
-        let later: Vec<RunIx> = self.dag(dag).runs.iter().map(|&(_, run)| run).filter(is_later).collect();
+        let later = (Bound::Excluded(date), Bound::Unbounded);
+        let is_unfinished = |run: &RunIx| !self.run(*run).row.state.is_finished();
+        let later: Vec<RunIx> = self.dag(dag).dates.range(later).map(|(_, &run)| run).filter(is_unfinished).collect();
         for run in later {
             self.run_quiet(run).progress.ask_all_past_again();
             self.active.insert(run);

@@ -457,6 +457,7 @@ impl DagEntry {
             stored: None,
             due_at: None,
             runs: BTreeSet::new(),
+            dates: BTreeMap::new(),
             backfilled: 0,
             running: 0,
             past_waiters: BTreeSet::new(),

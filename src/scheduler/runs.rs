@@ -70,7 +70,7 @@ impl World {
             return Ok(false);
         }
         let dag_id = entry.record.dag_id.clone();
-        let is_known = self.known_runs(ix).any(|run| self.run(run).row.logical_date == Some(next.logical_date));
+        let is_known = entry.dates.contains_key(&next.logical_date);
         let is_known = is_known || self.made_dates.contains(&(ix, next.logical_date));
         let is_taken = is_known || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
         if is_taken {

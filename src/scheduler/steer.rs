@@ -1,6 +1,7 @@
 //! Commands: what users ask of a running scheduler.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::scheduler::command::{Asker, Command, CommandError, Done, LogicalDate,
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::{Force, ReplyTo, StoreError};
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Action, DagIx, History, Now, TimerKey, World};
+use crate::scheduler::world::{Action, DagIx, History, Now, RunIx, TimerKey, World};
 
 /// The longest run_id in bytes: a file name must hold it.
 const MAX_RUN_ID_BYTES: usize = 200;
@@ -119,25 +120,29 @@ impl World {
     }
 
     /// The first microsecond from now on that no live run of the DAG has taken as its logical date or run_after.
-    fn free_instant(&self, ix: DagIx, now: Now) -> jiff::Timestamp {
-        let mut at = now.wall;
+    fn free_instant(&mut self, ix: DagIx, now: Now) -> jiff::Timestamp {
+        const NEXT: Duration = Duration::from_micros(1);
+        let entry = self.dag(ix);
         let is_taken = |at| {
-            let is_at = |run| self.run(run).row.logical_date == Some(at) || self.run(run).row.run_after == at;
-            self.dag(ix).runs.iter().any(|&(_, run)| is_at(run))
+            let runs = (at, RunIx(0))..=(at, RunIx(u32::MAX));
+            entry.dates.contains_key(&at) || entry.runs.range(runs).next().is_some()
         };
+        // Those before the last that was given are taken: thousands may come in one turn.
+        let mut at = self.given_instants.get(&ix).map_or(now.wall, |&given| given + NEXT);
         while is_taken(at) {
-            at += std::time::Duration::from_micros(1);
+            at += NEXT;
         }
+        self.given_instants.insert(ix, at);
         at
     }
 
     fn refuse_taken(&self, ix: DagIx, lookup: &RunLookup, history: &mut dyn History) -> Result<(), CommandError> {
         let entry = self.dag(ix);
-        let is_it = |row: &DagRun| match lookup {
-            RunLookup::ById(run_id) => row.run_id == *run_id,
-            RunLookup::ByLogicalDate(date) => row.logical_date == Some(*date),
+        let known = match lookup {
+            RunLookup::ById(run_id) => self.find_live_run(ix, run_id),
+            RunLookup::ByLogicalDate(date) => entry.dates.get(date).copied(),
         };
-        let live = entry.runs.iter().map(|&(_, run)| &self.run(run).row).find(|row| is_it(row)).cloned();
+        let live = known.map(|run| self.run(run).row.clone());
         let taken = match live {
             Some(row) => Some(row),
             None => history.find_run(&entry.record.dag_id, lookup).map_err(unreadable)?,

@@ -106,6 +106,8 @@ pub struct DagEntry {
     pub(super) due_at: Option<Timestamp>,
     /// Unfinished runs by run_after, then by age.
     pub runs: BTreeSet<(Timestamp, RunIx)>,
+    /// By logical date the runs whose rows may differ from those in the database: unfinished, or ended in this turn.
+    pub(super) dates: BTreeMap<Timestamp, RunIx>,
     /// How many of them belong to backfills: they do not count against max_active_runs.
     pub(super) backfilled: u32,
     /// Of the others, how many run.
@@ -344,6 +346,8 @@ pub struct World {
     pub(super) just_ended: BTreeSet<(DagIx, RunIx)>,
     /// Logical dates that this turn has queued a run of a backfill for: neither in memory nor in the database yet.
     pub(super) made_dates: BTreeSet<(DagIx, Timestamp)>,
+    /// The newest run_after that this turn has given a run by hand.
+    pub(super) given_instants: BTreeMap<DagIx, Timestamp>,
     /// DAGs of which a run has failed, and which may have failed often enough to be paused.
     pub(super) failing: BTreeSet<DagIx>,
     next_run_key: i64,
@@ -388,6 +392,7 @@ impl World {
             dates_gone_over: 0,
             just_ended: BTreeSet::new(),
             made_dates: BTreeSet::new(),
+            given_instants: BTreeMap::new(),
             failing: BTreeSet::new(),
             lag: Lag::default(),
             next_run_key: snapshot.next_run_key,
@@ -484,7 +489,7 @@ impl World {
 
     /// Puts a run into memory.
     pub(super) fn insert_run(&mut self, run: Run) -> RunIx {
-        let (dag, run_after) = (run.dag, run.row.run_after);
+        let (dag, run_after, logical_date) = (run.dag, run.row.run_after, run.row.logical_date);
         let (is_running, place) = (run.row.state == RunState::Running, run.row.backfill);
         let ix = self.free_runs.pop().unwrap_or_else(|| {
             self.runs.push(None);
@@ -494,6 +499,7 @@ impl World {
         let entry = &mut self.dags[dag.0 as usize];
         self.limits.set_run(ix, entry.record.max_active_tasks);
         entry.runs.insert((run_after, ix));
+        entry.dates.extend(logical_date.map(|date| (date, ix)));
         entry.backfilled += u32::from(place.is_some());
         if let Some(running) = self.running_of(dag, place).filter(|_| is_running) {
             *running += 1;
@@ -575,8 +581,13 @@ impl World {
     /// a DAG, run or instance (earlier tries, XComs, the audit log) is forgotten: who keeps rows calls [`World::take_turn`].
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
         self.changes = Changes::default();
-        self.just_ended.clear();
+        for (dag, run) in std::mem::take(&mut self.just_ended) {
+            if let Some(date) = self.run(run).row.logical_date {
+                self.dag_quiet(dag).dates.remove(&date);
+            }
+        }
         self.made_dates.clear();
+        self.given_instants.clear();
         self.backfills.end_turn();
         self.dates_gone_over = 0;
         for ix in self.dirty_dags.take() {
