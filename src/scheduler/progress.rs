@@ -4,8 +4,13 @@
 //! level a pass. But it evaluates only instances whose inputs have changed since they were last evaluated, against counters that
 //! are kept, so that a finished task costs its out-degree. Knows no clock, no slots and no rows; the world applies what it says.
 
+mod past;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use self::past::Past;
+pub use self::past::PastRule;
 
 use super::machine::{TaskEvent, next_task};
 use super::surroundings::Surroundings;
@@ -35,14 +40,6 @@ pub struct Pass {
     /// [`Progress::answer_past`] has been told of them.
     pub asks: Vec<InstanceIx>,
     pub verdict: Verdict,
-}
-
-/// How a task depends on its own instance in the run before (SEMANTICS 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PastRule {
-    pub depends: bool,
-    /// It is not skipped before the past allows it (`wait_for_past_depends_before_skipping`).
-    pub withholds_skips: bool,
 }
 
 /// The state of the run after a pass.
@@ -97,14 +94,6 @@ enum Known {
     Waits,
     Met,
     Marked,
-}
-
-/// What is known of an instance's past, if its task depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Past {
-    Unasked,
-    Allows,
-    Blocks,
 }
 
 #[derive(Clone, Debug)]
@@ -200,51 +189,6 @@ impl Progress {
         };
         progress.rebuild();
         progress
-    }
-
-    /// The same with tasks that depend on the past, by task; empty if none does.
-    pub fn with_past(mut self, past: Arc<[PastRule]>) -> Self {
-        self.past = past;
-        self.past_bound = self.slots.iter().filter(|slot| !slot.state.is_finished() && self.depends(slot.task)).count();
-        self
-    }
-
-    /// Whether the past allows an instance that a pass has asked about.
-    pub fn answer_past(&mut self, instance: InstanceIx, is_allowed: bool) {
-        self.asking.remove(&instance);
-        self.slots[instance.index()].past = if is_allowed { Past::Allows } else { Past::Blocks };
-        if is_allowed {
-            self.touch(instance);
-        }
-    }
-
-    /// The past of `task` has changed: its instances that have not begun are asked about again.
-    pub fn ask_past_again(&mut self, task: TaskIx) {
-        if !self.depends(Some(task)) {
-            return;
-        }
-        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
-        for at in first..end {
-            let instance = self.instances[at as usize];
-            self.slots[instance.index()].past = Past::Unasked;
-            self.touch(instance);
-        }
-    }
-
-    /// The run before this one is another: every task that depends on it is asked about again.
-    pub fn ask_all_past_again(&mut self) {
-        for at in 0..self.past.len() as u32 {
-            self.ask_past_again(TaskIx(at));
-        }
-    }
-
-    /// Whether any task depends on its past.
-    pub fn has_past(&self) -> bool {
-        !self.past.is_empty()
-    }
-
-    fn depends(&self, task: Option<TaskIx>) -> bool {
-        task.and_then(|task| self.past.get(task.index())).is_some_and(|rule| rule.depends)
     }
 
     pub fn graph(&self) -> &Arc<Graph> {
@@ -471,18 +415,6 @@ impl Progress {
                 .expect("only unfinished instances are marked, with states that are marks");
             self.set_state(instance, next);
         }
-    }
-
-    /// Whether the run before this one has a say in what the trigger rule has decided, and has not allowed it.
-    fn waits_for_past(&self, instance: InstanceIx, decision: Decision) -> bool {
-        let slot = &self.slots[instance.index()];
-        let Some(rule) = slot.task.and_then(|task| self.past.get(task.index())) else { return false };
-        let is_concerned = match decision {
-            Decision::Run => rule.depends,
-            Decision::Mark(state) => state == TaskState::Skipped && rule.withholds_skips,
-            Decision::Wait(_) => false,
-        };
-        is_concerned && slot.past != Past::Allows
     }
 
     fn evaluate(&self, instance: InstanceIx) -> Decision {

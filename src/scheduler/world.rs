@@ -3,6 +3,8 @@
 //! One thread owns it. It is changed by events and by decisions (its sibling modules), and gives up what it changed as [`Changes`]
 //! and [`Action`]s at the end of a turn. Knows no clock: every entry is given the instant.
 
+mod entries;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,23 +13,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Dag, DagId, DagRun, Instance, Pool, RunId, RunState, TaskIx};
-use crate::model::{TaskState, TryKey, VersionKey};
+use crate::model::{Dag, DagId, Pool, RunId, RunState};
+use crate::model::{TaskState, TryKey};
 use crate::scheduler::backfill::Backfills;
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, ImportError, InstanceWrite, RunWrite};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
 use crate::scheduler::dense::{Dense, DenseSet};
 use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
-use crate::scheduler::past::PastBlock;
+use crate::scheduler::pools::Limits;
 pub use crate::scheduler::pools::RunIx;
-use crate::scheduler::pools::{Claim, Held, Limits};
 pub use crate::scheduler::port::History;
 use crate::scheduler::port::{Kill, ReplyTo, Stray, Work};
-use crate::scheduler::progress::{InstanceIx, Progress};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::timers::{Deadline, Timers};
-use crate::timetable::Timetable;
+
+pub use self::entries::{DagEntry, Definition, InstanceEntry, Run};
+pub(super) use self::entries::{FileEntry, FileState, ParsedFile};
 
 /// A DAG's place in [`World::dags`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,165 +74,6 @@ pub enum Action {
     Reclaim(Stray),
     Acknowledge(TryKey),
     Reply(ReplyTo<Reply>, Reply),
-}
-
-/// A live definition of a DAG.
-#[derive(Debug)]
-pub struct Definition {
-    pub dag: Arc<Dag>,
-    /// Relative to the dags folder.
-    pub file: Arc<str>,
-    pub version: VersionKey,
-    pub timetable: Timetable,
-    /// Effective priority by task.
-    pub weights: Vec<i64>,
-    /// The key of each task's operator, as its rows show it.
-    pub(super) operators: Vec<Arc<str>>,
-    /// Of a run that has just been created.
-    pub(super) blank: Progress,
-}
-
-/// A DAG, live or not.
-#[derive(Debug)]
-pub struct DagEntry {
-    pub record: DagRecord,
-    /// None until its file has been read since the start, and when it never could be.
-    pub definition: Option<Arc<Definition>>,
-    /// Of the live definition.
-    pub(super) hash: Arc<str>,
-    /// How many definitions it has had.
-    pub(super) version_number: u32,
-    /// The stored text, until the first scan has shown whether it is needed.
-    pub(super) stored: Option<VersionWrite>,
-    /// Its place in [`World::due`].
-    pub(super) due_at: Option<Timestamp>,
-    /// Unfinished runs by run_after, then by age.
-    pub runs: BTreeSet<(Timestamp, RunIx)>,
-    /// By logical date the runs whose rows may differ from those in the database: unfinished, or ended in this turn.
-    pub(super) dates: BTreeMap<Timestamp, RunIx>,
-    /// How many of them belong to backfills: they do not count against max_active_runs.
-    pub(super) backfilled: u32,
-    /// Of the others, how many run.
-    pub running: u32,
-    /// Runs, by logical date, in which something waits or has waited for the run before.
-    pub(super) past_waiters: BTreeSet<(Timestamp, RunIx)>,
-    /// Its next run was due already when it was worked out: a missed one.
-    pub(super) is_planned_late: bool,
-    /// When its limit or a pause last kept a run from being created or from starting.
-    pub(super) held_back_at: Option<Timestamp>,
-}
-
-impl DagEntry {
-    /// Its runs get new task instances: it is not paused and has a file.
-    pub fn may_schedule(&self) -> bool {
-        self.record.is_active && !self.record.is_paused && self.definition.is_some()
-    }
-}
-
-/// A run that is not over, or whose last process still lives.
-#[derive(Debug)]
-pub struct Run {
-    pub row: DagRun,
-    /// As committed; None: not yet in the database.
-    pub(super) prior: Option<RunState>,
-    pub dag: DagIx,
-    /// None when the definition is gone and could not be restored.
-    pub definition: Option<Arc<Definition>>,
-    pub instances: Vec<InstanceEntry>,
-    pub progress: Progress,
-    /// For each [`InstanceIx`] of `progress` its slot.
-    pub(super) slots: Vec<Slot>,
-    /// Tries that the executor holds.
-    pub held: u32,
-    /// Its lag is minflow's: catchup, a limit, a pause or a downtime had no part in it.
-    pub(super) is_prompt: bool,
-    /// A pass has looked at it.
-    pub(super) is_examined: bool,
-    /// Why the instances wait that the past blocked when it was last asked.
-    pub(super) past_blocks: BTreeMap<InstanceIx, PastBlock>,
-    pub(super) waiting: Vec<ReplyTo<Reply>>,
-    /// How many of its instances are to be written.
-    pub(super) unwritten: u32,
-    /// Whether it, or an instance of it, ever had a deadline.
-    pub(super) has_deadlines: bool,
-    /// The row as workers see it; made anew when the row has changed.
-    pub(super) shared: Option<Arc<DagRun>>,
-}
-
-impl Run {
-    pub fn slot_of(&self, ix: InstanceIx) -> Slot {
-        self.slots[ix.0 as usize]
-    }
-
-    pub fn entry(&self, slot: Slot) -> &InstanceEntry {
-        &self.instances[slot.0 as usize]
-    }
-
-    /// None: the live definition has no such task.
-    pub fn task_of(&self, slot: Slot) -> Option<TaskIx> {
-        self.entry(slot).task
-    }
-}
-
-/// One task instance of an unfinished run.
-#[derive(Debug)]
-pub struct InstanceEntry {
-    pub row: Instance,
-    pub(super) prior: Option<TaskState>,
-    /// Its place in the run's progress; None when the live definition has no such task.
-    pub(super) ix: Option<InstanceIx>,
-    pub(super) task: Option<TaskIx>,
-    /// The executor has a try of it: it holds a slot of the executor and of its pool, whatever its row says.
-    pub(super) held: Option<(Claim, Held)>,
-    /// Its handle in the ready queue.
-    pub(super) handle: Option<u32>,
-    /// It is to be written at the end of the turn.
-    pub(super) is_dirty: bool,
-}
-
-impl InstanceEntry {
-    /// An instance that is in the database in state `prior`, or in none yet, and that nobody holds.
-    pub(super) fn new(row: Instance, prior: Option<TaskState>) -> Self {
-        Self { row, prior, ix: None, task: None, held: None, handle: None, is_dirty: false }
-    }
-}
-
-/// A file under the dags folder.
-#[derive(Debug, Default)]
-pub(super) struct FileEntry {
-    pub modified_at: Option<Timestamp>,
-    pub state: FileState,
-    pub errors: Vec<ImportError>,
-}
-
-#[derive(Debug, Default)]
-pub(super) enum FileState {
-    /// Only known from the database.
-    #[default]
-    Stored,
-    /// Its text is to become a definition, or waits because another file has the dag_id.
-    Parsed(ParsedFile),
-    /// Its text is the live definition of its dag_id.
-    Live(DagId),
-    Broken,
-}
-
-impl FileState {
-    /// The dag_id that its text gives.
-    pub fn dag_id(&self) -> Option<&DagId> {
-        match self {
-            Self::Parsed(parsed) => Some(&parsed.dag.dag_id),
-            Self::Live(dag_id) => Some(dag_id),
-            Self::Stored | Self::Broken => None,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct ParsedFile {
-    pub dag: Arc<Dag>,
-    pub source: Arc<str>,
-    pub hash: Arc<str>,
 }
 
 /// What a deadline is for.

@@ -1,0 +1,177 @@
+//! What the world's tables hold: DAGs and their definitions, unfinished runs and their instances, DAG files.
+//!
+//! Data only; the world and its siblings change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{DagIx, Slot};
+use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
+use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
+use crate::scheduler::command::Reply;
+use crate::scheduler::past::PastBlock;
+use crate::scheduler::pools::{Claim, Held, RunIx};
+use crate::scheduler::port::ReplyTo;
+use crate::scheduler::progress::{InstanceIx, Progress};
+use crate::timetable::Timetable;
+
+/// A live definition of a DAG.
+#[derive(Debug)]
+pub struct Definition {
+    pub dag: Arc<Dag>,
+    /// Relative to the dags folder.
+    pub file: Arc<str>,
+    pub version: VersionKey,
+    pub timetable: Timetable,
+    /// Effective priority by task.
+    pub weights: Vec<i64>,
+    /// The key of each task's operator, as its rows show it.
+    pub(in crate::scheduler) operators: Vec<Arc<str>>,
+    /// Of a run that has just been created.
+    pub(in crate::scheduler) blank: Progress,
+}
+
+/// A DAG, live or not.
+#[derive(Debug)]
+pub struct DagEntry {
+    pub record: DagRecord,
+    /// None until its file has been read since the start, and when it never could be.
+    pub definition: Option<Arc<Definition>>,
+    /// Of the live definition.
+    pub(in crate::scheduler) hash: Arc<str>,
+    /// How many definitions it has had.
+    pub(in crate::scheduler) version_number: u32,
+    /// The stored text, until the first scan has shown whether it is needed.
+    pub(in crate::scheduler) stored: Option<VersionWrite>,
+    /// Its place in [`World::due`].
+    pub(in crate::scheduler) due_at: Option<Timestamp>,
+    /// Unfinished runs by run_after, then by age.
+    pub runs: BTreeSet<(Timestamp, RunIx)>,
+    /// By logical date the runs whose rows may differ from those in the database: unfinished, or ended in this turn.
+    pub(in crate::scheduler) dates: BTreeMap<Timestamp, RunIx>,
+    /// How many of them belong to backfills: they do not count against max_active_runs.
+    pub(in crate::scheduler) backfilled: u32,
+    /// Of the others, how many run.
+    pub running: u32,
+    /// Runs, by logical date, in which something waits or has waited for the run before.
+    pub(in crate::scheduler) past_waiters: BTreeSet<(Timestamp, RunIx)>,
+    /// Its next run was due already when it was worked out: a missed one.
+    pub(in crate::scheduler) is_planned_late: bool,
+    /// When its limit or a pause last kept a run from being created or from starting.
+    pub(in crate::scheduler) held_back_at: Option<Timestamp>,
+}
+
+impl DagEntry {
+    /// Its runs get new task instances: it is not paused and has a file.
+    pub fn may_schedule(&self) -> bool {
+        self.record.is_active && !self.record.is_paused && self.definition.is_some()
+    }
+}
+
+/// A run that is not over, or whose last process still lives.
+#[derive(Debug)]
+pub struct Run {
+    pub row: DagRun,
+    /// As committed; None: not yet in the database.
+    pub(in crate::scheduler) prior: Option<RunState>,
+    pub dag: DagIx,
+    /// None when the definition is gone and could not be restored.
+    pub definition: Option<Arc<Definition>>,
+    pub instances: Vec<InstanceEntry>,
+    pub progress: Progress,
+    /// For each [`InstanceIx`] of `progress` its slot.
+    pub(in crate::scheduler) slots: Vec<Slot>,
+    /// Tries that the executor holds.
+    pub held: u32,
+    /// Its lag is minflow's: catchup, a limit, a pause or a downtime had no part in it.
+    pub(in crate::scheduler) is_prompt: bool,
+    /// A pass has looked at it.
+    pub(in crate::scheduler) is_examined: bool,
+    /// Why the instances wait that the past blocked when it was last asked.
+    pub(in crate::scheduler) past_blocks: BTreeMap<InstanceIx, PastBlock>,
+    pub(in crate::scheduler) waiting: Vec<ReplyTo<Reply>>,
+    /// How many of its instances are to be written.
+    pub(in crate::scheduler) unwritten: u32,
+    /// Whether it, or an instance of it, ever had a deadline.
+    pub(in crate::scheduler) has_deadlines: bool,
+    /// The row as workers see it; made anew when the row has changed.
+    pub(in crate::scheduler) shared: Option<Arc<DagRun>>,
+}
+
+impl Run {
+    pub fn slot_of(&self, ix: InstanceIx) -> Slot {
+        self.slots[ix.0 as usize]
+    }
+
+    pub fn entry(&self, slot: Slot) -> &InstanceEntry {
+        &self.instances[slot.0 as usize]
+    }
+
+    /// None: the live definition has no such task.
+    pub fn task_of(&self, slot: Slot) -> Option<TaskIx> {
+        self.entry(slot).task
+    }
+}
+
+/// One task instance of an unfinished run.
+#[derive(Debug)]
+pub struct InstanceEntry {
+    pub row: Instance,
+    pub(in crate::scheduler) prior: Option<TaskState>,
+    /// Its place in the run's progress; None when the live definition has no such task.
+    pub(in crate::scheduler) ix: Option<InstanceIx>,
+    pub(in crate::scheduler) task: Option<TaskIx>,
+    /// The executor has a try of it: it holds a slot of the executor and of its pool, whatever its row says.
+    pub(in crate::scheduler) held: Option<(Claim, Held)>,
+    /// Its handle in the ready queue.
+    pub(in crate::scheduler) handle: Option<u32>,
+    /// It is to be written at the end of the turn.
+    pub(in crate::scheduler) is_dirty: bool,
+}
+
+impl InstanceEntry {
+    /// An instance that is in the database in state `prior`, or in none yet, and that nobody holds.
+    pub(in crate::scheduler) fn new(row: Instance, prior: Option<TaskState>) -> Self {
+        Self { row, prior, ix: None, task: None, held: None, handle: None, is_dirty: false }
+    }
+}
+
+/// A file under the dags folder.
+#[derive(Debug, Default)]
+pub(in crate::scheduler) struct FileEntry {
+    pub modified_at: Option<Timestamp>,
+    pub state: FileState,
+    pub errors: Vec<ImportError>,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::scheduler) enum FileState {
+    /// Only known from the database.
+    #[default]
+    Stored,
+    /// Its text is to become a definition, or waits because another file has the dag_id.
+    Parsed(ParsedFile),
+    /// Its text is the live definition of its dag_id.
+    Live(DagId),
+    Broken,
+}
+
+impl FileState {
+    /// The dag_id that its text gives.
+    pub fn dag_id(&self) -> Option<&DagId> {
+        match self {
+            Self::Parsed(parsed) => Some(&parsed.dag.dag_id),
+            Self::Live(dag_id) => Some(dag_id),
+            Self::Stored | Self::Broken => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::scheduler) struct ParsedFile {
+    pub dag: Arc<Dag>,
+    pub source: Arc<str>,
+    pub hash: Arc<str>,
+}
