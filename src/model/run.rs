@@ -43,7 +43,7 @@ pub struct DagRun {
     pub conf: Map<String, Value>,
     /// Why it failed: `task_failure`, `all_tasks_deadlocked`, `timed_out`, `dag_removed`, `backfill_cancelled`.
     pub reason: Option<String>,
-    /// From run_after to the start of its first task, or of an `empty` one to its success; null until then.
+    /// From run_after to the start of its first task, or of an `empty` one to its success; null until then, and of backfills.
     pub lag: Option<Duration>,
     /// The backfill that made or cleared it last.
     pub backfill: Option<BackfillPlace>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{DagRun, Graph, Instance, Pool, RunKey, TaskState};
+use crate::model::{DagRun, Graph, Instance, Pool, RunKey, RunType, TaskState};
 use crate::scheduler::change::{ImportError, Snapshot};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::Stray;
@@ -80,7 +80,7 @@ impl World {
 
     /// Puts a stored run and its instances into memory. It has no definition yet.
     pub(super) fn load_run(&mut self, dag: DagIx, mut row: DagRun, rows: Vec<Instance>) -> RunIx {
-        if row.lag.is_none() {
+        if row.lag.is_none() && row.run_type != RunType::Backfill {
             // A run that began under version 1 does not begin again.
             let began = rows.iter().filter_map(|instance| instance.start_date).min();
             row.lag = began.map(|began| Duration::try_from(began.duration_since(row.run_after)).unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{TaskState, TryKey};
+use crate::model::{RunType, TaskState, TryKey};
 use crate::scheduler::change::XcomWrite;
 use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
@@ -70,10 +70,10 @@ impl World {
         self.note_first_start(run, attempt.started_at);
     }
 
-    /// Records how late the run began, at its first start.
+    /// Records how late the run began, at its first start. A backfill's run is for a past date and cannot be late.
     pub(super) fn note_first_start(&mut self, run: RunIx, started_at: jiff::Timestamp) {
         let this = self.run(run);
-        if this.row.lag.is_some() {
+        if this.row.lag.is_some() || this.row.run_type == RunType::Backfill {
             return;
         }
         // A clock that was set back meanwhile makes no run early.

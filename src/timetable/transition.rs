@@ -30,6 +30,10 @@ pub enum Mark {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Some zones have changed sides of the date line, and skipped a day.
+            Self::Moved { named, at } if named.date() != at.date() => {
+                write!(f, "{named} does not exist, so it runs at {at}")
+            }
             Self::Moved { named, at } => {
                 write!(f, "{} does not exist, so it runs at {}", named.time(), at.time())
             }

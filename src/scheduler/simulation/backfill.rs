@@ -52,7 +52,7 @@ fn a_backfill_makes_and_ends_one_run_for_each_date_and_is_completed_with_the_las
     simulation.go_on();
     let runs = simulation.backfilled();
     assert_eq!(runs.len(), 4);
-    assert!(runs.iter().all(|run| run.state == RunState::Success));
+    assert!(runs.iter().all(|run| run.state == RunState::Success && run.lag.is_none()));
     assert_eq!(&*runs[0].run_id, "backfill__2026-11-01T00:00:00+00:00");
     assert!(simulation.store.backfills()[0].completed_at.is_some());
 }

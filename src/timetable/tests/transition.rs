@@ -55,6 +55,7 @@ fn a_whole_day_that_a_zone_skips_is_lost() {
             Mark::Lost { first: wall("2011-12-30T06:00"), count: 3 }
         ]
     );
+    assert_eq!(skipped[0].to_string(), "2011-12-30T00:00:00 does not exist, so it runs at 2011-12-31T00:00:00");
 }
 
 #[test]
