@@ -25,6 +25,9 @@ use crate::timetable::Timetable;
 /// The longest list of dates: a schedule of each minute for half a year. The list is made and written in one turn.
 pub const MAX_DATES: usize = 300_000;
 
+/// The reason of runs that failed because their backfill was cancelled; `store::backfill` writes it.
+pub const CANCELLED: &str = "backfill_cancelled";
+
 /// The backfills that are not completed, at most one of each DAG.
 #[derive(Debug, Default)]
 pub(super) struct Backfills {

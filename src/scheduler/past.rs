@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{Catchup, Dag, DagRun, RunId, RunState, RunType, TaskId, TaskIx, TaskState};
+use crate::scheduler::backfill::CANCELLED;
 use crate::scheduler::change::Earlier;
 use crate::scheduler::port::StoreError;
 use crate::scheduler::progress::{InstanceIx, PastRule};
@@ -42,6 +43,12 @@ pub(super) fn rules_of(dag: &Dag) -> Arc<[PastRule]> {
     } else {
         Arc::default()
     }
+}
+
+/// A run of a backfill that is queued, or was when its backfill was cancelled: under Airflow it has instances, which wait.
+fn has_not_begun(row: &DagRun, states: &[TaskState]) -> bool {
+    let is_cancelled = states.is_empty() && row.reason.as_deref() == Some(CANCELLED);
+    row.backfill.is_some() && (row.state == RunState::Queued || is_cancelled)
 }
 
 const fn lets_go_on(state: TaskState) -> bool {
@@ -97,7 +104,7 @@ impl World {
             return Ok(None);
         }
         let states = self.states_in(&before, &spec.task_id, history)?;
-        if matches!(&before, Before::Stored(row) if row.backfill.is_some() && row.state == RunState::Queued) {
+        if matches!(&before, Before::Stored(row) if has_not_begun(row, &states)) {
             // Its instances are made when it is promoted; those of a run that was cleared wait.
             return Ok(Some(PastBlock::Absent { run_id }));
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::clock::to_micros;
 use crate::diagnostic::did_you_mean;
 use crate::model::{DagRun, RunId, RunKey, RunState, RunType};
-use crate::scheduler::change::{AuditEntry, RunLookup};
+use crate::scheduler::change::{AuditEntry, RunLookup, RunWrite};
 use crate::scheduler::command::{Asker, Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::{Force, ReplyTo, StoreError};
@@ -208,12 +208,17 @@ impl World {
 
     /// Whether the newest `limit` runs are so many, and all `failed`; newest by (run_after, key).
     fn have_all_failed(&self, ix: DagIx, limit: u32, history: &mut dyn History) -> Result<bool, StoreError> {
-        let stored = history.newest_runs(&self.dag(ix).record.dag_id, limit)?;
+        let entry = self.dag(ix);
+        let stored = history.newest_runs(&entry.record.dag_id, limit)?;
         let mut newest: BTreeMap<(jiff::Timestamp, RunKey), RunState> =
             stored.iter().map(|row| ((row.run_after, row.key), row.state)).collect();
         // What this turn has changed is not in the database yet.
         for row in self.known_runs(ix).map(|run| &self.run(run).row) {
             newest.insert((row.run_after, row.key), row.state);
+        }
+        // So is what it has queued for a backfill.
+        for RunWrite { run, .. } in self.changes.runs.iter().filter(|write| write.run.dag_id == entry.record.dag_id) {
+            newest.insert((run.run_after, run.key), run.state);
         }
         let limit = limit as usize;
         Ok(newest.len() >= limit && newest.values().rev().take(limit).all(|state| *state == RunState::Failed))

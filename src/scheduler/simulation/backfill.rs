@@ -150,3 +150,33 @@ fn a_run_that_is_cleared_after_a_crash_has_the_tries_that_its_definition_gives()
     let instance = simulation.store.instances().pop().unwrap();
     assert_eq!((instance.try_number, instance.max_tries), (2, 3));
 }
+
+#[test]
+fn a_failed_run_that_is_about_to_be_done_again_does_not_count_among_the_failures_in_a_row() {
+    let text = "schedule = \"0 * * * *\"\nmax_consecutive_failed_dag_runs = 2\n[tasks.a]\nbash = \"false\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.advance(Duration::from_secs(1_860));
+    simulation.end("d.a", Outcome::Exited(1));
+    simulation.advance(Duration::from_secs(3_600));
+    let again = asked("2026-11-21T13:00:00Z", "2026-11-21T13:00:00Z");
+    simulation.command(Command::CreateBackfill(NewBackfill { reprocess: Reprocess::Failed, ..again }));
+    // The turn that clears the first run.
+    simulation.end("d.a", Outcome::Exited(1));
+    let states: Vec<_> = simulation.store.runs().iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Queued, RunState::Failed]);
+    assert!(!simulation.store.dag("d").unwrap().is_paused);
+}
+
+#[test]
+fn runs_that_a_cancelled_backfill_never_began_hold_back_what_depends_on_the_past() {
+    let text = "schedule = \"0 * * * *\"\n[tasks.a]\nbash = \"true\"\ndepends_on_past = true\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: true });
+    let past = asked("2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z");
+    simulation.backfill(NewBackfill { reprocess: Reprocess::Failed, ..past }).unwrap();
+    simulation.command(Command::CancelBackfill { id: BackfillId(1) });
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: false });
+    simulation.advance(Duration::from_secs(1_860));
+    assert_eq!(simulation.store.runs().last().map(|run| run.state), Some(RunState::Running));
+    assert!(simulation.trace().is_empty(), "as under Airflow, where their task instances exist and have not succeeded");
+}
