@@ -14,8 +14,8 @@ use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
 use minflow::health::Health;
 use minflow::model::dag::Position;
 use minflow::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, Role, RunKey, RunState, RunType, Script,
-    Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, Role, RunKey, RunState, RunType,
+    Script, Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
 };
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
@@ -156,6 +156,39 @@ fn a_bash_try_leaves_its_last_line_its_xcom_file_and_a_log() {
     assert_eq!(bench.run(2, bash("echo skipped; exit 99")).outcome, Outcome::Exited(99));
     let failed = bench.run(3, bash("echo x; exit 4"));
     assert_eq!((failed.outcome, failed.xcoms), (Outcome::Exited(4), Vec::new()));
+}
+
+/// Which of three patterns the output of a failing script matches.
+fn matched(bench: &mut Bench, instance: i64, script: &str, timeout: Option<Duration>) -> Vec<String> {
+    let rule = |pattern: &str| RetryRule {
+        ended: None,
+        output: Some(pattern.to_owned()),
+        retries: Some(1),
+        retry_delay: None,
+    };
+    let mut work = work(instance, bash(script));
+    let task = &mut Arc::make_mut(&mut work.dag).tasks[0];
+    task.retry_on = ["^reset", "timed (out|in)$", "minflow: begins"].map(rule).to_vec();
+    task.execution_timeout = timeout;
+    bench.executor.start(work);
+    bench.ended().matched
+}
+
+#[test]
+fn the_output_of_a_try_that_fails_is_matched_and_of_no_other() {
+    let mut bench = bench();
+    assert_eq!(
+        matched(&mut bench, 1, "echo reset; echo it timed out >&2; exit 28", None),
+        ["^reset", "timed (out|in)$"]
+    );
+    assert_eq!(matched(&mut bench, 2, r"printf 'timed out\nbut \377 reset'; kill -KILL $$", None), ["timed (out|in)$"]);
+    assert_eq!(matched(&mut bench, 3, "echo reset; sleep 100", Some(Duration::from_millis(300))), ["^reset"]);
+    assert_eq!(matched(&mut bench, 4, "exit 1", None), [""; 0], "minflow's own lines are not the task's");
+    assert_eq!(matched(&mut bench, 5, "echo reset", None), [""; 0]);
+    assert_eq!(matched(&mut bench, 6, "echo reset; exit 99", None), [""; 0], "it is skipped");
+    // More than the log takes: its end counts, wherever the file was cut.
+    let long = "echo reset; yes | head -c 3000000; echo timed out; exit 1";
+    assert_eq!(matched(&mut bench, 7, long, None), ["timed (out|in)$"]);
 }
 
 #[test]

@@ -133,6 +133,7 @@ pub fn lived(key: TryKey, at: Timestamp) -> [Event; 2] {
         ended_at: at,
         usage: Some(Usage::default()),
         xcoms: Vec::new(),
+        matched: Vec::new(),
     };
     [Event::Started(Attempt { key, process, started_at: at }), Event::Ended(Box::new(end))]
 }

@@ -67,7 +67,11 @@ fn the_checked_in_examples_of_schedules_have_the_runs_that_are_shown() {
 
 #[test]
 fn every_example_of_the_page_is_a_dag() {
-    let pages = [include_str!("dag-format.head.md"), include_str!("dag-format.schedules.md")];
+    let pages = [
+        include_str!("dag-format.head.md"),
+        include_str!("dag-format.schedules.md"),
+        include_str!("dag-format.retries.md"),
+    ];
     let examples = pages.iter().flat_map(|page| page.split("```").filter_map(|part| part.strip_prefix("toml\n")));
     let count = examples.map(read).count();
     assert!(count > 12, "{count}");

@@ -1,6 +1,6 @@
 //! The table of keys of a DAG file. The parser, its messages, `schemas/dag.schema.json` and `docs/dag-format.md` follow from it.
 
-use crate::keytable::{COUNT, Fallback, Key, Kind, POSITIVE, Table};
+use crate::keytable::{COUNT, ENDING_SIGNALS, Fallback, KILL_SIGNALS, Key, Kind, POSITIVE, Table};
 
 const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'static str) -> Key {
     Key { name, kind, default, description }
@@ -32,6 +32,7 @@ const OUTPUTS: &[&str] = &["text", "json", "none"];
 const WEIGHT_RULES: &[&str] = &["downstream", "upstream", "absolute"];
 const LIST_OF_TEXT: Kind = Kind::List(&Kind::Text);
 const EXIT_CODE: Kind = Kind::Integer { min: 0, max: 255 };
+const FAILURE_CODE: Kind = Kind::Integer { min: 1, max: 255 };
 
 /// A whole DAG file.
 pub static DAG: Table = Table {
@@ -177,7 +178,7 @@ static OPERATOR_KEYS: [Key; 3] = [
 const OWN: &[Key] =
     &[key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks that come directly before this one")];
 
-static SHARED: [Key; 22] = [
+static SHARED: [Key; 25] = [
     key(
         "trigger_rule",
         Kind::OneOf(TRIGGER_RULES),
@@ -197,6 +198,24 @@ static SHARED: [Key; 22] = [
         "How long after a failed try the next one starts",
     ),
     key(
+        "retry_exponential_backoff",
+        Kind::Either(&[Kind::Bool, Kind::Number { min: 0 }]),
+        Fallback::Toml("false"),
+        "By what the delay is multiplied from one try to the next; `true`: 2",
+    ),
+    key(
+        "max_retry_delay",
+        Kind::Duration { min: 0 },
+        Fallback::Nothing,
+        "The longest delay with `retry_exponential_backoff`; 0: a day",
+    ),
+    key(
+        "retry_on",
+        Kind::List(&Kind::Table(&RETRY_RULE)),
+        Fallback::Toml("[]"),
+        "Rules for certain failures, of which the first that fits decides whether and when another try follows",
+    ),
+    key(
         "execution_timeout",
         Kind::Duration { min: 1 },
         Fallback::Nothing,
@@ -208,7 +227,12 @@ static SHARED: [Key; 22] = [
         Fallback::Words("`core.killed_task_cleanup_time`"),
         "How long after `kill_signal` the task is killed",
     ),
-    key("kill_signal", Kind::Signal, Fallback::Toml("\"TERM\""), "The signal that asks the task's processes to end"),
+    key(
+        "kill_signal",
+        Kind::Signal(KILL_SIGNALS),
+        Fallback::Toml("\"TERM\""),
+        "The signal that asks the task's processes to end",
+    ),
     key("pool", Kind::Text, Fallback::Toml("\"default_pool\""), "The pool whose slots the task takes while it runs"),
     key("pool_slots", POSITIVE, Fallback::Toml("1"), "How many slots it takes"),
     key(
@@ -286,6 +310,43 @@ static SHARED: [Key; 22] = [
     key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Documentation, in Markdown"),
     key("owner", Kind::Text, Fallback::Words("the DAG's `owner`"), "Who answers for the task"),
 ];
+
+pub static RETRY_RULE: Table = Table {
+    name: "a rule of `retry_on`",
+    keys: &[&[
+        key(
+            "exit_code",
+            Kind::Either(&[FAILURE_CODE, Kind::List(&FAILURE_CODE)]),
+            Fallback::Nothing,
+            "The try ended with this exit code, or one of these",
+        ),
+        key(
+            "signal",
+            Kind::Signal(ENDING_SIGNALS),
+            Fallback::Nothing,
+            "It was ended by this signal, and not by minflow; what a script of bash starts and a signal ends has the exit code 128 and the signal's number",
+        ),
+        key("timeout", Kind::Literal(true), Fallback::Nothing, "It came to its `execution_timeout`"),
+        key(
+            "output",
+            Kind::Text,
+            Fallback::Nothing,
+            "A regular expression that matches something in the last 64 KiB of its output; `^` and `$` are the ends of a line",
+        ),
+        key(
+            "retries",
+            COUNT,
+            Fallback::Words("the task's `retries`"),
+            "How often the task is tried again in all if it fails so; 0: not again",
+        ),
+        key(
+            "retry_delay",
+            Kind::Duration { min: 0 },
+            Fallback::Words("the task's delay"),
+            "How long after it the next try starts, without backoff",
+        ),
+    ]],
+};
 
 pub static BASH: Table = Table {
     name: "bash",

@@ -5,6 +5,7 @@
 
 mod edges;
 pub mod keys;
+mod retry;
 mod schedule;
 mod task;
 

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, OPERATORS};
+use super::retry;
 use super::schedule::{Timing, instant};
 use super::{Reader, UnknownPools, json_object};
 use crate::keytable::{self, Fields};
@@ -89,6 +90,7 @@ impl Reader<'_, '_> {
             };
             self.faults.add(value.span(), "unknown-pool", format!("there is no pool `{pool}`"), help);
         }
+        self.check_retry_rules(fields.list("retry_on"));
         for (name, _) in fields.table("env").into_iter().flatten() {
             let variable: &str = name.get_ref();
             if variable.is_empty() || variable.contains(['=', '\0']) {
@@ -247,9 +249,15 @@ impl Reader<'_, '_> {
             doc_md: layers.text("doc_md").unwrap_or_default().to_owned(),
             retries: layers.read("retries", |fields, name| fields.integer(name)).unwrap_or(defaults.retries),
             retry_delay: layers.read("retry_delay", |f, name| f.duration(name)).unwrap_or(defaults.retry_delay),
+            retry_exponential_backoff: layers.read("retry_exponential_backoff", retry::multiplier).unwrap_or_default(),
+            max_retry_delay: layers.read("max_retry_delay", |f, name| f.duration(name)),
+            retry_on: layers.read("retry_on", |f, name| Some(retry::rules(f.list(name)))).unwrap_or_default(),
             execution_timeout: layers.read("execution_timeout", |f, name| f.duration(name)),
             grace: layers.read("grace", |f, name| f.duration(name)).unwrap_or(defaults.grace),
-            kill_signal: layers.text("kill_signal").and_then(keytable::signal_number).unwrap_or(libc::SIGTERM),
+            kill_signal: layers
+                .text("kill_signal")
+                .and_then(|name| keytable::signal_number(keytable::KILL_SIGNALS, name))
+                .unwrap_or(libc::SIGTERM),
             pool: PoolName::from(layers.text("pool").unwrap_or(DEFAULT_POOL)),
             pool_slots: layers.read("pool_slots", |fields, name| fields.integer(name)).unwrap_or(1),
             env: env.map(|(name, value)| (name.get_ref().to_string(), self.template(value))).collect(),

@@ -3,6 +3,7 @@ use jiff::Timestamp;
 
 use crate::model::dag::{Bash, Catchup, Operator, Output, Position, Python, RunImmediately, Script, Template};
 use crate::model::graph::{Role, TaskIx};
+use crate::model::retry::{EndedBy, RetryRule};
 use crate::model::state::{TriggerRule, WeightRule};
 
 fn defaults() -> Defaults {
@@ -127,6 +128,9 @@ bash = "true"
 trigger_rule = "one_failed"
 retries = 2
 retry_delay = 90
+retry_exponential_backoff = 1.5
+max_retry_delay = "1h"
+retry_on = [{ exit_code = [6, 7], output = 'time', retries = 0 }, { signal = "SIGSEGV", retry_delay = 0 }, { timeout = true, retries = 1 }, { exit_code = 3, retries = 2 }]
 execution_timeout = "10m"
 grace = "1s"
 kill_signal = "SIGINT"
@@ -151,10 +155,24 @@ end_date = 2026-12-31T12:00:00+01:00
     .unwrap();
     let task = &dag.tasks[0];
     assert_eq!((task.retries, task.retry_delay, task.grace), (2, Duration::from_secs(90), Duration::from_secs(1)));
+    assert_eq!((task.retry_exponential_backoff, task.max_retry_delay), (1.5, Some(Duration::from_secs(3_600))));
+    let rule = |ended, output: Option<&str>, retries, retry_delay| RetryRule {
+        ended: Some(ended),
+        output: output.map(str::to_owned),
+        retries,
+        retry_delay,
+    };
+    let rules = [
+        rule(EndedBy::ExitCode(vec![6, 7]), Some("time"), Some(0), None),
+        rule(EndedBy::Signal(11), None, None, Some(Duration::ZERO)),
+        rule(EndedBy::Timeout, None, Some(1), None),
+        rule(EndedBy::ExitCode(vec![3]), None, Some(2), None),
+    ];
+    assert_eq!(task.retry_on, rules);
     assert_eq!(task.execution_timeout, Some(Duration::from_secs(600)));
     assert_eq!((task.kill_signal, &*task.pool, task.pool_slots), (2, "cpu_intensive", 2));
-    assert_eq!(task.env, [("B".to_owned(), template("{{ ds }}", 14, 14)), ("A".to_owned(), template("1", 14, 30))]);
-    assert_eq!(task.cwd, Some(template("/tmp", 15, 8)));
+    assert_eq!(task.env, [("B".to_owned(), template("{{ ds }}", 17, 14)), ("A".to_owned(), template("1", 17, 30))]);
+    assert_eq!(task.cwd, Some(template("/tmp", 18, 8)));
     assert_eq!((task.output, &*task.skip_on_exit_code), (Output::Json, &[3, 4][..]));
     assert_eq!((&*task.doc_md, &*task.owner), ("Why", "me"));
     assert!(task.depends_on_past && task.wait_for_downstream && task.wait_for_past_depends_before_skipping);
@@ -250,6 +268,15 @@ fn dependencies_come_from_depends_on_and_from_chains() {
 }
 
 #[test]
+fn a_backoff_is_a_truth_value_or_a_number() {
+    for (written, multiplier) in [("true", 2.0), ("false", 0.0), ("3", 3.0), ("1.5", 1.5), ("0", 0.0), ("1_0.5", 10.5)]
+    {
+        let dag = read(&format!("[tasks.a]\nempty = true\nretry_exponential_backoff = {written}\n")).unwrap();
+        assert_eq!(dag.tasks[0].retry_exponential_backoff, multiplier, "{written}");
+    }
+}
+
+#[test]
 fn trigger_rules_are_airflows_but_for_that_of_setups() {
     let all: BTreeSet<&str> = TriggerRule::ALL.iter().map(|rule| rule.as_str()).collect();
     let ours: BTreeSet<&str> = keys::TRIGGER_RULES.iter().copied().collect();
@@ -266,14 +293,17 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("Keys of the file", &keys::DAG),
         ("`schedule` as a table", &keys::SCHEDULE),
         ("`[tasks.ID]`", &keys::TASK),
+        ("A rule of `retry_on`", &keys::RETRY_RULE),
         ("`bash` as a table", &keys::BASH),
         ("`python` as a table", &keys::PYTHON),
     ];
     for (title, table) in tables {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
-        if table.name == keys::SCHEDULE.name {
-            text += include_str!("dag-format.schedules.md");
-        }
+        text += match table.name {
+            name if name == keys::SCHEDULE.name => include_str!("dag-format.schedules.md"),
+            name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
+            _ => "",
+        };
     }
     text += include_str!("dag-format.foot.md");
     keytable::assert_checked_in("docs/dag-format.md", &text);

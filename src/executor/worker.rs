@@ -15,6 +15,7 @@ use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, paths};
+use crate::model::retry::output_pattern;
 use crate::model::{Output, Task, TryKey};
 use crate::operators::{self, Fault, Place, Program};
 use crate::scheduler::event::{Outcome, TryEnd};
@@ -101,10 +102,19 @@ pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
     ended
 }
 
-/// Whether a try can be concluded without a wait, and without reading more than the end of its log: it left no files.
+/// Whether a try can be concluded without a wait, and without reading more than the end of its log: it left no
+/// files, and its output is matched with nothing.
 pub fn is_brief(begun: &Begun, told: &Told) -> bool {
     let has_process = matches!(told, Told::Ended(_));
-    has_process && begun.value.is_none() && begun.files.is_empty() && is_absent(&begun.xcom)
+    has_process
+        && !has_output_rules(begun.work.dag.task(begun.work.task))
+        && begun.value.is_none()
+        && begun.files.is_empty()
+        && is_absent(&begun.xcom)
+}
+
+fn has_output_rules(task: &Task) -> bool {
+    task.retry_on.iter().any(|rule| rule.output.is_some())
 }
 
 fn is_absent(path: &Path) -> bool {
@@ -116,12 +126,16 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
     let key = begun.key();
     let task = begun.work.dag.task(begun.work.task);
     let end = match told {
-        Told::Ended(end) => try_end(&begun.work, &end, |end| {
-            let tail = end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes());
-            let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
-            let left = Left { output: task.output, tail: &tail, value: begun.value.as_deref(), xcom };
-            output::collect(left, &|lack| shared.outwait(key, lack))
-        }),
+        Told::Ended(end) => {
+            let mut concluded = try_end(&begun.work, &end, |end| {
+                let tail = last_output(begun, end);
+                let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
+                let left = Left { output: task.output, tail: &tail, value: begun.value.as_deref(), xcom };
+                output::collect(left, &|lack| shared.outwait(key, lack))
+            });
+            concluded.matched = matched(begun, &end, &concluded.outcome);
+            concluded
+        }
         Told::NotStarted { kind: Refusal::Transient, message } => {
             without_process(shared, key, Outcome::Unstarted { reason: message })
         }
@@ -144,6 +158,29 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
         remove(&begun.xcom);
     }
     close(shared, &begun.log, end)
+}
+
+/// The end of what the task wrote; of a log that was cut the supervisor has kept it.
+fn last_output(begun: &Begun, end: &End) -> Vec<u8> {
+    end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes())
+}
+
+/// The patterns of the task's rules that the end of a failed try's output matches. What minflow has ended is no failure of the
+/// task's.
+fn matched(begun: &Begun, end: &End, outcome: &Outcome) -> Vec<String> {
+    let task = begun.work.dag.task(begun.work.task);
+    let is_failure = match outcome {
+        Outcome::Exited(code) => *code != 0 && !task.skip_on_exit_code.contains(code),
+        Outcome::Killed { .. } => false,
+        _ => true,
+    };
+    if !is_failure || !has_output_rules(task) {
+        return Vec::new();
+    }
+    let tail = last_output(begun, end);
+    let text = String::from_utf8_lossy(&tail);
+    let patterns = task.retry_on.iter().filter_map(|rule| rule.output.as_ref());
+    patterns.filter(|pattern| output_pattern(pattern).is_ok_and(|regex| regex.is_match(&text))).cloned().collect()
 }
 
 fn remove(path: &PathBuf) {
@@ -181,12 +218,13 @@ fn try_end(
         ended_at: end.ended_at,
         usage: Some(end.usage),
         xcoms,
+        matched: Vec::new(),
     }
 }
 
 fn without_process(shared: &Shared, key: TryKey, outcome: Outcome) -> TryEnd {
     let ended_at = shared.clock.now();
-    TryEnd { key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new() }
+    TryEnd { key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new(), matched: Vec::new() }
 }
 
 fn outcome_of(fault: Fault) -> Outcome {
@@ -274,7 +312,7 @@ fn prepare(
         timeout_ms: task.execution_timeout.map(|timeout| timeout.as_millis() as u64),
         kill_signal: task.kill_signal,
         grace_ms: task.grace.as_millis() as u64,
-        wants_tail: task.output != Output::None && value.is_none(),
+        wants_tail: (task.output != Output::None && value.is_none()) || has_output_rules(task),
     };
     Ok(Some(Prepared { start, value, xcom, files }))
 }

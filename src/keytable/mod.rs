@@ -14,8 +14,8 @@ pub use document::{Limits, parse_document};
 pub use faults::{Faults, Source, suggest};
 pub use render::{json_schema, markdown};
 pub use value::{
-    Moment, json, moment_of as moment, parse_duration, parse_moment, parse_period, parse_prefixed, parse_size,
-    print_duration, print_period, print_size, signal_number,
+    ENDING_SIGNALS, KILL_SIGNALS, Moment, Signals, json, moment_of as moment, parse_duration, parse_moment,
+    parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, signal_number,
 };
 pub use walk::{Fields, check, check_table};
 pub use zones::zone_help;
@@ -75,6 +75,10 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// A finite number, with a fraction or without, of at least this.
+    Number {
+        min: i64,
+    },
     /// At least so many seconds.
     Duration {
         min: u64,
@@ -88,8 +92,8 @@ pub enum Kind {
     Time,
     /// The name of a time zone.
     Zone,
-    /// The name of a signal, with or without `SIG`.
-    Signal,
+    /// The name of one of these signals, with or without `SIG`.
+    Signal(Signals),
     OneOf(&'static [&'static str]),
     /// One of the names, or the prefix with a duration behind it, as in `window:6h`.
     OneOfOr {

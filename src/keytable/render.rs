@@ -45,8 +45,8 @@ fn schema_of(kind: &Kind) -> Value {
     const SIZE: &str = "^\\d+ *([kKmMgGtT]([iI])?)?[bB]$";
     match kind {
         Kind::Text | Kind::Template | Kind::Zone => json!({ "type": "string" }),
-        Kind::Signal => {
-            let names = value::SIGNALS.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("SIG{name}")]);
+        Kind::Signal(signals) => {
+            let names = signals.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("SIG{name}")]);
             json!({ "enum": names.collect::<Vec<_>>() })
         }
         Kind::OneOf(names) => json!({ "enum": names }),
@@ -54,6 +54,7 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Literal(only) => json!({ "const": only }),
         Kind::Integer { min, max } if *max == i64::MAX => json!({ "type": "integer", "minimum": min }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Number { min } => json!({ "type": "number", "minimum": min }),
         Kind::Duration { min } => json!({ "anyOf": [
             { "type": "string", "pattern": DURATION, "minLength": 2 }, { "type": "integer", "minimum": min } ] }),
         Kind::Period => json!({ "anyOf": [
@@ -101,6 +102,8 @@ fn long_description(kind: &Kind) -> String {
             (min, max) if max >= i64::from(i32::MAX) => format!("integer ≥ {min}"),
             (min, max) => format!("integer {min} to {max}"),
         },
+        Kind::Number { min } => format!("number ≥ {min}"),
+        Kind::List(Kind::Table(table)) => format!("list, each {}", table.name),
         Kind::List(kind) => format!("list of {}", long_description(kind)),
         Kind::Map(what, kind) => format!("table: {what} = {}", long_description(kind)),
         Kind::Table(table) => format!("table: {}", table.name),

@@ -219,6 +219,14 @@ pub fn moment_of(value: &DeValue<'_>) -> Option<Moment> {
     }
 }
 
+/// A finite number.
+pub(super) fn number_of(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Float(float) => float.as_str().parse().ok().filter(|number: &f64| number.is_finite()),
+        _ => integer_of(value).map(|integer| integer as f64),
+    }
+}
+
 pub(super) fn integer_of(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -243,8 +251,11 @@ pub fn json(value: &DeValue<'_>) -> Option<Value> {
     })
 }
 
+/// Signals by name, without `SIG`, and number.
+pub type Signals = &'static [(&'static str, i32)];
+
 /// The signals that end a process, and those that programs take as a request to end.
-pub(super) const SIGNALS: [(&str, i32); 8] = [
+pub const KILL_SIGNALS: Signals = &[
     ("TERM", libc::SIGTERM),
     ("INT", libc::SIGINT),
     ("QUIT", libc::SIGQUIT),
@@ -255,11 +266,33 @@ pub(super) const SIGNALS: [(&str, i32); 8] = [
     ("ABRT", libc::SIGABRT),
 ];
 
-/// `TERM` or `SIGTERM`, in any case.
-pub fn signal_number(name: &str) -> Option<i32> {
+/// The signals by which processes are seen to end.
+pub const ENDING_SIGNALS: Signals = &[
+    ("TERM", libc::SIGTERM),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("HUP", libc::SIGHUP),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("ABRT", libc::SIGABRT),
+    ("SEGV", libc::SIGSEGV),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("ILL", libc::SIGILL),
+    ("SYS", libc::SIGSYS),
+    ("TRAP", libc::SIGTRAP),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+];
+
+/// `TERM` or `SIGTERM`, in any case, if it is one of `signals`.
+pub fn signal_number(signals: Signals, name: &str) -> Option<i32> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(signal, _)| *signal == bare).map(|&(_, number)| number)
+    signals.iter().find(|(signal, _)| *signal == bare).map(|&(_, number)| number)
 }
 
 #[cfg(test)]
@@ -376,10 +409,12 @@ mod tests {
 
     #[test]
     fn signals_are_named_with_and_without_their_prefix() {
-        assert_eq!(signal_number("TERM"), Some(15));
-        assert_eq!(signal_number("SIGINT"), Some(2));
-        assert_eq!(signal_number("sigkill"), Some(9));
-        assert_eq!(signal_number("STOP"), None);
-        assert_eq!(signal_number("15"), None);
+        assert_eq!(signal_number(KILL_SIGNALS, "TERM"), Some(15));
+        assert_eq!(signal_number(KILL_SIGNALS, "SIGINT"), Some(2));
+        assert_eq!(signal_number(KILL_SIGNALS, "sigkill"), Some(9));
+        assert_eq!(signal_number(KILL_SIGNALS, "STOP"), None);
+        assert_eq!(signal_number(KILL_SIGNALS, "15"), None);
+        assert_eq!(signal_number(KILL_SIGNALS, "SEGV"), None);
+        assert_eq!(signal_number(ENDING_SIGNALS, "SIGSEGV"), Some(11));
     }
 }

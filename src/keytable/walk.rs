@@ -90,6 +90,13 @@ impl Check<'_, '_> {
         let text = inner.as_str().unwrap_or_default();
         match kind {
             Kind::Integer { min, max } => self.integer(*min, *max, value),
+            Kind::Number { min } => {
+                if value::number_of(inner).is_none_or(|number| number < *min as f64) {
+                    let help = format!("use a finite number of {min} or more");
+                    let given = self.faults.source.text.get(value.span()).unwrap_or_default().to_owned();
+                    self.faults.add(value.span(), "out-of-range", format!("`{}` cannot be {given}", self.key), help);
+                }
+            }
             Kind::Duration { min } => match value::duration_of(inner) {
                 None => {
                     let help = "write whole seconds, or text like \"90s\", \"1h30m\", \"2d\" (units w, d, h, m, s; at most 100 years)";
@@ -128,8 +135,8 @@ impl Check<'_, '_> {
                 let help = zone_help(text);
                 self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
             }
-            Kind::Signal if value::signal_number(text).is_none() => {
-                let names: Vec<&str> = value::SIGNALS.iter().map(|(name, _)| *name).collect();
+            Kind::Signal(signals) if value::signal_number(signals, text).is_none() => {
+                let names: Vec<&str> = signals.iter().map(|(name, _)| *name).collect();
                 let help = choice_help(text, &names);
                 self.bad(value, "bad-value", "is not the name of a signal that can be used here", &help);
             }
@@ -251,11 +258,12 @@ fn choice_help(typed: &str, names: &[&str]) -> String {
 
 fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
     match kind {
-        Kind::Text | Kind::Template | Kind::Zone | Kind::Signal | Kind::OneOf(_) | Kind::OneOfOr { .. } => {
+        Kind::Text | Kind::Template | Kind::Zone | Kind::Signal(_) | Kind::OneOf(_) | Kind::OneOfOr { .. } => {
             value.is_str()
         }
         Kind::Bool | Kind::Literal(_) => value.is_bool(),
         Kind::Integer { .. } => value.is_integer(),
+        Kind::Number { .. } => value.is_integer() || value.is_float(),
         Kind::Duration { .. } | Kind::Period | Kind::Size { .. } => value.is_integer() || value.is_str(),
         Kind::Time => value.is_datetime() || value.is_str(),
         Kind::Plain => !value.is_table(),
@@ -283,10 +291,11 @@ pub(super) fn describe(kind: &Kind) -> String {
     match kind {
         Kind::Text | Kind::Template | Kind::OneOf(_) | Kind::OneOfOr { .. } => "text".to_owned(),
         Kind::Zone => "the name of a time zone".to_owned(),
-        Kind::Signal => "the name of a signal".to_owned(),
+        Kind::Signal(_) => "the name of a signal".to_owned(),
         Kind::Bool => "true or false".to_owned(),
         Kind::Literal(only) => only.to_string(),
         Kind::Integer { .. } => "an integer".to_owned(),
+        Kind::Number { .. } => "a number".to_owned(),
         Kind::Duration { .. } => "a duration".to_owned(),
         Kind::Period => "a period".to_owned(),
         Kind::Size { .. } => "a size".to_owned(),
@@ -297,6 +306,7 @@ pub(super) fn describe(kind: &Kind) -> String {
             "text" => "a list of text".to_owned(),
             "an integer" => "a list of integers".to_owned(),
             "any value" => "a list".to_owned(),
+            "a table" => "a list of tables".to_owned(),
             other => format!("a list of {other}"),
         },
         Kind::Map(..) | Kind::Table(_) => "a table".to_owned(),
@@ -308,11 +318,12 @@ fn example(kind: &Kind) -> String {
     match kind {
         Kind::Text | Kind::Template | Kind::Plain | Kind::Any => "\"text\"".to_owned(),
         Kind::Zone => "\"Europe/London\"".to_owned(),
-        Kind::Signal => "\"TERM\"".to_owned(),
+        Kind::Signal(_) => "\"TERM\"".to_owned(),
         Kind::OneOf(names) | Kind::OneOfOr { names, .. } => format!("\"{}\"", names[0]),
         Kind::Bool => "true".to_owned(),
         Kind::Literal(only) => only.to_string(),
         Kind::Integer { min, .. } => (*min).max(1).to_string(),
+        Kind::Number { min } => (*min).max(2).to_string(),
         Kind::Duration { .. } | Kind::Period => "\"90s\"".to_owned(),
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
@@ -362,6 +373,16 @@ impl<'d> Fields<'d> {
     /// An integer of a kind whose bounds lie within `T`.
     pub fn integer<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
         T::try_from(value::integer_of(self.get(name)?.get_ref())?).ok()
+    }
+
+    /// The integers of a list.
+    pub fn integers<T: TryFrom<i64>>(&self, name: &str) -> Vec<T> {
+        let integers = self.list(name).iter().filter_map(|item| value::integer_of(item.get_ref()));
+        integers.filter_map(|integer| T::try_from(integer).ok()).collect()
+    }
+
+    pub fn number(&self, name: &str) -> Option<f64> {
+        value::number_of(self.get(name)?.get_ref())
     }
 
     pub fn duration(&self, name: &str) -> Option<Duration> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
+use crate::model::retry::RetryRule;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,6 +176,12 @@ pub struct Task {
     pub doc_md: String,
     pub retries: u32,
     pub retry_delay: Duration,
+    /// Of each delay to the one before; 0 and 1: they are all `retry_delay`.
+    pub retry_exponential_backoff: f64,
+    /// Bounds a delay that grows; None and zero: a day does.
+    pub max_retry_delay: Option<Duration>,
+    /// The first that fits decides, else the task's own retries and delay.
+    pub retry_on: Vec<RetryRule>,
     pub execution_timeout: Option<Duration>,
     /// Between the kill signal and SIGKILL.
     pub grace: Duration,
@@ -212,6 +219,9 @@ impl Task {
             doc_md: String::new(),
             retries: 0,
             retry_delay: Duration::from_secs(300),
+            retry_exponential_backoff: 0.0,
+            max_retry_delay: None,
+            retry_on: Vec::new(),
             execution_timeout: None,
             grace: Duration::from_secs(5),
             kill_signal: 15,

@@ -39,6 +39,8 @@ pub struct Instance {
     /// Why it is where it is, if the state alone does not say: `timed_out`, `lost`, `stopped`, a template's error, …
     pub reason: Option<String>,
     pub usage: Option<Usage>,
+    /// While it is up for retry: the delay of the rule that decided so; None is the task's own.
+    pub retry_delay_override: Option<Duration>,
 }
 
 impl Instance {

@@ -8,6 +8,7 @@ pub mod graph;
 pub mod ids;
 pub mod instance;
 pub mod pool;
+pub mod retry;
 pub mod run;
 pub mod state;
 
@@ -18,5 +19,6 @@ pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{BackfillId, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use pool::Pool;
+pub use retry::{EndedBy, RetryRule};
 pub use run::{DagRun, DataInterval, NextRun};
 pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};

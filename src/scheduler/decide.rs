@@ -212,6 +212,7 @@ impl World {
         row.signal = None;
         row.reason = None;
         row.usage = None;
+        row.retry_delay_override = None;
     }
 
     /// A scheduled instance waits for a slot from now on. Does nothing while its DAG is paused or gone, or when it waits already.

@@ -80,6 +80,8 @@ pub struct TryEnd {
     pub usage: Option<Usage>,
     /// XComs in the order in which they were pushed; `return_value` among them. Empty unless it succeeded or was skipped.
     pub xcoms: Vec<(String, Value)>,
+    /// Those `output` patterns of its task's `retry_on` that its last output matches. Empty unless it failed.
+    pub matched: Vec<String>,
 }
 
 /// The way in which a try ended, before the retry rule has spoken.

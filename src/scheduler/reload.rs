@@ -361,6 +361,9 @@ impl World {
         let entry = self.run(run).entry(slot);
         // At a start an instance under way is not held yet.
         if entry.held.is_some() || entry.row.state.is_executing() || entry.row.state.is_finished() {
+            if let (Some(retries), false) = (retries, entry.row.state.is_finished()) {
+                self.follow_retries(run, slot, retries, definition.dag.task(task).retries);
+            }
             return;
         }
         let (key, run_key, before) = (entry.row.key, entry.row.run, entry.row.clone());
@@ -370,13 +373,21 @@ impl World {
         after.pool_slots = fresh.pool_slots;
         after.priority_weight = fresh.priority_weight;
         after.operator = fresh.operator;
-        if let Some(retries) = retries {
-            after.max_tries = before.max_tries.saturating_sub(retries).saturating_add(fresh.max_tries);
-        }
         if after != before {
             self.entry_mut(run, slot).row = after;
         }
+        if let Some(retries) = retries {
+            self.follow_retries(run, slot, retries, fresh.max_tries);
+        }
         self.leave_ready_queue(run, slot);
+    }
+
+    /// What is decided at the end of a try is decided by the live definition, also of a try that has begun before.
+    fn follow_retries(&mut self, run: RunIx, slot: Slot, before: u32, now: u32) {
+        let max_tries = self.run(run).entry(slot).row.max_tries.saturating_sub(before).saturating_add(now);
+        if max_tries != self.run(run).entry(slot).row.max_tries {
+            self.entry_mut(run, slot).row.max_tries = max_tries;
+        }
     }
 
     /// The live definition has no such task: what has not started is removed, what has started keeps its record.
@@ -497,6 +508,7 @@ pub(super) fn fresh_row(
         signal: None,
         reason: None,
         usage: None,
+        retry_delay_override: None,
     }
 }
 

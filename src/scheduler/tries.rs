@@ -8,7 +8,7 @@ use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::pools::{Claim, Held};
 use crate::scheduler::port::{Force, Kill};
-use crate::scheduler::retry;
+use crate::scheduler::retry::{self, Backoff, FailedTry, Ruling};
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
 
@@ -105,6 +105,7 @@ impl World {
 
     fn settle_end(&mut self, run: RunIx, slot: Slot, end: TryEnd, now: Now) {
         let meaning = self.meaning_of(run, slot, &end.outcome);
+        let ruling = if meaning.event == TaskEvent::Fail { self.ruling_of(run, slot, &end) } else { None };
         let run_is_over = self.run(run).row.state.is_finished();
         // A task that has left its DAG has no next try; a DAG without a definition may get it back.
         let is_dropped = self.run(run).definition.is_some() && self.run(run).entry(slot).task.is_none();
@@ -118,15 +119,20 @@ impl World {
             // Marked while it ran: the mark stays, the facts of its end are added.
             return;
         }
-        row.reason = meaning.reason;
+        // It says what code and signal cannot: why there is another try, or none.
+        row.reason = meaning.reason.or_else(|| ruling.as_ref().map(|rule| format!("rule {} of retry_on", rule.number)));
         row.start_date = end.started_at.or(row.start_date).or(Some(end.ended_at));
         row.end_date = Some(end.ended_at);
-        let can_retry = !run_is_over && !is_dropped && retry::is_eligible(row.max_tries, row.try_number);
+        let max_tries = ruling.as_ref().map_or(row.max_tries, |rule| rule.max_tries);
+        let can_retry = !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
         let event = match meaning.event {
             TaskEvent::Fail if can_retry => TaskEvent::Retry,
             TaskEvent::Requeue if run_is_over => TaskEvent::RunEnded,
             other => other,
         };
+        if event == TaskEvent::Retry {
+            row.retry_delay_override = ruling.and_then(|rule| rule.delay);
+        }
         if event == TaskEvent::Requeue {
             row.start_date = None;
             row.end_date = None;
@@ -158,6 +164,14 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What `retry_on` says about a failed try.
+    fn ruling_of(&self, run: RunIx, slot: Slot, end: &TryEnd) -> Option<Ruling> {
+        let this = self.run(run);
+        let entry = this.entry(slot);
+        let (task, definition) = entry.task.zip(this.definition.as_ref())?;
+        retry::ruling(definition.dag.task(task), end, entry.row.max_tries)
     }
 
     fn meaning_of(&self, run: RunIx, slot: Slot, outcome: &Outcome) -> Meaning {
@@ -194,8 +208,15 @@ impl World {
     pub(super) fn await_retry(&mut self, run: RunIx, slot: Slot, now: Now) {
         let this = self.run(run);
         let entry = this.entry(slot);
-        let delay =
-            entry.task.zip(this.definition.as_ref()).map(|(task, definition)| definition.dag.task(task).retry_delay);
+        let delay = entry.task.zip(this.definition.as_ref()).map(|(task, definition)| {
+            let failed = FailedTry {
+                dag_id: &this.row.dag_id,
+                task_id: &entry.row.task_id,
+                logical_date: this.row.logical_date,
+                try_number: entry.row.try_number,
+            };
+            retry::delay(Backoff::of(definition.dag.task(task)), failed, entry.row.retry_delay_override)
+        });
         let ended_at = entry.row.end_date.unwrap_or(now.wall);
         self.arm(TimerKey::Retry(run, slot), Deadline::Boot(now.boot_after(ended_at, delay.unwrap_or_default())));
     }

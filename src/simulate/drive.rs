@@ -308,6 +308,7 @@ fn try_end(end: Ending, at: i64) -> TryEnd {
         ended_at: instant(at),
         usage: None,
         xcoms: Vec::new(),
+        matched: Vec::new(),
     }
 }
 

@@ -76,7 +76,11 @@ pub(super) use try_columns;
 /// The columns of an instance `i` in its current try.
 macro_rules! instance_columns {
     () => {
-        concat!("i.key, i.run_key, i.task_id, i.map_index, ", crate::store::row::try_columns!("i"))
+        concat!(
+            "i.key, i.run_key, i.task_id, i.map_index, ",
+            crate::store::row::try_columns!("i"),
+            ", i.retry_delay_override"
+        )
     };
 }
 pub(super) use instance_columns;
@@ -237,6 +241,7 @@ impl<'a> Fields<'a> {
             signal: self.take()?,
             reason: self.take()?,
             usage: self.usage()?,
+            retry_delay_override: self.maybe_duration()?,
         })
     }
 

@@ -80,7 +80,7 @@ impl Play {
         let key = self.started.remove(run_id).ok_or_else(|| format!("`{run_id}` has not started"))?;
         let at = self.stage.wall;
         let (outcome, xcoms) = (Outcome::Exited(0), Vec::new());
-        let end = TryEnd { key, outcome, started_at: Some(at), ended_at: at, usage: None, xcoms };
+        let end = TryEnd { key, outcome, started_at: Some(at), ended_at: at, usage: None, xcoms, matched: Vec::new() };
         self.stage.apply(Event::Ended(Box::new(end)));
         Ok(())
     }

@@ -10,5 +10,6 @@ mod input;
 mod limits;
 mod path;
 mod reload;
+mod retries;
 mod simulate;
 mod trial;

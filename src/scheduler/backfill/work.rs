@@ -207,6 +207,7 @@ impl World {
             signal: None,
             reason: None,
             usage: None,
+            retry_delay_override: None,
             ..instance.clone()
         };
         if instance.try_number > 0 && instance.scheduled_at.is_some() {

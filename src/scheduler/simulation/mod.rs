@@ -3,6 +3,7 @@
 
 mod backfill;
 mod property;
+mod retries;
 mod runs;
 mod tests;
 
@@ -240,6 +241,11 @@ impl Simulation {
     }
 
     fn end(&mut self, name: &str, outcome: Outcome) {
+        self.end_matching(name, outcome, &[]);
+    }
+
+    /// The try's output matches these patterns of its `retry_on`.
+    fn end_matching(&mut self, name: &str, outcome: Outcome, matched: &[&str]) {
         let now = self.clock.now();
         let end = TryEnd {
             key: self.key(name),
@@ -248,6 +254,7 @@ impl Simulation {
             ended_at: now,
             usage: None,
             xcoms: Vec::new(),
+            matched: matched.iter().map(|&pattern| pattern.to_owned()).collect(),
         };
         self.turn(Event::Ended(Box::new(end)));
     }

@@ -184,7 +184,15 @@ impl Story {
         }
         let ended_at = self.simulation.clock.now();
         let started_at = self.begun.contains(&key).then_some(ended_at);
-        Event::Ended(Box::new(TryEnd { key, outcome, started_at, ended_at, usage: None, xcoms: Vec::new() }))
+        Event::Ended(Box::new(TryEnd {
+            key,
+            outcome,
+            started_at,
+            ended_at,
+            usage: None,
+            xcoms: Vec::new(),
+            matched: Vec::new(),
+        }))
     }
 
     fn random_end(&mut self, key: TryKey) -> Event {

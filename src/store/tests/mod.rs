@@ -143,6 +143,7 @@ pub(super) fn instance(key: i64, run: i64, task_id: &str, state: TaskState) -> I
             read_bytes: 11,
             write_bytes: 12,
         }),
+        retry_delay_override: Some(Duration::from_micros(7_250_000)),
     }
 }
 
@@ -174,6 +175,8 @@ pub(super) fn import_error(filename: &str, line: u32) -> ImportError {
 pub(super) fn one_of_everything() -> Changes {
     let mut earlier = instance(1, 1, "load", TaskState::Failed);
     earlier.try_number = 1;
+    // History has none: it says when the next try started.
+    earlier.retry_delay_override = None;
     Changes {
         versions: vec![version(1, "sales")],
         dags: vec![dag("sales", 1)],
