@@ -90,12 +90,10 @@ impl Check<'_, '_> {
         let text = inner.as_str().unwrap_or_default();
         match kind {
             Kind::Integer { min, max } => self.integer(*min, *max, value),
-            Kind::Number { min } => {
-                if value::number_of(inner).is_none_or(|number| number < *min as f64) {
-                    let help = format!("use a finite number of {min} or more");
-                    let given = self.faults.source.text.get(value.span()).unwrap_or_default().to_owned();
-                    self.faults.add(value.span(), "out-of-range", format!("`{}` cannot be {given}", self.key), help);
-                }
+            Kind::Number { min } if value::number_of(inner).is_none_or(|number| number < *min as f64) => {
+                let help = format!("use a finite number of {min} or more");
+                let given = self.faults.source.text.get(value.span()).unwrap_or_default().to_owned();
+                self.faults.add(value.span(), "out-of-range", format!("`{}` cannot be {given}", self.key), help);
             }
             Kind::Duration { min } => match value::duration_of(inner) {
                 None => {
