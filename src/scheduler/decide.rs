@@ -85,7 +85,8 @@ impl World {
     fn pass_active(&mut self, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
         let mut has_changed = false;
         let mut asked = Ok(());
-        for run in self.active.take() {
+        let active = self.active.take();
+        for &run in &active {
             if self.is_turn_full() || asked.is_err() {
                 self.active.insert(run);
                 continue;
@@ -98,6 +99,7 @@ impl World {
                 }
             }
         }
+        self.active.give_back(active);
         asked.map(|()| has_changed)
     }
 
@@ -138,9 +140,6 @@ impl World {
             Verdict::Failed(RunFailure::AllTasksDeadlocked) => {
                 self.end_run(run, RunEvent::Fail, Some("all_tasks_deadlocked"), now);
             }
-        }
-        if has_changed && may_schedule && self.is_live(run) {
-            self.active.insert(run);
         }
         let mut has_changed = has_changed || verdict != Verdict::Running;
         if may_schedule && self.is_live(run) && !asks.is_empty() && self.answer_past(run, &asks, history)? {

@@ -26,13 +26,15 @@ pub(super) struct DenseSet<T> {
     marks: Vec<Mark>,
     /// In order of noting, each once.
     list: Vec<u32>,
+    /// An empty list that was given back.
+    spare: Vec<u32>,
     len: usize,
     of: PhantomData<T>,
 }
 
 impl<T> Default for DenseSet<T> {
     fn default() -> Self {
-        Self { marks: Vec::new(), list: Vec::new(), len: 0, of: PhantomData }
+        Self { marks: Vec::new(), list: Vec::new(), spare: Vec::new(), len: 0, of: PhantomData }
     }
 }
 
@@ -66,11 +68,22 @@ impl<T: Dense> DenseSet<T> {
 
     /// Takes all of them, in order.
     pub fn take(&mut self) -> Vec<T> {
+        if self.list.is_empty() {
+            return Vec::new();
+        }
         self.len = 0;
-        let mut list = std::mem::take(&mut self.list);
+        let spare = std::mem::take(&mut self.spare);
+        let mut list = std::mem::replace(&mut self.list, spare);
         list.retain(|&index| std::mem::take(&mut self.marks[index as usize]) == Mark::In);
         list.sort_unstable();
         list.into_iter().map(T::at).collect()
+    }
+
+    /// Takes the memory of a list that was taken, to be filled again: a turn may have little else to ask memory for.
+    pub fn give_back(&mut self, mut taken: Vec<T>) {
+        taken.clear();
+        // Numbers of the same size: it stays where it is.
+        self.spare = taken.into_iter().map(T::index).collect();
     }
 }
 
@@ -107,7 +120,11 @@ mod tests {
                         set.remove(item);
                         expected.remove(&item);
                     }
-                    _ => prop_assert_eq!(set.take(), std::mem::take(&mut expected).into_iter().collect::<Vec<_>>()),
+                    _ => {
+                        let taken = set.take();
+                        prop_assert_eq!(&taken, &std::mem::take(&mut expected).into_iter().collect::<Vec<_>>());
+                        set.give_back(taken);
+                    }
                 }
                 prop_assert_eq!(set.len(), expected.len());
                 prop_assert_eq!(set.contains(item), expected.contains(&item));

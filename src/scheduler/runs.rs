@@ -76,7 +76,7 @@ impl World {
         if is_taken {
             self.dates_gone_over += 1;
         } else {
-            let run_id = RunId::from(format!("{}__{}", RunType::Scheduled, iso(next.run_after)));
+            let run_id = RunId::from([RunType::Scheduled.as_str(), "__", &iso(next.run_after)].concat());
             let key = RunKey(self.new_run_key());
             let row = DagRun {
                 logical_date: Some(next.logical_date),
@@ -208,7 +208,8 @@ impl World {
     /// Queued runs start running, oldest run_after first, while their DAG's limit allows (SEMANTICS 7.4).
     pub(super) fn promote(&mut self, now: Now) -> bool {
         let mut has_changed = false;
-        for ix in self.promotable.take() {
+        let promotable = self.promotable.take();
+        for &ix in &promotable {
             self.wake_backfill(ix);
             if !self.dag(ix).may_schedule() || self.stopping.is_some() {
                 continue;
@@ -232,6 +233,7 @@ impl World {
                 self.dag_quiet(ix).held_back_at = Some(now.wall);
             }
         }
+        self.promotable.give_back(promotable);
         has_changed
     }
 

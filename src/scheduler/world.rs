@@ -356,7 +356,11 @@ impl World {
         let before = std::mem::replace(&mut entry.row.state, state);
         if let Some(ix) = entry.ix {
             self.run_quiet(run).progress.set_state(ix, state);
-            self.active.insert(run);
+            // What is on its way moves nobody else, and a pass would find nothing new: the next one sees it.
+            let is_on_its_way = matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Running);
+            if !is_on_its_way || before.is_finished() {
+                self.active.insert(run);
+            }
         }
         let lets_go_on = |state| matches!(state, TaskState::Success | TaskState::Skipped);
         if lets_go_on(before) != lets_go_on(state) {
@@ -433,9 +437,11 @@ impl World {
         self.given_instants.clear();
         self.backfills.end_turn();
         self.dates_gone_over = 0;
-        for ix in self.dirty_dags.take() {
+        let dags = self.dirty_dags.take();
+        for &ix in &dags {
             sink.dag(&self.dag(ix).record);
         }
+        self.dirty_dags.give_back(dags);
         let mut touched = self.dirty_runs.take();
         for &ix in &touched {
             let run = self.run_quiet(ix);
@@ -455,10 +461,19 @@ impl World {
             sink.instance(ix, slot, run, prior);
         }
         self.dirty_instances = dirty;
-        for ix in touched {
+        for &ix in &touched {
             self.forget_if_over(ix);
         }
+        self.dirty_runs.give_back(touched);
         std::mem::take(&mut self.actions)
+    }
+
+    /// Takes the memory of actions that were carried out, to be filled again by the next turn.
+    pub fn give_back(&mut self, mut actions: Vec<Action>) {
+        actions.clear();
+        if self.actions.is_empty() {
+            self.actions = actions;
+        }
     }
 
     /// Drops a run that is over, once no process of it is left.

@@ -284,13 +284,15 @@ impl Drive {
             tally: &mut self.tally,
             past: &mut self.past,
         };
-        for action in self.world.end_turn(&mut intake) {
+        let mut actions = self.world.end_turn(&mut intake);
+        for action in actions.drain(..) {
             // A start has been seen as a row; what else there is needs no process.
             if let Action::Kill(key, _) = action {
                 self.agenda.add(at, Ending { key, began_at: at, fate: Fate::Killed });
                 self.is_irregular = true;
             }
         }
+        self.world.give_back(actions);
     }
 }
 
