@@ -65,7 +65,7 @@ impl World {
                 live.pending.pop_front();
             }
         }
-        self.conclude_making(ix, now);
+        self.conclude_making(ix);
         Ok(())
     }
 
@@ -105,11 +105,12 @@ impl World {
                 }
             }
         };
-        self.note_fate(ix, place, fate, date);
+        self.note_fate(ix, place, fate);
         Ok(())
     }
 
-    fn note_fate(&mut self, ix: DagIx, place: BackfillPlace, fate: DateFate, date: NextRun) {
+    /// The schedule does not go on from here: dates before these may be left to it, and those that have a run it passes over.
+    fn note_fate(&mut self, ix: DagIx, place: BackfillPlace, fate: DateFate) {
         self.changes.backfill.fates.push(FateWrite { place, fate });
         let Some(live) = self.backfills.live.get_mut(&ix) else { return };
         match fate {
@@ -118,11 +119,6 @@ impl World {
                 live.made.runs += 1;
                 live.queued += 1;
                 live.unseen += 1;
-                // The timetable goes on from the newest scheduled or backfilled run (SEMANTICS 6.4).
-                let interval = date.data_interval;
-                if self.dag(ix).record.last_interval.is_none_or(|last| last.start < interval.start) {
-                    self.dag_mut(ix).record.last_interval = Some(interval);
-                }
             }
         }
     }
@@ -220,8 +216,8 @@ impl World {
         });
     }
 
-    /// All dates have been looked at: the schedule goes on from the newest, and who asked is told.
-    fn conclude_making(&mut self, ix: DagIx, now: Now) {
+    /// All dates have been looked at: who asked is told.
+    fn conclude_making(&mut self, ix: DagIx) {
         let is_paused = self.dag(ix).record.is_paused;
         let Some(live) = self.backfills.live.get_mut(&ix).filter(|live| live.pending.is_empty()) else { return };
         let done =
@@ -229,7 +225,6 @@ impl World {
         if let Some(creator) = live.creator.take() {
             self.actions.push(Action::Reply(creator, Ok(done)));
         }
-        self.plan_next_run(ix, now);
     }
 
     /// Queued runs start running in the order of their dates, as many as each backfill allows; what has nothing left is completed.

@@ -180,3 +180,20 @@ fn runs_that_a_cancelled_backfill_never_began_hold_back_what_depends_on_the_past
     assert_eq!(simulation.store.runs().last().map(|run| run.state), Some(RunState::Running));
     assert!(simulation.trace().is_empty(), "as under Airflow, where their task instances exist and have not succeeded");
 }
+
+#[test]
+fn a_schedule_that_catches_up_leaves_no_date_out_for_a_backfill_of_later_ones() {
+    let text = "schedule = \"0 * * * *\"\nstart_date = 2026-11-21T06:00:00\ncatchup = true\nmax_active_runs = 1\n\
+                [tasks.a]\nbash = \"true\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.backfill(asked("2026-11-21T09:00:00Z", "2026-11-21T10:00:00Z")).unwrap();
+    for _ in 0..7 {
+        simulation.succeed("d.a");
+    }
+    let mut hours: Vec<String> = simulation.store.runs().iter().map(|run| run.run_id.to_string()).collect();
+    hours.sort_by_key(|run_id| run_id.split("__").nth(1).map(str::to_owned));
+    let hours: Vec<String> = hours.iter().map(|run_id| run_id.replace("__2026-11-21T", " ")).collect();
+    let expected =
+        ["scheduled 06", "scheduled 07", "scheduled 08", "backfill 09", "backfill 10", "scheduled 11", "scheduled 12"];
+    assert!(hours.iter().map(|hour| &hour[..hour.len() - 12]).eq(expected), "{hours:?}");
+}
