@@ -66,7 +66,7 @@ fn mistakes_are_answered_with_what_to_write() {
         assert_eq!(ran.code, Some(code), "{options}: {ran:?}");
         assert!(ran.err.contains(said) && ran.err.contains("help: "), "{options}: {}", ran.err);
     };
-    refused("--until yesterday", 2, "`yesterday` is no date");
+    refused("--until yesterday", 2, "`yesterday` is neither a date nor a time");
     refused("--from 2026-10-25 --until 2026-10-25", 2, "is not after --from");
     refused("--from 1960-01-01 --until 2026-01-01", 2, "outside the years 1970 to 2099");
     refused("--until 1d --dag hourli", 1, "did you mean `hourly`?");
