@@ -159,7 +159,7 @@ impl Home {
                 line.clear();
             }
         });
-        Minflow { child, address: String::new(), said, home: self.path.clone() }
+        Minflow { child, address: String::new(), said, home: self.path.clone(), left_behind: None }
     }
 
     /// Starts a run and gives it time to end.
@@ -251,6 +251,8 @@ pub struct Minflow {
     pub address: String,
     said: Arc<Mutex<String>>,
     home: PathBuf,
+    /// The supervisor that it had when it was asked to end: the file may name the next one's by now.
+    left_behind: Option<i32>,
 }
 
 impl Minflow {
@@ -259,8 +261,7 @@ impl Minflow {
     }
 
     pub fn supervisor(&self) -> i32 {
-        let pid = fs::read_to_string(self.home.join("minflow.supervisor")).unwrap_or_default();
-        pid.trim().parse().unwrap_or_else(|_| panic!("no pid of a supervisor: {pid:?}"))
+        named_supervisor(&self.home).expect("the home names its supervisor")
     }
 
     /// What it has written to standard error.
@@ -278,12 +279,14 @@ impl Minflow {
 
     /// SIGKILL, and nothing before it.
     pub fn kill(&mut self) {
+        self.left_behind = named_supervisor(&self.home);
         signal(self.pid(), Signal::KILL);
         assert_eq!(self.await_end().signal(), Some(9), "{}", self.said());
     }
 
     /// SIGTERM, and its end, which must be a good one.
     pub fn stop(&mut self) {
+        self.left_behind = named_supervisor(&self.home);
         signal(self.pid(), Signal::TERM);
         assert_eq!(self.await_end().code(), Some(0), "{}", self.said());
     }
@@ -328,11 +331,11 @@ impl Minflow {
 
 impl Drop for Minflow {
     fn drop(&mut self) {
-        let supervisor = fs::read_to_string(self.home.join("minflow.supervisor")).ok();
+        let supervisor = self.left_behind.or_else(|| named_supervisor(&self.home));
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Without its scheduler the supervisor ends its tasks and itself; the home must stay until then.
-        let Some(supervisor) = supervisor.and_then(|pid| pid.trim().parse().ok()) else { return };
+        let Some(supervisor) = supervisor else { return };
         let deadline = Instant::now() + Duration::from_secs(10);
         while is_supervisor(supervisor, &self.home) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -341,6 +344,11 @@ impl Drop for Minflow {
             signal(supervisor, Signal::KILL);
         }
     }
+}
+
+/// The supervisor that the home's file names.
+fn named_supervisor(home: &Path) -> Option<i32> {
+    fs::read_to_string(home.join("minflow.supervisor")).ok()?.trim().parse().ok()
 }
 
 fn is_supervisor(pid: i32, home: &Path) -> bool {
