@@ -1,6 +1,7 @@
 # What a change must pass: format, lint, tests (one of which checks that schemas/ is up to date).
 check:
     cargo fmt --check
+    cargo clippy -- -D warnings
     cargo clippy --all-targets -- -D warnings
     cargo test
 
