@@ -11,14 +11,10 @@ use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::event::{DagFile, Found};
 use crate::scheduler::machine::{self, TaskEvent};
-use crate::scheduler::past;
-use crate::scheduler::progress::Progress;
 use crate::scheduler::runs::has_instance;
-use crate::scheduler::weight;
 use crate::scheduler::world::{
     DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Slot, World,
 };
-use crate::timetable::Timetable;
 
 impl World {
     /// Takes in what the watcher has found. `complete`: `files` are all there are.
@@ -188,7 +184,7 @@ impl World {
         let Some(stored) = &entry.stored else { return };
         let (Some(dag), file) = ((self.restore)(&entry.record, stored), entry.record.file.clone()) else { return };
         let version = stored.key;
-        if let Some(definition) = definition_of(dag, &file, version) {
+        if let Some(definition) = Definition::new(dag, &file, version) {
             self.dag_mut(ix).definition = Some(Arc::new(definition));
             self.follow_definition(ix, now);
             self.plan_next_run(ix, now);
@@ -224,7 +220,7 @@ impl World {
             Some(version) if *entry.hash == *hash => version,
             _ => self.add_version(ix, source, hash, now),
         };
-        let Some(definition) = definition_of(dag.clone(), &file, version) else { return };
+        let Some(definition) = Definition::new(dag.clone(), &file, version) else { return };
         let summary = definition.timetable.summary();
         let entry = self.dag_mut(ix);
         entry.definition = Some(Arc::new(definition));
@@ -434,7 +430,7 @@ impl World {
             }
         }
         run.past_blocks.clear();
-        run.progress = definition.blank.of_run(&present);
+        run.progress = definition.blank().of_run(&present);
     }
 
     /// The first look at the files is over. A DAG whose file could not be seen goes on by its last good version.
@@ -510,24 +506,6 @@ pub(super) fn fresh_row(
         usage: None,
         retry_delay_override: None,
     }
-}
-
-/// None when the timetable does not hold, which the parser has already refused.
-fn definition_of(dag: Arc<Dag>, file: &str, version: crate::model::VersionKey) -> Option<Definition> {
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?.with_run_immediately(dag.run_immediately);
-    let weights = weight::effective(&dag.graph);
-    let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
-    let mut operators = Vec::with_capacity(dag.tasks.len());
-    for task in dag.graph.indexes() {
-        let name = dag.task(task).operator.name();
-        if !names.contains(name) {
-            names.insert(name.into());
-        }
-        operators.extend(names.get(name).cloned());
-    }
-    let unstarted: Vec<_> = dag.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
-    let blank = Progress::new(dag.graph.clone(), &unstarted).with_past(past::rules_of(&dag));
-    Some(Definition { dag, file: file.into(), version, timetable, weights, operators, blank })
 }
 
 fn import_error(path: &Path, fault: &Diagnostic, now: Now) -> ImportError {

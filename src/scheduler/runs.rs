@@ -126,7 +126,7 @@ impl World {
             dag,
             definition: Some(definition.clone()),
             instances,
-            progress: if is_whole { definition.blank.clone() } else { definition.blank.of_run(&present) },
+            progress: if is_whole { definition.blank().clone() } else { definition.blank().of_run(&present) },
             slots,
             held: 0,
             is_prompt: true,
@@ -142,7 +142,7 @@ impl World {
             self.entry_mut(run, slot);
         }
         self.promotable.insert(dag);
-        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank.has_past()) {
+        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {
             self.reconsider_later(dag, date);
         }
         run

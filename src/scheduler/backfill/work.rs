@@ -283,7 +283,7 @@ impl World {
         let run = self.load_run(ix, row, rows);
         self.promote_run(ix, run, now);
         self.take_definition(run, definition, now);
-        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank.has_past()) {
+        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {
             self.reconsider_later(ix, date);
         }
     }

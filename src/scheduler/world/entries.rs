@@ -3,7 +3,7 @@
 //! Data only; the world and its siblings change it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -11,10 +11,11 @@ use super::{DagIx, Slot};
 use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
-use crate::scheduler::past::PastBlock;
+use crate::scheduler::past::{self, PastBlock};
 use crate::scheduler::pools::{Claim, Held, RunIx};
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::progress::{InstanceIx, Progress};
+use crate::scheduler::weight;
 use crate::timetable::Timetable;
 
 /// A live definition of a DAG.
@@ -29,8 +30,34 @@ pub struct Definition {
     pub weights: Vec<i64>,
     /// The key of each task's operator, as its rows show it.
     pub(in crate::scheduler) operators: Vec<Arc<str>>,
-    /// Of a run that has just been created.
-    pub(in crate::scheduler) blank: Progress,
+    /// Made when the first run asks for it: most DAGs wait, and need none for hours.
+    blank: OnceLock<Progress>,
+}
+
+impl Definition {
+    /// None when the timetable does not hold, which the parser has already refused.
+    pub(in crate::scheduler) fn new(dag: Arc<Dag>, file: &str, version: VersionKey) -> Option<Self> {
+        let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?.with_run_immediately(dag.run_immediately);
+        let weights = weight::effective(&dag.graph);
+        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+        let mut operators = Vec::with_capacity(dag.tasks.len());
+        for task in dag.graph.indexes() {
+            let name = dag.task(task).operator.name();
+            if !names.contains(name) {
+                names.insert(name.into());
+            }
+            operators.extend(names.get(name).cloned());
+        }
+        Some(Self { dag, file: file.into(), version, timetable, weights, operators, blank: OnceLock::new() })
+    }
+
+    /// The progress of a run that has just been created.
+    pub(in crate::scheduler) fn blank(&self) -> &Progress {
+        self.blank.get_or_init(|| {
+            let unstarted: Vec<_> = self.dag.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
+            Progress::new(self.dag.graph.clone(), &unstarted).with_past(past::rules_of(&self.dag))
+        })
+    }
 }
 
 /// A DAG, live or not.
