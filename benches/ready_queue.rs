@@ -8,7 +8,7 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
-use minflow::model::{Graph, Node, Role, TaskIx, TriggerRule, WeightRule};
+use minflow::model::{Graph, Node, TaskIx};
 use minflow::scheduler::pools::{Claim, Held, Limits, PoolIx, RunIx};
 use minflow::scheduler::ready::{Candidate, ReadyQueue};
 use minflow::scheduler::weight;
@@ -110,12 +110,7 @@ fn priority_weights(bencher: Bencher<'_, '_>, shape: &str) {
             .collect(),
     };
     let count = edges.iter().map(|edge| edge.1).max().map_or(0, |last| last + 1);
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let edges: Vec<_> = edges.into_iter().map(|(up, down)| (TaskIx(up), TaskIx(down))).collect();
     let graph = Graph::new(vec![node; count as usize], &edges).expect("all edges lead to higher numbers");
     bencher.counter(ItemsCount::new(count)).bench(|| weight::effective(&graph));

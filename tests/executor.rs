@@ -14,8 +14,8 @@ use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
 use minflow::health::Health;
 use minflow::model::dag::Position;
 use minflow::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, Role, RunKey, RunState, RunType,
-    Script, Task, TaskIx, Template, TriggerRule, TryKey, WeightRule,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, RunKey, RunState, RunType, Script,
+    Task, TaskIx, Template, TryKey,
 };
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
@@ -90,12 +90,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
         ..Task::new("t".into(), operator)
     };
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let dag = Dag::new("d".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     let run = DagRun {
         state: RunState::Running,

@@ -126,14 +126,7 @@ pub fn file(name: &str, text: &str) -> DagFile {
 /// A try that begins and ends within one turn.
 pub fn lived(key: TryKey, at: Timestamp) -> [Event; 2] {
     let process = ProcessIdentity { pid: 4_711, start_ticks: 123_456, boot_id: String::new() };
-    let end = TryEnd {
-        key,
-        outcome: Outcome::Exited(0),
-        started_at: Some(at),
-        ended_at: at,
-        usage: Some(Usage::default()),
-        xcoms: Vec::new(),
-        matched: Vec::new(),
-    };
+    let end =
+        TryEnd { started_at: Some(at), usage: Some(Usage::default()), ..TryEnd::new(key, Outcome::Exited(0), at) };
     [Event::Started(Attempt { key, process, started_at: at }), Event::Ended(Box::new(end))]
 }

@@ -286,6 +286,7 @@ fn node(layers: &Layers<'_>) -> Node {
         role: Role::Work,
         priority_weight: layers.read("priority_weight", |fields, name| fields.integer(name)).unwrap_or(1),
         weight_rule: layers.named("weight_rule", WeightRule::Downstream),
+        mappings: Vec::new(),
     }
 }
 

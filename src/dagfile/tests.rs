@@ -2,7 +2,7 @@ use super::*;
 use jiff::Timestamp;
 
 use crate::model::dag::{Bash, Catchup, Operator, Output, Position, Python, RunImmediately, Script, Template};
-use crate::model::graph::{Role, TaskIx};
+use crate::model::graph::TaskIx;
 use crate::model::retry::{EndedBy, RetryRule};
 use crate::model::state::{TriggerRule, WeightRule};
 
@@ -34,12 +34,7 @@ fn the_smallest_file_has_every_default() {
     let dag = read("[tasks.hello]\nbash = \"echo hello\"\n").unwrap();
     let script = Bash { script: Script::Text(template("echo hello", 2, 9)) };
     let task = Task::new("hello".into(), Operator::Bash(script));
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let expected = Dag::new("report".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     assert_eq!(dag, expected);
 }

@@ -9,8 +9,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::model::dag::Position;
 use crate::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Role, RunKey, RunState, RunType, Script, Task,
-    TaskIx, Template, TriggerRule, Usage, WeightRule,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, RunKey, RunState, RunType, Script, Task, TaskIx,
+    Template, Usage,
 };
 use crate::scheduler::event::TryEnd;
 use crate::supervisor::fake::FakeSupervisor;
@@ -54,12 +54,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         env: vec![("GREETING".to_owned(), text("hello {{ run_id }}"))],
         ..Task::new("t".into(), operator)
     };
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let dag = Dag::new("d".into(), vec![task], Graph::new(vec![node], &[]).unwrap());
     let run = DagRun {
         state: RunState::Running,

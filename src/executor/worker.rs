@@ -212,19 +212,16 @@ fn try_end(
         }
     };
     TryEnd {
-        key: work.key,
-        outcome,
         started_at: Some(end.started_at),
-        ended_at: end.ended_at,
         usage: Some(end.usage),
         xcoms,
-        matched: Vec::new(),
+        ..TryEnd::new(work.key, outcome, end.ended_at)
     }
 }
 
 fn without_process(shared: &Shared, key: TryKey, outcome: Outcome) -> TryEnd {
     let ended_at = shared.clock.now();
-    TryEnd { key, outcome, started_at: None, ended_at, usage: None, xcoms: Vec::new(), matched: Vec::new() }
+    TryEnd::new(key, outcome, ended_at)
 }
 
 fn outcome_of(fault: Fault) -> Outcome {

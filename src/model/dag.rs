@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
+use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
@@ -33,10 +34,16 @@ pub struct Dag {
     /// After so many failed runs in a row the DAG is paused; 0: never.
     pub max_consecutive_failed_dag_runs: u32,
     pub dagrun_timeout: Option<Duration>,
+    /// The first task that fails for good ends the run.
+    pub fail_fast: bool,
     pub is_paused_upon_creation: bool,
     /// Defaults by name, in the order of the file.
     pub params: Map<String, Value>,
     pub tasks: Vec<Task>,
+    /// In the order of the file, each behind the one that holds it.
+    pub groups: Vec<Group>,
+    /// Those of groups and tasks.
+    pub mappings: Vec<Mapping>,
     /// Shared with the runs that follow this definition.
     pub graph: Arc<Graph>,
 }
@@ -60,9 +67,12 @@ impl Dag {
             max_active_tasks: 16,
             max_consecutive_failed_dag_runs: 0,
             dagrun_timeout: None,
+            fail_fast: false,
             is_paused_upon_creation: false,
             params: Map::new(),
             tasks,
+            groups: Vec::new(),
+            mappings: Vec::new(),
             graph: graph.into(),
         }
     }
@@ -170,7 +180,10 @@ pub enum RunImmediately {
 /// One task. Its trigger rule, role and weights are in the DAG's graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
+    /// With the ids of its groups, unless they say otherwise: `group.task`.
     pub task_id: TaskId,
+    /// The innermost group that holds it.
+    pub group: Option<GroupIx>,
     pub operator: Operator,
     pub owner: String,
     pub doc_md: String,
@@ -196,6 +209,8 @@ pub struct Task {
     pub cwd: Option<Template>,
     pub output: Output,
     pub skip_on_exit_code: Vec<i32>,
+    /// Rendered when an instance has ended: what it is called beside its number.
+    pub map_index_template: Option<Template>,
     /// Waits for its own instance in the run before.
     pub depends_on_past: bool,
     /// Waits for the instances right after that one too.
@@ -214,6 +229,7 @@ impl Task {
     pub fn new(task_id: TaskId, operator: Operator) -> Self {
         Self {
             task_id,
+            group: None,
             operator,
             owner: "airflow".to_owned(),
             doc_md: String::new(),
@@ -231,6 +247,7 @@ impl Task {
             cwd: None,
             output: Output::Text,
             skip_on_exit_code: vec![99],
+            map_index_template: None,
             depends_on_past: false,
             wait_for_downstream: false,
             ignore_first_depends_on_past: true,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::mapping::MappingIx;
 use crate::model::state::{TriggerRule, WeightRule};
 
 /// A task's place in its DAG's definition. Dense: `0..graph.len()`.
@@ -36,6 +37,21 @@ pub struct Node {
     /// Clamped to ±2^31 at definition, as Airflow does.
     pub priority_weight: i64,
     pub weight_rule: WeightRule,
+    /// What multiplies it: the mappings of the groups around it, outermost first, then its own. Empty: it is not mapped.
+    pub mappings: Vec<MappingIx>,
+}
+
+impl Default for Node {
+    /// What a file gives that says nothing of the task's place.
+    fn default() -> Self {
+        Self {
+            trigger_rule: TriggerRule::AllSuccess,
+            role: Role::Work,
+            priority_weight: 1,
+            weight_rule: WeightRule::Downstream,
+            mappings: Vec::new(),
+        }
+    }
 }
 
 /// Nodes and edges; indexes are [`TaskIx`]. Acyclic by construction.
@@ -142,12 +158,7 @@ mod tests {
     use super::*;
 
     fn work() -> Node {
-        Node {
-            trigger_rule: TriggerRule::AllSuccess,
-            role: Role::Work,
-            priority_weight: 1,
-            weight_rule: WeightRule::Downstream,
-        }
+        Node::default()
     }
 
     fn edges(pairs: &[(u32, u32)]) -> Vec<(TaskIx, TaskIx)> {

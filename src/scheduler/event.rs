@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, ProcessIdentity, TryKey, Usage};
+use crate::model::{Dag, ProcessIdentity, TaskId, TryKey, Usage};
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
 
@@ -82,6 +82,37 @@ pub struct TryEnd {
     pub xcoms: Vec<(String, Value)>,
     /// Those `output` patterns of its task's `retry_on` that its last output matches. Empty unless it failed.
     pub matched: Vec<String>,
+    /// Which of the tasks after it run, if it is a task that decides so and it has succeeded.
+    pub decision: Option<SkipDecision>,
+    /// How many elements those of its XComs have, by key, that tasks after it are mapped over.
+    pub lengths: Vec<(String, u32)>,
+}
+
+impl TryEnd {
+    /// An end that leaves nothing behind.
+    pub fn new(key: TryKey, outcome: Outcome, ended_at: Timestamp) -> Self {
+        Self {
+            key,
+            outcome,
+            started_at: None,
+            ended_at,
+            usage: None,
+            xcoms: Vec::new(),
+            matched: Vec::new(),
+            decision: None,
+            lengths: Vec::new(),
+        }
+    }
+}
+
+/// What a branch or a short circuit has decided (SEMANTICS 13). It is an XCom of the task under `skipmixin_key` too, from which it
+/// is known again when the tasks after it are cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SkipDecision {
+    /// Of the tasks directly after it only these run.
+    Followed(Vec<TaskId>),
+    /// These do not run, wherever they stand after it.
+    Skipped(Vec<TaskId>),
 }
 
 /// The way in which a try ended, before the retry rule has spoken.

@@ -174,14 +174,10 @@ mod tests {
     }
 
     fn end(outcome: Outcome, matched: &[&str]) -> TryEnd {
+        let key = TryKey { instance: crate::model::InstanceKey(1), try_number: 1 };
         TryEnd {
-            key: TryKey { instance: crate::model::InstanceKey(1), try_number: 1 },
-            outcome,
-            started_at: None,
-            ended_at: Timestamp::UNIX_EPOCH,
-            usage: None,
-            xcoms: Vec::new(),
             matched: matched.iter().map(|&pattern| pattern.to_owned()).collect(),
+            ..TryEnd::new(key, outcome, Timestamp::UNIX_EPOCH)
         }
     }
 

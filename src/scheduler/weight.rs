@@ -104,10 +104,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Node, Role, TriggerRule};
+    use crate::model::Node;
 
     fn node(priority_weight: i64, weight_rule: WeightRule) -> Node {
-        Node { trigger_rule: TriggerRule::AllSuccess, role: Role::Work, priority_weight, weight_rule }
+        Node { priority_weight, weight_rule, ..Node::default() }
     }
 
     fn graph(nodes: Vec<Node>, edges: impl IntoIterator<Item = (u32, u32)>) -> Graph {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{
-    Dag, Graph, NextRun, Node, Operator, Role, RunState, Schedule, Task, TaskState, TriggerRule, WeightRule,
-};
+use crate::model::{Dag, Graph, NextRun, Node, Operator, RunState, Schedule, Task, TaskState};
 use crate::scheduler::DagRecord;
 use crate::scheduler::world::{DagIx, Now, Run, RunIx, Sink, Slot};
 use crate::simulate::drive::NoHistory;
@@ -77,12 +75,7 @@ pub fn next_runs(
 
 /// The same schedule over one task that does nothing.
 fn without_work(dag: &Dag) -> Dag {
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let graph = Graph::new(vec![node], &[]).expect("one task without edges is no cycle");
     Dag {
         start_date: dag.earliest(),

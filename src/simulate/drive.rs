@@ -303,15 +303,7 @@ fn try_end(end: Ending, at: i64) -> TryEnd {
         Fate::TimesOut => Outcome::TimedOut,
         Fate::Killed => Outcome::Killed { reason: "stopped".to_owned() },
     };
-    TryEnd {
-        key: end.key,
-        outcome,
-        started_at: Some(instant(end.began_at)),
-        ended_at: instant(at),
-        usage: None,
-        xcoms: Vec::new(),
-        matched: Vec::new(),
-    }
+    TryEnd { started_at: Some(instant(end.began_at)), ..TryEnd::new(end.key, outcome, instant(at)) }
 }
 
 pub(super) fn instant(micros: i64) -> Timestamp {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::{DataInterval, Graph, Node, Operator, Role, RunState, RunType, Task, TriggerRule, WeightRule};
+use crate::model::{DataInterval, Graph, Node, Operator, RunState, RunType, Task};
 
 struct Stub {
     xcoms: Vec<(&'static str, Option<i32>, &'static str, Value)>,
@@ -29,12 +29,7 @@ fn task(task_id: &str) -> Task {
 }
 
 fn dag() -> Dag {
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let graph = Graph::new(vec![node.clone(), node], &[(TaskIx(0), TaskIx(1))]).unwrap();
     Dag {
         tags: vec!["x".to_owned()],

@@ -51,6 +51,7 @@ fn node(task: &Value, places: &BTreeMap<&str, TaskIx>) -> Node {
         role,
         priority_weight: task["priority_weight"].as_i64().unwrap_or(1),
         weight_rule: named(&task["weight_rule"]).unwrap_or(WeightRule::Downstream),
+        mappings: Vec::new(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use minflow::model::dag::Position;
-use minflow::model::{Bash, Catchup, Crons, Dag, Every, Graph, Intervals, Node, Operator, Period, Role, Schedule};
-use minflow::model::{Script, Task, Template, TriggerRule, TryKey, WeightRule};
+use minflow::model::{Bash, Catchup, Crons, Dag, Every, Graph, Intervals, Node, Operator, Period, Schedule};
+use minflow::model::{Script, Task, Template, TryKey};
 use minflow::scheduler::command::Command;
 use minflow::scheduler::decide::Step;
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
@@ -34,12 +34,7 @@ fn dag(row: &Value) -> Arc<Dag> {
         "delta_trigger" => every(Intervals::Trigger(std::time::Duration::ZERO)),
         other => panic!("no timetable is called {other}"),
     };
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let script = Script::Text(Template { text: "true".to_owned(), at: Position::default() });
     let tasks = vec![Task::new("a".into(), Operator::Bash(Bash { script }))];
     let mut dag = Dag::new("d".into(), tasks, Graph::new(vec![node], &[]).unwrap());
@@ -79,8 +74,7 @@ impl Play {
     fn finish(&mut self, run_id: &str) -> Result<(), String> {
         let key = self.started.remove(run_id).ok_or_else(|| format!("`{run_id}` has not started"))?;
         let at = self.stage.wall;
-        let (outcome, xcoms) = (Outcome::Exited(0), Vec::new());
-        let end = TryEnd { key, outcome, started_at: Some(at), ended_at: at, usage: None, xcoms, matched: Vec::new() };
+        let end = TryEnd { started_at: Some(at), ..TryEnd::new(key, Outcome::Exited(0), at) };
         self.stage.apply(Event::Ended(Box::new(end)));
         Ok(())
     }

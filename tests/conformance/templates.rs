@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use minflow::model::dag::Position;
-use minflow::model::{
-    Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, Role, RunKey, RunState, Task, TaskIx, TriggerRule,
-    WeightRule,
-};
+use minflow::model::{Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, RunKey, RunState, Task, TaskIx};
 use minflow::template::{Context, Lookup, render_value};
 use serde_json::{Map, Value};
 
@@ -41,12 +38,7 @@ fn dag(all: &Value, params: Map<String, Value>) -> Dag {
         retries: 2,
         ..Task::new(text(all, "task_id").into(), Operator::Empty)
     };
-    let node = Node {
-        trigger_rule: TriggerRule::AllSuccess,
-        role: Role::Work,
-        priority_weight: 1,
-        weight_rule: WeightRule::Downstream,
-    };
+    let node = Node::default();
     let graph = Graph::new(vec![node], &[]).unwrap();
     Dag { owner: text(all, "owner").to_owned(), params, ..Dag::new(text(all, "dag_id").into(), vec![task], graph) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minflow::model::{Graph, Node, Role, TaskIx, TaskState, TriggerRule, WeightRule};
+use minflow::model::{Graph, Node, Role, TaskIx, TaskState, TriggerRule};
 use minflow::scheduler::progress::{InstanceIx, Progress};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ struct Case {
 impl Case {
     fn add(&mut self, rule: TriggerRule, role: Role, upstream: &[TaskIx], map_index: i32, state: TaskState) -> TaskIx {
         let task = TaskIx(self.nodes.len() as u32);
-        self.nodes.push(Node { trigger_rule: rule, role, priority_weight: 1, weight_rule: WeightRule::Downstream });
+        self.nodes.push(Node { trigger_rule: rule, role, ..Node::default() });
         self.edges.extend(upstream.iter().map(|&up| (up, task)));
         self.instances.push((task, map_index, state));
         task

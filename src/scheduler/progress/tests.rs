@@ -3,10 +3,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Node, WeightRule};
+use crate::model::Node;
 
 fn node(trigger_rule: TriggerRule, role: Role) -> Node {
-    Node { trigger_rule, role, priority_weight: 1, weight_rule: WeightRule::Downstream }
+    Node { trigger_rule, role, ..Node::default() }
 }
 
 fn graph(rules: &[TriggerRule], edges: &[(u32, u32)]) -> Arc<Graph> {

@@ -248,13 +248,9 @@ impl Simulation {
     fn end_matching(&mut self, name: &str, outcome: Outcome, matched: &[&str]) {
         let now = self.clock.now();
         let end = TryEnd {
-            key: self.key(name),
-            outcome,
             started_at: Some(now),
-            ended_at: now,
-            usage: None,
-            xcoms: Vec::new(),
             matched: matched.iter().map(|&pattern| pattern.to_owned()).collect(),
+            ..TryEnd::new(self.key(name), outcome, now)
         };
         self.turn(Event::Ended(Box::new(end)));
     }

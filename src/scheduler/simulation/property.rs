@@ -184,15 +184,7 @@ impl Story {
         }
         let ended_at = self.simulation.clock.now();
         let started_at = self.begun.contains(&key).then_some(ended_at);
-        Event::Ended(Box::new(TryEnd {
-            key,
-            outcome,
-            started_at,
-            ended_at,
-            usage: None,
-            xcoms: Vec::new(),
-            matched: Vec::new(),
-        }))
+        Event::Ended(Box::new(TryEnd { started_at, ..TryEnd::new(key, outcome, ended_at) }))
     }
 
     fn random_end(&mut self, key: TryKey) -> Event {
