@@ -58,6 +58,7 @@ fn context() -> Context {
         max_tries: 0,
         map_index: -1,
         run_dir: "/home/runs/sales/scheduled__2026-11-21".into(),
+        variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|_: &str| None),
         lookup: Arc::new(Pushed),

@@ -326,6 +326,7 @@ fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -
         max_tries: work.max_tries,
         map_index: work.map_index,
         run_dir,
+        variables: Arc::default(),
         overrides_params: settings.overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
         lookup,

@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use minijinja::{Environment, UndefinedBehavior};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::dag::Position;
 use crate::model::{Dag, DagId, DagRun, RunKey, TaskIx, Template};
@@ -70,6 +70,9 @@ pub struct Context {
     /// -1 unless mapped.
     pub map_index: i32,
     pub run_dir: PathBuf,
+    /// What this instance has beside the variables of every task, e.g. what a mapped one got: each is a variable of its name, and
+    /// a single one is `item` too.
+    pub variables: Arc<Map<String, Value>>,
     /// `core.dag_run_conf_overrides_params`.
     pub overrides_params: bool,
     pub environment: Arc<ReadEnvironment>,

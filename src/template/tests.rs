@@ -68,6 +68,7 @@ fn context() -> Context {
         max_tries: 1,
         map_index: -1,
         run_dir: PathBuf::from("/h/runs/d/manual__1"),
+        variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|name| (name == "HOME").then(|| "/root".to_owned())),
         lookup: Arc::new(stub),
@@ -165,6 +166,15 @@ fn conf_overrides_params_unless_that_is_switched_off() {
     assert_eq!(render(&text, &context).unwrap(), "2xeu");
     context.overrides_params = false;
     assert_eq!(render(&text, &context).unwrap(), "1-eu");
+}
+
+#[test]
+fn a_mapped_instance_has_variables_of_its_own() {
+    let mut context = context();
+    context.variables = Arc::new(json!({"file": "a.csv"}).as_object().unwrap().clone());
+    assert_eq!(render(&template("{{ file }} {{ item }}"), &context).unwrap(), "a.csv a.csv");
+    context.variables = Arc::new(json!({"x": 1, "y": [2]}).as_object().unwrap().clone());
+    assert_eq!(render(&template("{{ x }} {{ y[0] }} {{ item is defined }}"), &context).unwrap(), "1 2 False");
 }
 
 #[test]

@@ -93,6 +93,12 @@ impl Root {
         }
     }
 
+    /// A variable of this instance alone.
+    fn given(&self, name: &str) -> Option<&serde_json::Value> {
+        let given = &self.context.variables;
+        given.get(name).or_else(|| given.values().next().filter(|_| name == "item" && given.len() == 1))
+    }
+
     fn key_text(&self) -> String {
         let context = &self.context;
         let last = match context.run.logical_date {
@@ -147,6 +153,9 @@ impl Object for Root {
 
     fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
         let context = &self.context;
+        if let Some(given) = self.given(name) {
+            return Some(from_json(given.clone()));
+        }
         Some(match name {
             "run_id" => Value::from(context.run.run_id.as_str()),
             "dag_run" => Part::value(context, Kind::Run),

@@ -65,6 +65,7 @@ fn context(all: &Value, name: &str) -> Context {
         max_tries: all["max_tries"].as_u64().unwrap() as u32,
         map_index: all["map_index"].as_i64().unwrap() as i32,
         run_dir: PathBuf::from("/home/runs/tpl_dag/x"),
+        variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|_| None),
         lookup: Arc::new(Stub(all["xcom"].as_object().unwrap().clone())),

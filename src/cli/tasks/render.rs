@@ -104,6 +104,7 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
         try_number: 1,
         max_tries: task.retries,
         map_index: -1,
+        variables: Arc::default(),
         overrides_params: home.config.core.dag_run_conf_overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
         lookup,
