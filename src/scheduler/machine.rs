@@ -16,6 +16,8 @@ pub enum TaskEvent {
     SucceedEmpty,
     /// A pass decided it by the states of others: `skipped`, `upstream_failed` or `removed`.
     Mark(TaskState),
+    /// A branch or a short circuit before it has decided against it.
+    PassOver,
     /// It was given its slots.
     Enqueue,
     /// Nothing could be started and nothing is wrong with it: it waits again, within the same try.
@@ -80,6 +82,8 @@ pub const fn next_task(state: TaskState, event: TaskEvent) -> Result<TaskState, 
         (S::None | S::UpForRetry | S::UpForReschedule, E::SucceedEmpty) => Ok(S::Success),
         // A deadlock's scan marks instances in any unfinished state, running ones too (SEMANTICS 5).
         (from, E::Mark(to @ (S::Skipped | S::UpstreamFailed | S::Removed))) if !from.is_finished() => Ok(to),
+        // What runs goes on, and what is over stays as it is.
+        (from, E::PassOver) if !from.is_finished() && !matches!(from, S::Running) => Ok(S::Skipped),
         (S::Scheduled, E::Enqueue) => Ok(S::Queued),
         (S::Queued, E::Requeue) => Ok(S::Scheduled),
         (S::Queued, E::Start) => Ok(S::Running),
@@ -121,6 +125,7 @@ mod tests {
         TaskEvent::Mark(TaskState::Skipped),
         TaskEvent::Mark(TaskState::UpstreamFailed),
         TaskEvent::Mark(TaskState::Removed),
+        TaskEvent::PassOver,
         TaskEvent::Enqueue,
         TaskEvent::Requeue,
         TaskEvent::Start,

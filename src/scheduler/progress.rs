@@ -5,12 +5,15 @@
 //! are kept, so that a finished task costs its out-degree. Knows no clock, no slots and no rows; the world applies what it says.
 
 mod past;
+mod skips;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use self::past::Past;
 pub use self::past::PastRule;
+use self::skips::Bars;
+pub use self::skips::Choice;
 
 use super::machine::{TaskEvent, next_task};
 use super::surroundings::Surroundings;
@@ -131,6 +134,7 @@ pub struct Progress {
     surroundings: Arc<Surroundings>,
     /// By task; empty if none depends on the past.
     past: Arc<[PastRule]>,
+    bars: Bars,
     slots: Vec<Slot>,
     /// Task by task, those of one task in order.
     instances: Vec<InstanceIx>,
@@ -172,6 +176,7 @@ impl Progress {
         let mut progress = Self {
             surroundings,
             past: Arc::default(),
+            bars: Bars::new(),
             graph,
             slots,
             instances: Vec::new(),
@@ -316,7 +321,7 @@ impl Progress {
             return Some(NotReady::Marked(TaskState::Removed));
         };
         let inputs = self.inputs(task, slot.map_index);
-        match evaluate(&inputs) {
+        match self.evaluate(instance) {
             Decision::Run if slot.waits_for_retry() => Some(NotReady::RetryNotOver),
             decision if self.waits_for_past(instance, decision) => Some(NotReady::PastPending),
             Decision::Run => None,
@@ -420,6 +425,7 @@ impl Progress {
     fn evaluate(&self, instance: InstanceIx) -> Decision {
         let slot = &self.slots[instance.index()];
         match slot.task {
+            Some(task) if self.is_barred(task, slot.map_index) => Decision::Mark(TaskState::Skipped),
             Some(task) => evaluate(&self.inputs(task, slot.map_index)),
             // It has started and goes on: as long as it does, the run is not stuck.
             None if slot.has_started() => Decision::Run,
@@ -458,6 +464,12 @@ impl Progress {
         for at in first..end {
             self.touch(self.instances[at as usize]);
         }
+    }
+
+    /// The instances of a task, in order.
+    pub fn instances_of(&self, task: TaskIx) -> impl Iterator<Item = InstanceIx> + '_ {
+        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
+        self.instances[first as usize..end as usize].iter().copied()
     }
 
     fn learn(&mut self, instance: InstanceIx, known: Known) {

@@ -15,6 +15,7 @@ mod manual_intervals;
 mod retry_delay;
 mod run_creation;
 mod schedules;
+mod simulate;
 mod templates;
 mod trigger_rules;
 mod weight_rules;
