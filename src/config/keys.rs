@@ -104,6 +104,12 @@ pub static CORE: Table = Table {
             "Whether the `conf` of a triggered run wins over the DAG's `params`",
         ),
         key(
+            "max_map_length",
+            POSITIVE,
+            Fallback::Toml("1024"),
+            "The most elements that a task may give to one that is mapped over them",
+        ),
+        key(
             "killed_task_cleanup_time",
             Kind::Duration { min: 0 },
             Fallback::Toml("\"5s\""),

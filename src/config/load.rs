@@ -333,6 +333,7 @@ impl Layers {
                 default_task_retry_delay: seconds("core", "default_task_retry_delay"),
                 dags_are_paused_at_creation: is("core", "dags_are_paused_at_creation"),
                 dag_run_conf_overrides_params: is("core", "dag_run_conf_overrides_params"),
+                max_map_length: count(value("core", "max_map_length")),
                 killed_task_cleanup_time: seconds("core", "killed_task_cleanup_time"),
             },
             scheduler: Scheduler {

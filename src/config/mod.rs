@@ -46,6 +46,8 @@ pub struct Core {
     pub default_task_retry_delay: Duration,
     pub dags_are_paused_at_creation: bool,
     pub dag_run_conf_overrides_params: bool,
+    /// At least 1.
+    pub max_map_length: u32,
     pub killed_task_cleanup_time: Duration,
 }
 

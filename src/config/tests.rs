@@ -51,6 +51,7 @@ fn an_empty_home_has_all_defaults() {
             default_task_retry_delay: Duration::from_secs(300),
             dags_are_paused_at_creation: false,
             dag_run_conf_overrides_params: true,
+            max_map_length: 1_024,
             killed_task_cleanup_time: Duration::from_secs(5),
         },
         scheduler: Scheduler {
@@ -82,6 +83,7 @@ core.default_task_retries = 0
 core.default_task_retry_delay = 5m
 core.dags_are_paused_at_creation = false
 core.dag_run_conf_overrides_params = true
+core.max_map_length = 1024
 core.killed_task_cleanup_time = 5s
 scheduler.catchup_by_default = false
 scheduler.create_cron_data_intervals = false
@@ -139,6 +141,7 @@ fn values_of_variables_need_no_quotes() {
         ("AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "True"),
         ("AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS", "True"),
         ("MINFLOW__LOGGING__MAX_FILE_SIZE", "2GiB"),
+        ("AIRFLOW__CORE__MAX_MAP_LENGTH", "100_000"),
         ("MINFLOW__DATABASE__PATH", "/var/lib/m.db"),
         ("MINFLOW__API__HOST", "localhost"),
         ("MINFLOW__POOLS__DEFAULT_POOL", "7"),
@@ -149,6 +152,7 @@ fn values_of_variables_need_no_quotes() {
     assert!(loaded.config.core.dags_are_paused_at_creation);
     assert!(loaded.config.scheduler.create_cron_data_intervals);
     assert_eq!(loaded.config.logging.max_file_size, 2 << 30);
+    assert_eq!(loaded.config.core.max_map_length, 100_000);
     assert_eq!(loaded.config.database.path, Path::new("/var/lib/m.db"));
     assert!(loaded.config.api.host.is_loopback());
     assert_eq!(loaded.config.pools["default_pool"].slots, 7);
@@ -196,7 +200,7 @@ paralelism = 3
 parallelism = 0
 default_timezone = \"Europe/Lodon\"
 default_task_retry_delay = \"5 minutes\"
-max_map_length = 1024
+max_task_retry_delay = 1024
 [api]
 host = \"0.0.0.0\"
 port = 70000
@@ -225,10 +229,10 @@ airflow.toml:5:28: bad-duration: `5 minutes` is not a duration
 5 | default_task_retry_delay = \"5 minutes\"
   |                            ^^^^^^^^^^^
 help: write whole seconds, or text like \"90s\", \"1h30m\", \"2d\" (units w, d, h, m, s; at most 100 years)
-airflow.toml:6:1: unknown-key: unknown key `max_map_length`
-6 | max_map_length = 1024
-  | ^^^^^^^^^^^^^^
-help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `killed_task_cleanup_time`
+airflow.toml:6:1: unknown-key: unknown key `max_task_retry_delay`
+6 | max_task_retry_delay = 1024
+  | ^^^^^^^^^^^^^^^^^^^^
+help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `max_map_length`, `killed_task_cleanup_time`
 airflow.toml:8:8: bad-value: `0.0.0.0` is no loopback address, and minflow has no users to tell apart yet
 8 | host = \"0.0.0.0\"
   |        ^^^^^^^^^
