@@ -56,6 +56,7 @@ fn instances(count: i64, state: TaskState, prior: Option<TaskState>) -> Vec<Inst
         signal: None,
         reason: None,
         usage: has_begun.then(Usage::default),
+        rendered_map_index: None,
         retry_delay_override: None,
     };
     (1..=count).map(|key| InstanceWrite { instance: instance(key), dag_id: "sales".into(), prior }).collect()

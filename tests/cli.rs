@@ -564,6 +564,7 @@ fn one_run(path: &Path) {
         signal: None,
         reason: None,
         usage: Some(Usage::default()),
+        rendered_map_index: None,
         retry_delay_override: None,
     };
     let dag = DagRecord {

@@ -124,6 +124,7 @@ fn write(state: TaskState, prior: Option<TaskState>) -> InstanceWrite {
         signal: None,
         reason: None,
         usage: None,
+        rendered_map_index: None,
         retry_delay_override: None,
     };
     InstanceWrite { instance, dag_id: "sales".into(), prior }

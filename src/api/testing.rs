@@ -42,6 +42,7 @@ pub(crate) fn failed_instance() -> Instance {
         signal: None,
         reason: Some("exit_code <3>".to_owned()),
         usage: Some(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() }),
+        rendered_map_index: None,
         retry_delay_override: None,
     }
 }

@@ -39,6 +39,8 @@ pub struct Instance {
     /// Why it is where it is, if the state alone does not say: `timed_out`, `lost`, `stopped`, a template's error, …
     pub reason: Option<String>,
     pub usage: Option<Usage>,
+    /// What its `map_index_template` gave: its name among the instances of its task.
+    pub rendered_map_index: Option<Arc<str>>,
     /// While it is up for retry: the delay of the rule that decided so; None is the task's own.
     pub retry_delay_override: Option<Duration>,
 }

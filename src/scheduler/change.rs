@@ -26,6 +26,8 @@ pub struct Changes {
     /// A try starts: its instance's XComs are removed (before `xcoms` are put).
     pub cleared_xcoms: Vec<InstanceKey>,
     pub xcoms: Vec<XcomWrite>,
+    /// The lengths of XComs go with them: `cleared_xcoms` removes both.
+    pub lengths: Vec<LengthWrite>,
     /// For each file, all its errors now; an empty list removes them.
     pub import_errors: Vec<(String, Vec<ImportError>)>,
     pub audit: Vec<AuditEntry>,
@@ -45,6 +47,7 @@ impl Changes {
             + self.history.len()
             + self.instances.len()
             + self.xcoms.len()
+            + self.lengths.len()
             + self.backfill.fates.len()
     }
 }
@@ -160,6 +163,15 @@ pub struct XcomWrite {
     pub pushed_at: Timestamp,
 }
 
+/// How many elements an XCom has that other tasks are mapped over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LengthWrite {
+    pub instance: InstanceKey,
+    /// The XCom's.
+    pub key: Arc<str>,
+    pub length: u32,
+}
+
 /// One fault of one DAG file, as users are shown it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImportError {
@@ -199,6 +211,8 @@ pub struct Snapshot {
     pub runs: Vec<DagRun>,
     /// All instances of those runs, finished ones too, ordered by key.
     pub instances: Vec<Instance>,
+    /// Of those instances.
+    pub lengths: Vec<LengthWrite>,
     pub import_errors: Vec<ImportError>,
     pub next_run_key: i64,
     pub next_instance_key: i64,

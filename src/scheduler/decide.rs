@@ -211,6 +211,7 @@ impl World {
         row.signal = None;
         row.reason = None;
         row.usage = None;
+        row.rendered_map_index = None;
         row.retry_delay_override = None;
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::{Backfill, BackfillId, Instance};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
-use crate::scheduler::change::{Changes, Earlier, RunLookup, Snapshot};
+use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, Snapshot};
 
 /// The database, as the loop sees it.
 pub trait Store: History + Send {
@@ -63,6 +63,15 @@ pub trait History {
     /// # Errors
     /// The database cannot be read.
     fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
+        let _ = run;
+        Ok(Vec::new())
+    }
+
+    /// The lengths of what was pushed in a run, by instance.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
         let _ = run;
         Ok(Vec::new())
     }

@@ -504,6 +504,7 @@ pub(super) fn fresh_row(
         signal: None,
         reason: None,
         usage: None,
+        rendered_map_index: None,
         retry_delay_override: None,
     }
 }

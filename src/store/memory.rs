@@ -12,7 +12,7 @@ use crate::model::{
     RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
 };
 use crate::scheduler::change::{
-    AuditEntry, Changes, DagRecord, Earlier, ImportError, RunLookup, Snapshot, VersionWrite,
+    AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
@@ -32,6 +32,7 @@ struct Memory {
     instances: BTreeMap<InstanceKey, Instance>,
     history: BTreeMap<TryKey, Instance>,
     xcoms: BTreeMap<InstanceKey, BTreeMap<String, Value>>,
+    lengths: BTreeMap<(InstanceKey, Arc<str>), u32>,
     import_errors: BTreeMap<String, Vec<ImportError>>,
     audit: Vec<AuditEntry>,
     backfills: BTreeMap<BackfillId, Backfill>,
@@ -141,9 +142,13 @@ impl Memory {
         }
         for instance in &changes.cleared_xcoms {
             self.xcoms.remove(instance);
+            self.lengths.retain(|(of, _), _| of != instance);
         }
         for xcom in &changes.xcoms {
             self.xcoms.entry(xcom.instance).or_default().insert(xcom.key.clone(), xcom.value.clone());
+        }
+        for LengthWrite { instance, key, length } in &changes.lengths {
+            self.lengths.insert((*instance, key.clone()), *length);
         }
         for (filename, errors) in &changes.import_errors {
             self.import_errors.insert(filename.clone(), errors.clone());
@@ -184,6 +189,11 @@ impl Memory {
         }
     }
 
+    fn lengths_of(&self, is_meant: impl Fn(&Instance) -> bool) -> Vec<LengthWrite> {
+        let found = self.lengths.iter().filter(|((key, _), _)| self.instances.get(key).is_some_and(&is_meant));
+        found.map(|((instance, key), &length)| LengthWrite { instance: *instance, key: key.clone(), length }).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let is_live =
             |run: &DagRun| run.state == RunState::Running || run.state == RunState::Queued && run.backfill.is_none();
@@ -196,6 +206,7 @@ impl Memory {
             versions: self.dags.values().filter_map(live).collect(),
             pools: self.pools.values().cloned().collect(),
             instances: self.instances.values().filter(is_unfinished).cloned().collect(),
+            lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
             runs,
             import_errors: self.import_errors.values().flatten().cloned().collect(),
             next_run_key: self.runs.last_key_value().map_or(1, |(key, _)| key.0 + 1),
@@ -276,6 +287,12 @@ impl History for MemoryStore {
         let mut memory = self.0.lock();
         memory.called()?;
         Ok(memory.instances.values().filter(|instance| instance.run == run).cloned().collect())
+    }
+
+    fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        Ok(memory.lengths_of(|instance| instance.run == run))
     }
 
     fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {

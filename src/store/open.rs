@@ -31,7 +31,12 @@ const READ_PATIENCE: Duration = Duration::from_secs(1);
 const PREPARED: usize = 64;
 
 /// Step `n` (from 0) makes version `n + 1` of version `n`. A step is never changed once it is released; a new file takes all.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// Why a database cannot be opened. Nothing in it was changed.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{DagRecord, Earlier, ImportError, RunLookup, Snapshot, VersionWrite};
+use crate::scheduler::change::{DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
 use crate::store::fault::Fault;
 use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
@@ -170,6 +170,11 @@ pub(super) const UNFINISHED_INSTANCES: &str = concat!(
     " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running') \
      AND (state = 'running' OR backfill_id IS NULL)) ORDER BY i.key"
 );
+pub(super) const UNFINISHED_LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM dag_run r \
+     CROSS JOIN task_instance i ON i.run_key = r.key CROSS JOIN task_map m ON m.instance_key = i.key \
+     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY m.instance_key, m.key";
+pub(super) const LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM task_instance i \
+     CROSS JOIN task_map m ON m.instance_key = i.key WHERE i.run_key = ?1 ORDER BY m.instance_key, m.key";
 pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
      WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
      AND i.end_date >= i.start_date";
@@ -434,6 +439,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         pools: pools(connection)?,
         runs: collect(connection, UNFINISHED_RUNS, [], run)?,
         instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
+        lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
         next_instance_key: next("SELECT coalesce(max(key), 0) + 1 FROM task_instance")?,
@@ -488,6 +494,10 @@ pub(super) fn instances_of(connection: &Connection, run: RunKey) -> Result<Vec<I
     collect(connection, INSTANCES, [run.0], instance)
 }
 
+pub(super) fn lengths_of(connection: &Connection, run: RunKey) -> Result<Vec<LengthWrite>, Fault> {
+    collect(connection, LENGTHS, [run.0], length)
+}
+
 fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
     let sql = format!("SELECT {POOL_COLUMNS} FROM pool ORDER BY name");
     collect(connection, &sql, [], |row| Fields::new(row, "pool").pool())
@@ -506,6 +516,11 @@ fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
 
 fn instance(row: &Row<'_>) -> Result<Instance, Fault> {
     Fields::new(row, "task_instance").instance()
+}
+
+fn length(row: &Row<'_>) -> Result<LengthWrite, Fault> {
+    let mut fields = Fields::new(row, "task_map");
+    Ok(LengthWrite { instance: InstanceKey(fields.take()?), key: fields.take()?, length: fields.take()? })
 }
 
 fn version(row: &Row<'_>) -> Result<VersionWrite, Fault> {

@@ -67,7 +67,9 @@ macro_rules! try_columns {
             $t,
             ".read_bytes, ",
             $t,
-            ".write_bytes"
+            ".write_bytes, ",
+            $t,
+            ".rendered_map_index"
         )
     };
 }
@@ -241,6 +243,7 @@ impl<'a> Fields<'a> {
             signal: self.take()?,
             reason: self.take()?,
             usage: self.usage()?,
+            rendered_map_index: self.take()?,
             retry_delay_override: self.maybe_duration()?,
         })
     }

@@ -13,8 +13,8 @@ use crate::model::{
     Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunState, TaskId, TaskState,
 };
 use crate::scheduler::change::{
-    AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, RunLookup, RunWrite, Snapshot, VersionWrite,
-    XcomWrite,
+    AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunWrite, Snapshot,
+    VersionWrite, XcomWrite,
 };
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
@@ -101,6 +101,7 @@ impl Database {
         put_instances(&transaction, &changes.instances, &mut counts)?;
         clear_xcoms(&transaction, &changes.cleared_xcoms)?;
         put_xcoms(&transaction, &changes.xcoms)?;
+        put_lengths(&transaction, &changes.lengths)?;
         for (filename, errors) in &changes.import_errors {
             put_import_errors(&transaction, filename, errors)?;
         }
@@ -148,6 +149,10 @@ impl History for Database {
 
     fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
         self.answer("list the task instances", |connection| read::instances_of(connection, run))
+    }
+
+    fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
+        self.answer("read the lengths of XComs", |connection| read::lengths_of(connection, run))
     }
 
     fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {
@@ -342,21 +347,23 @@ fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
 
 const PUT_TRY: &str = "INSERT INTO task_instance_history (instance_key, state, try_number, max_tries, scheduled_at, queued_at, \
     start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
-    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
 
 const INSERT_INSTANCE: &str = "INSERT INTO task_instance (key, state, try_number, max_tries, scheduled_at, queued_at, \
     start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
-    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, retry_delay_override, run_key, task_id, map_index) \
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index, retry_delay_override, \
+    map_index, run_key, task_id) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-    ?25, ?26, ?27, ?28)";
+    ?25, ?26, ?27, ?28, ?29)";
 
 const UPDATE_INSTANCE: &str = "UPDATE task_instance SET state = ?2, try_number = ?3, max_tries = ?4, scheduled_at = ?5, \
     queued_at = ?6, start_date = ?7, end_date = ?8, pool = ?9, pool_slots = ?10, priority_weight = ?11, operator = ?12, \
     version_key = ?13, pid = ?14, start_ticks = ?15, boot_id = ?16, exit_code = ?17, signal = ?18, reason = ?19, \
-    user_cpu = ?20, system_cpu = ?21, max_rss = ?22, read_bytes = ?23, write_bytes = ?24, retry_delay_override = ?25 WHERE key = ?1";
+    user_cpu = ?20, system_cpu = ?21, max_rss = ?22, read_bytes = ?23, write_bytes = ?24, rendered_map_index = ?25, \
+    retry_delay_override = ?26, map_index = ?27 WHERE key = ?1";
 
-/// Binds parameters 1 to 24, which the three statements above share.
+/// Binds parameters 1 to 25, which the three statements above share.
 fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rusqlite::Result<()> {
     let (process, usage) = (instance.process.as_ref(), instance.usage.as_ref());
     statement.raw_bind_parameter(1, instance.key.0)?;
@@ -382,7 +389,8 @@ fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rus
     statement.raw_bind_parameter(21, usage.map(|usage| duration(usage.system_cpu)))?;
     statement.raw_bind_parameter(22, usage.map(|usage| integer(usage.max_rss)))?;
     statement.raw_bind_parameter(23, usage.map(|usage| integer(usage.read_bytes)))?;
-    statement.raw_bind_parameter(24, usage.map(|usage| integer(usage.write_bytes)))
+    statement.raw_bind_parameter(24, usage.map(|usage| integer(usage.write_bytes)))?;
+    statement.raw_bind_parameter(25, instance.rendered_map_index.as_deref())
 }
 
 /// A run that had ended is cleared: it may have become another kind of run.
@@ -420,15 +428,17 @@ fn put_instances<'a>(
         if prior.is_none() {
             let mut statement = connection.prepare_cached(INSERT_INSTANCE)?;
             bind_try(&mut statement, instance)?;
-            statement.raw_bind_parameter(25, instance.retry_delay_override.map(duration))?;
-            statement.raw_bind_parameter(26, instance.run.0)?;
-            statement.raw_bind_parameter(27, instance.task_id.as_str())?;
-            statement.raw_bind_parameter(28, instance.map_index)?;
+            statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
+            statement.raw_bind_parameter(27, instance.map_index)?;
+            statement.raw_bind_parameter(28, instance.run.0)?;
+            statement.raw_bind_parameter(29, instance.task_id.as_str())?;
             statement.raw_execute()?;
         } else {
             let mut statement = connection.prepare_cached(UPDATE_INSTANCE)?;
             bind_try(&mut statement, instance)?;
-            statement.raw_bind_parameter(25, instance.retry_delay_override.map(duration))?;
+            statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
+            // A mapped task's only row becomes the first of many.
+            statement.raw_bind_parameter(27, instance.map_index)?;
             if statement.raw_execute()? == 0 {
                 return Err(Fault::Missing { table: "task_instance", key: instance.key.0 });
             }
@@ -440,6 +450,7 @@ fn put_instances<'a>(
 fn clear_xcoms(connection: &Connection, instances: &[InstanceKey]) -> Result<(), Fault> {
     for instance in instances {
         connection.prepare_cached("DELETE FROM xcom WHERE instance_key = ?1")?.execute([instance.0])?;
+        connection.prepare_cached("DELETE FROM task_map WHERE instance_key = ?1")?.execute([instance.0])?;
     }
     Ok(())
 }
@@ -452,6 +463,18 @@ fn put_xcoms(connection: &Connection, xcoms: &[XcomWrite]) -> Result<(), Fault> 
                  ON CONFLICT (instance_key, key) DO UPDATE SET pushed_at = ?3, value = ?4",
             )?
             .execute(params![xcom.instance.0, xcom.key, micros(xcom.pushed_at), json(&xcom.value)])?;
+    }
+    Ok(())
+}
+
+fn put_lengths(connection: &Connection, lengths: &[LengthWrite]) -> Result<(), Fault> {
+    for LengthWrite { instance, key, length } in lengths {
+        connection
+            .prepare_cached(
+                "INSERT INTO task_map (instance_key, key, length) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (instance_key, key) DO UPDATE SET length = ?3",
+            )?
+            .execute(params![instance.0, key, length])?;
     }
     Ok(())
 }

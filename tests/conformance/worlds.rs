@@ -121,6 +121,7 @@ pub fn instance(key: i64, run: &DagRun, task_id: &str, state: TaskState) -> Inst
         signal: None,
         reason: None,
         usage: None,
+        rendered_map_index: None,
         retry_delay_override: None,
     }
 }

@@ -203,6 +203,7 @@ impl World {
             signal: None,
             reason: None,
             usage: None,
+            rendered_map_index: None,
             retry_delay_override: None,
             ..instance.clone()
         };

@@ -17,7 +17,7 @@ use crate::model::{
     Usage, VersionKey,
 };
 use crate::scheduler::change::{
-    AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, NextRun, VersionWrite, XcomWrite,
+    AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, VersionWrite, XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
@@ -143,6 +143,7 @@ pub(super) fn instance(key: i64, run: i64, task_id: &str, state: TaskState) -> I
             read_bytes: 11,
             write_bytes: 12,
         }),
+        rendered_map_index: Some("north-west".into()),
         retry_delay_override: Some(Duration::from_micros(7_250_000)),
     }
 }
@@ -157,6 +158,10 @@ pub(super) fn new_instance(instance: Instance) -> InstanceWrite {
 
 pub(super) fn xcom(instance: i64, key: &str, value: Value) -> XcomWrite {
     XcomWrite { instance: InstanceKey(instance), key: key.to_owned(), value, pushed_at: at(8) }
+}
+
+pub(super) fn length(instance: i64, key: &str, length: u32) -> LengthWrite {
+    LengthWrite { instance: InstanceKey(instance), key: key.into(), length }
 }
 
 pub(super) fn import_error(filename: &str, line: u32) -> ImportError {
@@ -191,6 +196,7 @@ pub(super) fn one_of_everything() -> Changes {
         ],
         cleared_xcoms: vec![InstanceKey(1)],
         xcoms: vec![xcom(1, "return_value", json!({ "b": 1, "a": "ü" })), xcom(3, "k", Value::Null)],
+        lengths: vec![length(1, "return_value", 2)],
         import_errors: vec![("x.toml".to_owned(), vec![import_error("x.toml", 9), import_error("x.toml", 2)])],
         audit: vec![audit_entry(json!({ "conf": {} }))],
         backfill: BackfillChanges::default(),

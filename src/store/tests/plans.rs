@@ -24,6 +24,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::RUN_BY_DATE, "dag_run_logical_date"),
         (read::UNFINISHED_RUNS, "dag_run_unfinished"),
         (read::UNFINISHED_INSTANCES, "dag_run_unfinished"),
+        (read::UNFINISHED_LENGTHS, "dag_run_unfinished"),
         (backfill::QUEUED_RUNS, "dag_run_backfill"),
         (read::PREVIOUS_SUCCESS, "dag_run_logical_date"),
         (read::NEWEST_SCHEDULED, "dag_run_logical_date"),
@@ -34,6 +35,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::EARLIER_INSTANCE, "task_instance_identity"),
         (read::INSTANCES, "task_instance_identity"),
         (read::INSTANCE, "task_instance_identity"),
+        (read::LENGTHS, "task_instance_identity"),
         (read::GRID, "task_instance_identity"),
         (read::SUCCESSFUL_DURATIONS, "task_instance_identity"),
         (read::EARLIER_TRIES, "PRIMARY KEY"),
@@ -44,7 +46,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
     for (sql, index) in questions {
         let plan = plan_of(&reader, sql);
         assert!(plan.contains(index), "{sql}\n{plan}");
-        for table in ["r", "i", "h", "x", "n"] {
+        for table in ["r", "i", "h", "x", "n", "m"] {
             let is_scan = |line: &str| line == format!("SCAN {table}");
             assert!(!plan.lines().any(is_scan), "{sql}\n{plan}");
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::TaskId;
 use crate::scheduler::Store;
 use crate::scheduler::change::RunLookup;
+use crate::scheduler::port::History;
 use crate::store::{DagCounts, MemoryStore, ReaderPool};
 
 #[test]
@@ -133,6 +134,26 @@ fn a_try_that_starts_loses_the_xcoms_of_the_try_before() {
     assert_eq!(reader.xcom(RunKey(1), "load", -1, "return_value").unwrap(), None);
     assert_eq!(reader.xcom(RunKey(1), "load", -1, "new").unwrap(), Some(json!(2)));
     assert_eq!(reader.xcom(RunKey(2), "load", -1, "k").unwrap(), Some(Value::Null));
+    assert_eq!(database.lengths(RunKey(1)).unwrap(), []);
+}
+
+#[test]
+fn a_row_becomes_the_first_of_many_and_lengths_are_those_that_were_pushed_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let mut memory = MemoryStore::default();
+    let stores: [&mut dyn Store; 2] = [&mut database, &mut memory];
+    for store in stores {
+        store.commit(&one_of_everything()).unwrap();
+        let mut first = instance(2, 1, "report", TaskState::None);
+        first.map_index = 0;
+        let first = InstanceWrite { prior: Some(TaskState::None), ..new_instance(first) };
+        let lengths = vec![length(1, "return_value", 5), length(2, "k", 0)];
+        store.commit(&Changes { instances: vec![first], lengths, ..Changes::default() }).unwrap();
+        assert_eq!(store.lengths(RunKey(1)).unwrap(), [length(1, "return_value", 5), length(2, "k", 0)]);
+        let found = store.load().unwrap();
+        assert_eq!(found.instances.iter().map(|instance| instance.map_index).collect::<Vec<_>>(), [-1, 0]);
+    }
 }
 
 #[test]
