@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::event::SkipDecision;
 pub use crate::model::run::NextRun;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool, PoolName,
@@ -213,6 +214,8 @@ pub struct Snapshot {
     pub instances: Vec<Instance>,
     /// Of those instances.
     pub lengths: Vec<LengthWrite>,
+    /// What the branches and short circuits among them have decided.
+    pub decisions: Vec<(InstanceKey, SkipDecision)>,
     pub import_errors: Vec<ImportError>,
     pub next_run_key: i64,
     pub next_instance_key: i64,

@@ -159,7 +159,7 @@ impl World {
     }
 
     /// A pass has decided an instance's state. The progress knows already; a process that still runs is ended, and the row keeps the mark.
-    fn mark(&mut self, run: RunIx, slot: Slot, state: TaskState, now: Now) {
+    pub(super) fn mark(&mut self, run: RunIx, slot: Slot, state: TaskState, now: Now) {
         self.leave_ready_queue(run, slot);
         self.set_task_state(run, slot, state);
         let entry = self.entry_mut(run, slot);
@@ -314,6 +314,7 @@ impl World {
         let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
         if key.try_number > 1 {
             self.changes.cleared_xcoms.push(key.instance);
+            self.forget_decision(run, slot);
         }
         self.set_task_state(run, slot, state);
         self.hold(run, slot, claim);

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{DagRun, Graph, Instance, Pool, RunKey, RunType, TaskState};
+use crate::model::{DagRun, Graph, Instance, InstanceKey, Pool, RunKey, RunType, TaskState};
 use crate::scheduler::change::{ImportError, Snapshot};
+use crate::scheduler::event::SkipDecision;
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::Stray;
 use crate::scheduler::progress::Progress;
-use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry, Now, Run, RunIx, World, count};
+use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry, Now, Run, RunIx, Slot, World, count};
 
 /// The grace of a try whose task is no longer defined.
 const FORGOTTEN_GRACE: Duration = Duration::from_secs(5);
@@ -44,7 +45,7 @@ impl World {
             entry.stored = Some(version);
         }
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
-        self.load_runs(snapshot.runs, snapshot.instances, now);
+        self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, now);
     }
 
     /// The pools of airflow.toml are the pools; a row that is no longer there is dropped.
@@ -60,7 +61,14 @@ impl World {
         self.changes.dropped_pools = gone;
     }
 
-    fn load_runs(&mut self, runs: Vec<DagRun>, instances: Vec<Instance>, now: Now) {
+    fn load_runs(
+        &mut self,
+        runs: Vec<DagRun>,
+        instances: Vec<Instance>,
+        decisions: Vec<(InstanceKey, SkipDecision)>,
+        now: Now,
+    ) {
+        let mut decisions: BTreeMap<InstanceKey, SkipDecision> = decisions.into_iter().collect();
         let mut by_run: BTreeMap<RunKey, Vec<Instance>> = BTreeMap::new();
         for instance in instances {
             by_run.entry(instance.run).or_default().push(instance);
@@ -70,7 +78,8 @@ impl World {
             let Some(&dag) = self.dag_index.get(&row.dag_id) else { continue };
             dags.insert(dag);
             let rows = by_run.remove(&row.key).unwrap_or_default();
-            self.load_run(dag, row, rows);
+            let decided = rows.iter().filter_map(|row| decisions.remove_entry(&row.key)).collect();
+            self.load_run(dag, row, rows, decided);
         }
         for dag in dags {
             self.restore_stored(dag, now);
@@ -79,14 +88,22 @@ impl World {
     }
 
     /// Puts a stored run and its instances into memory. It has no definition yet.
-    pub(super) fn load_run(&mut self, dag: DagIx, mut row: DagRun, rows: Vec<Instance>) -> RunIx {
+    pub(super) fn load_run(
+        &mut self,
+        dag: DagIx,
+        mut row: DagRun,
+        rows: Vec<Instance>,
+        mut decided: BTreeMap<InstanceKey, SkipDecision>,
+    ) -> RunIx {
         if row.lag.is_none() && row.run_type != RunType::Backfill {
             // A run that began under version 1 does not begin again.
             let began = rows.iter().filter_map(|instance| instance.start_date).min();
             row.lag = began.map(|began| Duration::try_from(began.duration_since(row.run_after)).unwrap_or_default());
         }
         let mut instances = Vec::with_capacity(rows.len());
-        for row in rows {
+        let mut decisions = BTreeMap::new();
+        for (row, slot) in rows.into_iter().zip((0..).map(Slot)) {
+            decisions.extend(decided.remove(&row.key).map(|decision| (slot, decision)));
             count(&mut self.counts, row.state, |n| *n += 1);
             let prior = Some(row.state);
             instances.push(InstanceEntry::new(row, prior));
@@ -95,6 +112,7 @@ impl World {
             prior: Some(row.state),
             is_prompt: false,
             past_blocks: BTreeMap::new(),
+            decisions,
             is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
             row,
             dag,

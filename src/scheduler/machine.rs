@@ -30,7 +30,7 @@ pub enum TaskEvent {
     Fail,
     /// Its try failed, or never began, and another one follows.
     Retry,
-    /// Its run is over before it (`dagrun_timeout`, a DAG that is gone).
+    /// Its run is over before it (`dagrun_timeout`, `fail_fast`, a DAG that is gone).
     RunEnded,
     /// Its task is no longer in the definition.
     Vanish,

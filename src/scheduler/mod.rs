@@ -24,6 +24,7 @@ pub mod retry;
 mod runs;
 #[cfg(test)]
 mod simulation;
+mod skips;
 mod steer;
 mod surroundings;
 pub mod timers;

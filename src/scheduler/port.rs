@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Backfill, BackfillId, Instance};
+use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
 use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, Snapshot};
+use crate::scheduler::event::SkipDecision;
 
 /// The database, as the loop sees it.
 pub trait Store: History + Send {
@@ -72,6 +73,15 @@ pub trait History {
     /// # Errors
     /// The database cannot be read.
     fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
+        let _ = run;
+        Ok(Vec::new())
+    }
+
+    /// What the branches and short circuits of a run have decided.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {
         let _ = run;
         Ok(Vec::new())
     }

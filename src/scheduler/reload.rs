@@ -330,6 +330,7 @@ impl World {
         self.run_quiet(run).definition = Some(definition.clone());
         self.limits.set_run(run, dag.max_active_tasks);
         self.rebuild_progress(run, definition);
+        self.retell_decisions(run);
         self.arm_run_timeout(run, now);
         for slot in self.run(run).slots_in_order() {
             if self.run(run).entry(slot).row.state == TaskState::UpForRetry {

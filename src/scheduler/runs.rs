@@ -132,6 +132,7 @@ impl World {
             is_prompt: true,
             is_examined: false,
             past_blocks: BTreeMap::new(),
+            decisions: BTreeMap::new(),
             waiting: Vec::new(),
             unwritten: 0,
             has_deadlines: false,

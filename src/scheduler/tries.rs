@@ -157,7 +157,11 @@ impl World {
             value,
             pushed_at: end.ended_at,
         }));
+        if let (TaskState::Success, Some(decision)) = (next, end.decision) {
+            self.apply_decision(run, slot, decision, now);
+        }
         match self.run(run).entry(slot).row.state {
+            TaskState::Failed if !run_is_over => self.fail_fast(run, slot, now),
             TaskState::UpForRetry => self.await_retry(run, slot, now),
             TaskState::Scheduled => {
                 self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(REQUEUE_DELAY)))

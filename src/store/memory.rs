@@ -15,6 +15,7 @@ use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
+use crate::scheduler::event::SkipDecision;
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 
@@ -194,6 +195,12 @@ impl Memory {
         found.map(|((instance, key), &length)| LengthWrite { instance: *instance, key: key.clone(), length }).collect()
     }
 
+    fn decisions(&self, is_meant: impl Fn(&Instance) -> bool) -> Vec<(InstanceKey, SkipDecision)> {
+        let decision = |key| SkipDecision::of_xcom(self.xcoms.get(key)?.get(SkipDecision::KEY)?);
+        let meant = self.instances.values().filter(|instance| is_meant(instance));
+        meant.filter_map(|instance| Some((instance.key, decision(&instance.key)?))).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let is_live =
             |run: &DagRun| run.state == RunState::Running || run.state == RunState::Queued && run.backfill.is_none();
@@ -207,6 +214,7 @@ impl Memory {
             pools: self.pools.values().cloned().collect(),
             instances: self.instances.values().filter(is_unfinished).cloned().collect(),
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
+            decisions: self.decisions(|instance| is_unfinished(&instance)),
             runs,
             import_errors: self.import_errors.values().flatten().cloned().collect(),
             next_run_key: self.runs.last_key_value().map_or(1, |(key, _)| key.0 + 1),
@@ -293,6 +301,12 @@ impl History for MemoryStore {
         let mut memory = self.0.lock();
         memory.called()?;
         Ok(memory.lengths_of(|instance| instance.run == run))
+    }
+
+    fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        Ok(memory.decisions(|instance| instance.run == run))
     }
 
     fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {

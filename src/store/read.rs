@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
+use crate::scheduler::event::SkipDecision;
 use crate::store::fault::Fault;
 use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
@@ -175,6 +176,12 @@ pub(super) const UNFINISHED_LENGTHS: &str = "SELECT m.instance_key, m.key, m.len
      WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY m.instance_key, m.key";
 pub(super) const LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM task_instance i \
      CROSS JOIN task_map m ON m.instance_key = i.key WHERE i.run_key = ?1 ORDER BY m.instance_key, m.key";
+/// What the branches of a run have decided; few tasks push under this key.
+pub(super) const DECISIONS: &str = "SELECT x.instance_key, x.value FROM task_instance i CROSS JOIN xcom x \
+     ON x.instance_key = i.key AND x.key = 'skipmixin_key' WHERE i.run_key = ?1 ORDER BY i.key";
+pub(super) const UNFINISHED_DECISIONS: &str = "SELECT x.instance_key, x.value FROM dag_run r CROSS JOIN task_instance i \
+     ON i.run_key = r.key CROSS JOIN xcom x ON x.instance_key = i.key AND x.key = 'skipmixin_key' \
+     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY i.key";
 pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
      WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
      AND i.end_date >= i.start_date";
@@ -440,6 +447,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         runs: collect(connection, UNFINISHED_RUNS, [], run)?,
         instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
         lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
+        decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
         next_instance_key: next("SELECT coalesce(max(key), 0) + 1 FROM task_instance")?,
@@ -496,6 +504,17 @@ pub(super) fn instances_of(connection: &Connection, run: RunKey) -> Result<Vec<I
 
 pub(super) fn lengths_of(connection: &Connection, run: RunKey) -> Result<Vec<LengthWrite>, Fault> {
     collect(connection, LENGTHS, [run.0], length)
+}
+
+pub(super) fn decisions_of(connection: &Connection, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, Fault> {
+    Ok(collect(connection, DECISIONS, [run.0], decision)?.into_iter().flatten().collect())
+}
+
+/// Null: a user's own XCom of that name.
+fn decision(row: &Row<'_>) -> Result<Option<(InstanceKey, SkipDecision)>, Fault> {
+    let mut fields = Fields::new(row, "xcom");
+    let key = InstanceKey(fields.take()?);
+    Ok(SkipDecision::of_xcom(&fields.json()?).map(|decision| (key, decision)))
 }
 
 fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {

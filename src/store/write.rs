@@ -16,6 +16,7 @@ use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunWrite, Snapshot,
     VersionWrite, XcomWrite,
 };
+use crate::scheduler::event::SkipDecision;
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
@@ -153,6 +154,10 @@ impl History for Database {
 
     fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
         self.answer("read the lengths of XComs", |connection| read::lengths_of(connection, run))
+    }
+
+    fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {
+        self.answer("read what branches have decided", |connection| read::decisions_of(connection, run))
     }
 
     fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {

@@ -1,19 +1,22 @@
 //! A backfill's runs: made of its dates, promoted in their order within its own limit, and its completion.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{BackfillPlace, DagRun, DateFate, Instance, NextRun, RunKey, RunType, SkipReason, TaskState};
+use crate::model::{
+    BackfillPlace, DagRun, DateFate, Instance, InstanceKey, NextRun, RunKey, RunType, SkipReason, TaskState,
+};
 use crate::scheduler::backfill::{Fate, fate_of, run_id};
 use crate::scheduler::change::{FateWrite, InstanceWrite, RunLookup, RunWrite};
 use crate::scheduler::command::Done;
 use crate::scheduler::decide::TURN_ROWS;
+use crate::scheduler::event::SkipDecision;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Action, DagIx, Definition, History, Now, TimerKey, World};
+use crate::scheduler::world::{Action, DagIx, Definition, History, Now, RunIx, TimerKey, World};
 
 impl World {
     /// Looks at dates of new backfills until the turn is full. A DAG whose file is gone is not waited for, one whose file has not
@@ -269,19 +272,30 @@ impl World {
                 break;
             }
             let instances = history.instances(row.key)?;
-            self.take_up(ix, row, instances, &definition, now);
+            let decisions = history.decisions(row.key)?.into_iter().collect();
+            let run = self.take_up(ix, row, instances, decisions);
+            self.start_taken_up(ix, run, &definition, now);
             has_changed = true;
         }
         Ok(has_changed)
     }
 
-    /// A queued run comes into memory and runs.
-    fn take_up(&mut self, ix: DagIx, row: DagRun, rows: Vec<Instance>, definition: &Arc<Definition>, now: Now) {
+    /// A queued run comes into memory.
+    fn take_up(
+        &mut self,
+        ix: DagIx,
+        row: DagRun,
+        rows: Vec<Instance>,
+        decisions: BTreeMap<InstanceKey, SkipDecision>,
+    ) -> RunIx {
         if let (Some(live), Some(place)) = (self.backfills.live.get_mut(&ix), row.backfill) {
             live.promoted = place.ordinal;
             live.queued -= 1;
         }
-        let run = self.load_run(ix, row, rows);
+        self.load_run(ix, row, rows, decisions)
+    }
+
+    fn start_taken_up(&mut self, ix: DagIx, run: RunIx, definition: &Arc<Definition>, now: Now) {
         self.promote_run(ix, run, now);
         self.take_definition(run, definition, now);
         if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {

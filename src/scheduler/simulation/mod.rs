@@ -5,6 +5,7 @@ mod backfill;
 mod property;
 mod retries;
 mod runs;
+mod skips;
 mod tests;
 
 use std::collections::BTreeMap;

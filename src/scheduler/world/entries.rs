@@ -11,6 +11,7 @@ use super::{DagIx, Slot};
 use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
+use crate::scheduler::event::SkipDecision;
 use crate::scheduler::past::{self, PastBlock};
 use crate::scheduler::pools::{Claim, Held, RunIx};
 use crate::scheduler::port::ReplyTo;
@@ -118,6 +119,8 @@ pub struct Run {
     pub(in crate::scheduler) is_examined: bool,
     /// Why the instances wait that the past blocked when it was last asked.
     pub(in crate::scheduler) past_blocks: BTreeMap<InstanceIx, PastBlock>,
+    /// What branches and short circuits have decided, by their slots.
+    pub(in crate::scheduler) decisions: BTreeMap<Slot, SkipDecision>,
     pub(in crate::scheduler) waiting: Vec<ReplyTo<Reply>>,
     /// How many of its instances are to be written.
     pub(in crate::scheduler) unwritten: u32,

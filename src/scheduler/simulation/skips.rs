@@ -1,0 +1,72 @@
+//! Branches, short circuits and `fail_fast` through the whole loop.
+
+use serde_json::json;
+
+use super::*;
+use crate::scheduler::event::SkipDecision;
+
+/// `choose` decides between `left` and `right`; `join` runs after whichever does.
+const BRANCH: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
+    tasks.choose = { bash = \"x\" }\n\
+    tasks.left = { bash = \"x\", depends_on = [\"choose\"] }\n\
+    tasks.right = { bash = \"x\", depends_on = [\"choose\"] }\n\
+    tasks.join = { bash = \"x\", depends_on = [\"left\", \"right\"], trigger_rule = \"none_failed_min_one_success\" }\n";
+
+impl Simulation {
+    /// The try succeeds, and has decided; its worker has pushed the decision too.
+    fn decide(&mut self, name: &str, decision: SkipDecision) {
+        self.started(name);
+        let (kind, ids) = match &decision {
+            SkipDecision::Followed(ids) => ("followed", ids),
+            SkipDecision::Skipped(ids) => ("skipped", ids),
+        };
+        let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+        let now = self.clock.now();
+        let end = TryEnd {
+            started_at: Some(now),
+            xcoms: vec![(SkipDecision::KEY.to_owned(), json!({ kind: ids }))],
+            decision: Some(decision),
+            ..TryEnd::new(self.key(name), Outcome::Exited(0), now)
+        };
+        self.turn(Event::Ended(Box::new(end)));
+    }
+
+    fn states(&self, tasks: &[&str]) -> Vec<&'static str> {
+        tasks.iter().map(|task| self.task_state(task).as_str()).collect()
+    }
+}
+
+#[test]
+fn a_branch_skips_what_it_does_not_follow_and_the_join_runs() {
+    let mut simulation = Simulation::with(&[("b.toml", BRANCH)]);
+    simulation.decide("b.choose", SkipDecision::Followed(vec!["left".into()]));
+    assert_eq!(simulation.states(&["left", "right", "join"]), ["queued", "skipped", "none"]);
+    simulation.succeed("b.left");
+    simulation.succeed("b.join");
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
+
+#[test]
+fn a_short_circuit_skips_all_that_it_names_whatever_their_rules() {
+    let mut simulation = Simulation::with(&[("b.toml", BRANCH)]);
+    let below = ["left", "right", "join"];
+    simulation.decide("b.choose", SkipDecision::Skipped(below.map(Into::into).to_vec()));
+    assert_eq!(simulation.states(&below), ["skipped"; 3]);
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
+
+#[test]
+fn a_decision_is_known_after_a_restart() {
+    let text = BRANCH
+        .replace("tasks.choose = { bash = \"x\" }", "tasks.choose = { bash = \"x\" }\ntasks.slow = { bash = \"x\" }");
+    let text = text.replace(
+        "tasks.right = { bash = \"x\", depends_on = [\"choose\"] }",
+        "tasks.right = { bash = \"x\", depends_on = [\"choose\", \"slow\"] }",
+    );
+    let mut simulation = Simulation::with(&[("b.toml", &text)]);
+    simulation.decide("b.choose", SkipDecision::Followed(vec!["left".into()]));
+    let simulation = simulation.crash_and_restart();
+    let run = &simulation.scheduler.world().dags[0].runs;
+    let run = simulation.scheduler.world().run(run.first().unwrap().1);
+    assert_eq!(run.decisions.values().collect::<Vec<_>>(), [&SkipDecision::Followed(vec!["left".into()])]);
+}
