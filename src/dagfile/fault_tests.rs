@@ -15,10 +15,8 @@ fn printed(bytes: &[u8]) -> String {
     faults(bytes).iter().map(|fault| format!("{fault}\n")).collect()
 }
 
-/// `faults.txt` holds pairs: a file between `=====` and `-----`, then all that is printed about it.
-#[test]
-fn the_checked_in_faults_are_printed_as_they_stand() {
-    let cases = include_str!("faults.txt");
+/// A file of pairs: a DAG file between `=====` and `-----`, then all that is printed about it.
+fn check_printed(path: &str, cases: &str) {
     let mut generated = String::new();
     for case in cases.split("=====\n").skip(1) {
         let (text, _) = case.split_once("-----\n").unwrap();
@@ -26,7 +24,17 @@ fn the_checked_in_faults_are_printed_as_they_stand() {
         assert_ne!(printed, "", "it has a fault: {text}");
         generated += &format!("=====\n{text}-----\n{printed}");
     }
-    keytable::assert_checked_in("src/dagfile/faults.txt", &generated);
+    keytable::assert_checked_in(path, &generated);
+}
+
+#[test]
+fn the_checked_in_faults_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.txt", include_str!("faults.txt"));
+}
+
+#[test]
+fn the_checked_in_faults_of_deciders_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.deciders.txt", include_str!("faults.deciders.txt"));
 }
 
 #[test]

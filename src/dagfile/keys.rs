@@ -7,7 +7,10 @@ const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'s
 }
 
 /// The names of the operators, each the key of a task.
-pub const OPERATORS: [&str; 3] = ["bash", "python", "empty"];
+pub const OPERATORS: [&str; 6] = ["bash", "python", "empty", "branch", "short_circuit", "latest_only"];
+
+/// The days of the week as a branch names them, or their first three letters.
+pub const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// Airflow's names, but for the rule of setup tasks.
 pub const TRIGGER_RULES: &[&str] = &[
@@ -158,7 +161,7 @@ pub static DEFAULT_ARGS: Table = Table { name: "default_args", keys: &[&SHARED] 
 
 pub static TASK: Table = Table { name: "a task", keys: &[&OPERATOR_KEYS, OWN, &SHARED] };
 
-static OPERATOR_KEYS: [Key; 3] = [
+static OPERATOR_KEYS: [Key; 6] = [
     key(
         "bash",
         Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
@@ -172,6 +175,24 @@ static OPERATOR_KEYS: [Key; 3] = [
         "Operator: a Python script, whose variable `result` is the XCom, or a function of a file",
     ),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
+    key(
+        "branch",
+        Kind::Table(&BRANCH),
+        Fallback::Nothing,
+        "Operator: of the tasks directly after it only those run that it chooses, or that come after a chosen one",
+    ),
+    key(
+        "short_circuit",
+        Kind::Table(&SHORT_CIRCUIT),
+        Fallback::Nothing,
+        "Operator: the tasks after it are skipped unless its answer is true",
+    ),
+    key(
+        "latest_only",
+        Kind::Literal(true),
+        Fallback::Nothing,
+        "Operator: the tasks directly after it are skipped in a scheduled run that is not the latest",
+    ),
 ];
 
 /// Keys that make no sense as a default for all tasks.
@@ -344,6 +365,48 @@ pub static RETRY_RULE: Table = Table {
             Kind::Duration { min: 0 },
             Fallback::Words("the task's delay"),
             "How long after it the next try starts, without backoff",
+        ),
+    ]],
+};
+
+const IDS: Kind = Kind::Either(&[Kind::Text, LIST_OF_TEXT]);
+const ASKED_BASH: Kind = Kind::Either(&[Kind::Template, Kind::Table(&BASH)]);
+const ASKED_PYTHON: Kind = Kind::Either(&[Kind::Template, Kind::Table(&PYTHON)]);
+
+pub static BRANCH: Table = Table {
+    name: "branch",
+    keys: &[&[
+        key("expr", Kind::Template, Fallback::Nothing, "What it becomes is the choice; no process is started"),
+        key("bash", ASKED_BASH, Fallback::Nothing, "A script whose last non-empty line is the choice"),
+        key("python", ASKED_PYTHON, Fallback::Nothing, "A script or function whose value is the choice"),
+        key(
+            "weekday",
+            LIST_OF_TEXT,
+            Fallback::Nothing,
+            "Chooses by the day it is in the DAG's zone: `if_true` on these, such as `\"Mon\"` or `\"monday\"`",
+        ),
+        key(
+            "between",
+            Kind::List(&Kind::Bound),
+            Fallback::Nothing,
+            "Chooses by the time it is: `if_true` from the first to the second, both included",
+        ),
+        key("if_true", IDS, Fallback::Toml("[]"), "The choice then: the ids of tasks or groups"),
+        key("if_false", IDS, Fallback::Toml("[]"), "The choice else"),
+    ]],
+};
+
+pub static SHORT_CIRCUIT: Table = Table {
+    name: "short_circuit",
+    keys: &[&[
+        key("expr", Kind::Template, Fallback::Nothing, "What it becomes is the answer; no process is started"),
+        key("bash", ASKED_BASH, Fallback::Nothing, "A script whose exit code or last non-empty line is the answer"),
+        key("python", ASKED_PYTHON, Fallback::Nothing, "A script or function whose value is the answer"),
+        key(
+            "ignore_downstream_trigger_rules",
+            Kind::Bool,
+            Fallback::Toml("true"),
+            "Whether all tasks after it are skipped, or only those directly after it, and the others by their trigger rules",
         ),
     ]],
 };

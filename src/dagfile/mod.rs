@@ -3,6 +3,7 @@
 //! Knows no disk and no clock: scripts that a file names are looked for when a task starts. The watcher, `validate` and
 //! `dags test` call it with the bytes that they have read.
 
+mod decider;
 mod edges;
 pub mod keys;
 mod retry;
@@ -126,7 +127,7 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<
     let source = Source::new(path, text);
     let mut faults = Faults::new(&source);
     let dag = keytable::parse_document(&limits, &mut faults)
-        .and_then(|document| Reader { defaults, faults: &mut faults }.dag(&document));
+        .and_then(|document| Reader { defaults, faults: &mut faults, named: Vec::new() }.dag(&document));
     match dag {
         Some(dag) if faults.is_empty() => Ok(dag),
         _ => Err(faults.into_list()),
@@ -137,6 +138,8 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<
 struct Reader<'r, 'a> {
     defaults: &'r Defaults,
     faults: &'r mut Faults<'a>,
+    /// What branches name.
+    named: Vec<decider::Named>,
 }
 
 impl Reader<'_, '_> {
@@ -162,7 +165,7 @@ impl Reader<'_, '_> {
         let edges = self.edges(&fields, &tasks);
         let graph = self.graph(nodes, edges, &tasks);
         let dag_id = self.dag_id(&fields);
-        Some(Dag {
+        let dag = Dag {
             description: fields.text("description").unwrap_or_default().to_owned(),
             owner,
             doc_md: fields.text("doc_md").unwrap_or_default().to_owned(),
@@ -182,7 +185,9 @@ impl Reader<'_, '_> {
                 .unwrap_or(self.defaults.is_paused_upon_creation),
             params: params(&fields),
             ..Dag::new(dag_id, tasks, graph)
-        })
+        };
+        self.check_named(&dag);
+        Some(dag)
     }
 
     fn dag_id(&mut self, fields: &Fields<'_>) -> DagId {

@@ -1,5 +1,6 @@
 //! One task table becomes one task and its node in the graph.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -59,13 +60,14 @@ impl Reader<'_, '_> {
         let empty = DeTable::new();
         let documents = fields.table("tasks").into_iter().flatten();
         documents
-            .map(|(name, value)| {
+            .zip(0..)
+            .map(|((name, value), by)| {
                 let task_id: &str = name.get_ref();
                 self.check_id("task_id", task_id, name.span());
                 let document = value.get_ref().as_table();
                 let own = Fields::new(&keys::TASK, document.unwrap_or(&empty));
                 let operator = match document {
-                    Some(document) => self.operator(task_id, name, document, &own),
+                    Some(document) => self.operator(task_id, name, document, &own, (timing, by)),
                     None => Operator::Empty,
                 };
                 self.check_shared(&own);
@@ -106,6 +108,7 @@ impl Reader<'_, '_> {
         name: &Spanned<std::borrow::Cow<'_, str>>,
         document: &DeTable<'_>,
         own: &Fields<'_>,
+        (timing, by): (&Timing, u32),
     ) -> Operator {
         let mut given = document.iter().filter(|(key, _)| OPERATORS.contains(&&**key.get_ref()));
         let Some((first, value)) = given.next() else {
@@ -114,8 +117,7 @@ impl Reader<'_, '_> {
                 keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
-                let help =
-                    "say what it does with one of `bash`, `python`, `empty`, for example `bash = \"echo hello\"`";
+                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `empty`, `branch`, `short_circuit`, `latest_only`";
                 self.faults.add(name.span(), "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
@@ -126,28 +128,32 @@ impl Reader<'_, '_> {
             self.faults.add(second.span(), "two-operators", message, "keep one, and make a second task of the other");
         }
         let first: &str = first.get_ref();
-        match (first, value.get_ref()) {
-            ("bash", DeValue::String(_)) => Operator::Bash(Bash { script: Script::Text(self.template(value)) }),
-            ("bash", DeValue::Table(table)) => {
-                self.bash(own.entry("bash").map_or(value.span(), |(key, _)| key), &Fields::new(&keys::BASH, table))
+        let key = own.entry(first).map_or(value.span(), |(key, _)| key);
+        let operator = match (first, value.get_ref()) {
+            ("bash", _) => self.bash_of(key, value).map(Operator::Bash),
+            ("python", _) => self.python_of(key, value).map(Operator::Python),
+            ("branch", DeValue::Table(table)) => {
+                Some(self.branch(key, &Fields::new(&keys::BRANCH, table), &timing.timezone, by))
             }
-            ("python", DeValue::String(_)) => Operator::Python(Python {
-                script: Script::Text(self.template(value)),
-                function: None,
-                args: Vec::new(),
-                kwargs: serde_json::Map::new(),
-                arguments_at: self.position(value),
-                interpreter: self.default_interpreter(value),
-            }),
-            ("python", DeValue::Table(table)) => {
-                let key = own.entry("python").map_or(value.span(), |(key, _)| key);
-                self.python(key, value, &Fields::new(&keys::PYTHON, table))
+            ("short_circuit", DeValue::Table(table)) => {
+                Some(self.short_circuit(key, &Fields::new(&keys::SHORT_CIRCUIT, table)))
             }
-            _ => Operator::Empty,
+            ("latest_only", _) => Some(Operator::LatestOnly),
+            _ => None,
+        };
+        operator.unwrap_or(Operator::Empty)
+    }
+
+    /// `key` is where `bash` stands. None if the value has a fault.
+    pub(super) fn bash_of(&mut self, key: Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<Bash> {
+        match value.get_ref() {
+            DeValue::String(_) => Some(Bash { script: Script::Text(self.template(value)) }),
+            DeValue::Table(table) => Some(self.bash(key, &Fields::new(&keys::BASH, table))),
+            _ => None,
         }
     }
 
-    fn bash(&mut self, key: std::ops::Range<usize>, fields: &Fields<'_>) -> Operator {
+    fn bash(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Bash {
         let script = match (fields.get("command"), fields.get("file")) {
             (Some(command), None) => Script::Text(self.template(command)),
             (None, Some(file)) => Script::File(self.file(file)),
@@ -160,10 +166,26 @@ impl Reader<'_, '_> {
                 Script::File(String::new())
             }
         };
-        Operator::Bash(Bash { script })
+        Bash { script }
     }
 
-    fn python(&mut self, key: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, fields: &Fields<'_>) -> Operator {
+    /// `key` is where `python` stands. None if the value has a fault.
+    pub(super) fn python_of(&mut self, key: Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<Python> {
+        match value.get_ref() {
+            DeValue::String(_) => Some(Python {
+                script: Script::Text(self.template(value)),
+                function: None,
+                args: Vec::new(),
+                kwargs: serde_json::Map::new(),
+                arguments_at: self.position(value),
+                interpreter: self.default_interpreter(value),
+            }),
+            DeValue::Table(table) => Some(self.python(key, value, &Fields::new(&keys::PYTHON, table))),
+            _ => None,
+        }
+    }
+
+    fn python(&mut self, key: Range<usize>, value: &Spanned<DeValue<'_>>, fields: &Fields<'_>) -> Python {
         let file = match fields.get("file") {
             Some(file) => self.file(file),
             None => {
@@ -183,7 +205,7 @@ impl Reader<'_, '_> {
             let message = "`function` must be the name of a Python function";
             self.faults.add(function.span(), "bad-value", message, "write for example `function = \"main\"`");
         }
-        Operator::Python(Python {
+        Python {
             script: Script::File(file),
             function: fields.text("function").map(str::to_owned),
             args: match fields.get("args").and_then(|args| keytable::json(args.get_ref())) {
@@ -196,7 +218,7 @@ impl Reader<'_, '_> {
                 Some(interpreter) => self.template(interpreter),
                 None => self.default_interpreter(value),
             },
-        })
+        }
     }
 
     fn file(&mut self, value: &Spanned<DeValue<'_>>) -> String {
@@ -216,7 +238,7 @@ impl Reader<'_, '_> {
         self.faults.source.position(value.span().start)
     }
 
-    fn template(&self, value: &Spanned<DeValue<'_>>) -> Template {
+    pub(super) fn template(&self, value: &Spanned<DeValue<'_>>) -> Template {
         let source = self.faults.source;
         Template {
             text: value.get_ref().as_str().unwrap_or_default().to_owned(),

@@ -291,12 +291,15 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("A rule of `retry_on`", &keys::RETRY_RULE),
         ("`bash` as a table", &keys::BASH),
         ("`python` as a table", &keys::PYTHON),
+        ("`branch`", &keys::BRANCH),
+        ("`short_circuit`", &keys::SHORT_CIRCUIT),
     ];
     for (title, table) in tables {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
         text += match table.name {
             name if name == keys::SCHEDULE.name => include_str!("dag-format.schedules.md"),
             name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
+            name if name == keys::SHORT_CIRCUIT.name => include_str!("dag-format.deciders.md"),
             _ => "",
         };
     }
@@ -311,4 +314,43 @@ fn a_stored_definition_may_name_a_pool_that_has_gone() {
     assert_eq!(refused[0].code, "unknown-pool");
     let dag = parse(Path::new("d.toml"), text, &Defaults::default().for_stored()).unwrap();
     assert_eq!(&*dag.tasks[0].pool, "gone");
+}
+
+#[test]
+fn deciders_have_all_their_forms() {
+    use crate::model::decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
+    use jiff::civil::{Weekday, time};
+    use serde_json::json;
+    let operator = |text: &str| {
+        let tasks = format!("timezone = \"Europe/Berlin\"\n[tasks.a]\n{text}\n[tasks.b]\nempty = true\n");
+        read(&tasks).unwrap_or_else(|faults| panic!("{}", faults[0])).tasks.remove(0).operator
+    };
+    let asked = |question| Operator::Branch(Branch::Ask(question));
+    assert_eq!(operator("branch = { expr = '{{ x }}' }"), asked(Question::Expr(template("{{ x }}", 3, 20))));
+    let file = Bash { script: Script::File("x.sh".to_owned()) };
+    assert_eq!(operator("branch.bash.file = 'x.sh'"), asked(Question::Bash(file)));
+    let Operator::Branch(Branch::Ask(Question::Python(python))) = operator("branch = { python = 'result = 1' }") else {
+        panic!("it asks Python")
+    };
+    assert_eq!(python.script, Script::Text(template("result = 1", 3, 22)));
+    let when = |text: &str, condition, if_true, if_false| {
+        let expected = Operator::Branch(Branch::When(Choice { condition, if_true, if_false }));
+        assert_eq!(operator(&format!("branch = {{ {text} }}")), expected, "{text}");
+    };
+    let days = Condition::Weekday(vec![Weekday::Sunday, Weekday::Monday, Weekday::Tuesday]);
+    when("weekday = ['SUN', 'monday', 'Tue'], if_true = 'b', if_false = []", days, json!("b"), json!([]));
+    let of = |hour| Some(Bound::TimeOfDay(time(hour, 30, 0, 0)));
+    let window = |lower, upper| Condition::Between { lower, upper };
+    when("between = ['22:30', 04:30:00], if_false = ['b', 'a']", window(of(22), of(4)), json!([]), json!(["b", "a"]));
+    when("between = ['', '04:30:00'], if_true = 'b'", window(None, of(4)), json!("b"), json!([]));
+    let local = Some(Bound::At(instant("2025-12-31T23:00:00Z")));
+    when("between = [2026-01-01, ''], if_true = 'b'", window(local, None), json!("b"), json!([]));
+    let short = |question, ignore_downstream_trigger_rules| {
+        Operator::ShortCircuit(ShortCircuit { question, ignore_downstream_trigger_rules })
+    };
+    let expr = |column| Question::Expr(template("1", 3, column));
+    assert_eq!(operator("short_circuit = { expr = '1' }"), short(expr(27), true));
+    let text = "short_circuit = { ignore_downstream_trigger_rules = false, expr = '1' }";
+    assert_eq!(operator(text), short(expr(68), false));
+    assert_eq!(operator("latest_only = true"), Operator::LatestOnly);
 }

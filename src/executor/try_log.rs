@@ -57,6 +57,12 @@ impl TryLog {
         }
     }
 
+    /// Writes a line of minflow's before the tail line.
+    pub fn note(&self, text: &str, now: Timestamp) {
+        self.close(text, now);
+        self.is_open_line.set(Some(false));
+    }
+
     /// Writes the tail line, on a line of its own. A disk that is full loses it: the database has the end.
     pub fn close(&self, tail: &str, now: Timestamp) {
         let text = match self.is_open_line.get() {

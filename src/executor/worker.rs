@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
@@ -16,8 +17,9 @@ use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, paths};
 use crate::model::retry::output_pattern;
-use crate::model::{Output, Task, TryKey};
-use crate::operators::{self, Fault, Place, Program};
+use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey};
+use crate::operators::decider::{self, Answer, Decided, Wrote};
+use crate::operators::{self, Fault, Place, Program, Step};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
 use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start};
@@ -29,6 +31,13 @@ struct Prepared {
     value: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
+}
+
+/// What is left to do for a try.
+enum Todo {
+    Start(Box<Prepared>),
+    /// No process is needed: this is its answer, if its operator has one.
+    Nothing(Option<Value>),
 }
 
 /// A try that the supervisor has: what its end needs.
@@ -68,9 +77,14 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
     let asked = Arc::new(Asked::of(shared.lookup.clone()));
+    let began_at = shared.clock.now();
     let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log, asked.clone()) {
-        Ok(Some(prepared)) => prepared,
-        Ok(None) => return Some(close(shared, &log, without_process(shared, work.key, Outcome::Exited(0)))),
+        Ok(Todo::Start(prepared)) => *prepared,
+        Ok(Todo::Nothing(answer)) => {
+            let end = TryEnd { started_at: Some(began_at), ..without_process(shared, work.key, Outcome::Exited(0)) };
+            let said = Answer { value: answer, process: None };
+            return Some(close(shared, &log, decided(&work, end, said)));
+        }
         Err(fault) => {
             let outcome = asked.failure().map_or_else(
                 || outcome_of(fault),
@@ -130,11 +144,11 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             let mut concluded = try_end(&begun.work, &end, |end| {
                 let tail = last_output(begun, end);
                 let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
-                let left = Left { output: task.output, tail: &tail, value: begun.value.as_deref(), xcom };
+                let left = Left { output: looked_at(task), tail: &tail, value: begun.value.as_deref(), xcom };
                 output::collect(left, &|lack| shared.outwait(key, lack))
             });
             concluded.matched = matched(begun, &end, &concluded.outcome);
-            concluded
+            answered(shared, begun, &end, concluded)
         }
         Told::NotStarted { kind: Refusal::Transient, message } => {
             without_process(shared, key, Outcome::Unstarted { reason: message })
@@ -163,6 +177,53 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
 /// The end of what the task wrote; of a log that was cut the supervisor has kept it.
 fn last_output(begun: &Begun, end: &End) -> Vec<u8> {
     end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes())
+}
+
+/// What of its output is looked at: that of a task that decides holds its answer, whatever becomes its XCom.
+fn looked_at(task: &Task) -> Output {
+    if task.operator.question().is_some() && task.output == Output::None { Output::Text } else { task.output }
+}
+
+/// The end of a process that may have been asked for a decision.
+fn answered(shared: &Shared, begun: &Begun, end: &End, concluded: TryEnd) -> TryEnd {
+    let task = begun.work.dag.task(begun.work.task);
+    let asks_bash = matches!(task.operator.question(), Some(Question::Bash(_)));
+    let is_test = asks_bash && matches!(task.operator, Operator::ShortCircuit(_));
+    match concluded.outcome {
+        Outcome::Exited(0) if task.operator.question().is_some() => {
+            let is_silent = is_test && last_output(begun, end).is_empty();
+            let wrote = if is_silent { Wrote::Nothing } else { Wrote::Something };
+            let value = concluded.xcoms.iter().find(|(key, _)| key == output::RETURN_VALUE);
+            let answer = Answer { value: value.map(|(_, value)| value.clone()), process: Some((0, wrote)) };
+            decided(&begun.work, concluded, answer)
+        }
+        Outcome::Exited(code) if is_test && !task.skip_on_exit_code.contains(&code) => {
+            begun.log.note(&format!("exit code {code}: the short circuit's answer is false"), shared.clock.now());
+            let ended = TryEnd { outcome: Outcome::Exited(0), matched: Vec::new(), ..concluded };
+            decided(&begun.work, ended, Answer { value: None, process: Some((code, Wrote::Something)) })
+        }
+        _ => concluded,
+    }
+}
+
+/// Adds to the end of a try what it has decided, if its task is one that decides.
+fn decided(work: &Work, mut end: TryEnd, answer: Answer) -> TryEnd {
+    match decider::decide(&work.dag, work.task, answer) {
+        None => {}
+        Some(Ok(Decided { value, decision })) => {
+            end.xcoms.retain(|(key, _)| key != output::RETURN_VALUE && key != SkipDecision::XCOM_KEY);
+            let value = value.filter(|_| work.dag.task(work.task).output != Output::None);
+            end.xcoms.extend(value.map(|value| (output::RETURN_VALUE.to_owned(), value)));
+            let skips = decision.as_ref().map(|decision| (SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom()));
+            end.xcoms.extend(skips);
+            end.decision = decision;
+        }
+        Some(Err(reason)) => {
+            end.xcoms.clear();
+            end.outcome = Outcome::Faulted { reason };
+        }
+    }
+    end
 }
 
 /// The patterns of the task's rules that the end of a failed try's output matches. What minflow has ended is no failure of the
@@ -241,7 +302,7 @@ fn farewell(end: &TryEnd) -> String {
         format!(" after {:.3} s", end.ended_at.duration_since(started_at).as_secs_f64())
     });
     match &end.outcome {
-        Outcome::Exited(code) => format!("ended with exit code {code}{took}"),
+        Outcome::Exited(code) => format!("ended with exit code {code}{took}{}", consequence(end.decision.as_ref())),
         Outcome::Signaled(signal) => format!("ended by signal {signal}{took}"),
         Outcome::TimedOut => format!("ended at its execution_timeout{took}"),
         Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
@@ -251,20 +312,30 @@ fn farewell(end: &TryEnd) -> String {
     }
 }
 
+/// What a decision means for the tasks after it, as the log tells it.
+fn consequence(decision: Option<&SkipDecision>) -> String {
+    const MAX_NAMED: usize = 20;
+    let (words, ids) = match decision {
+        None => return String::new(),
+        Some(SkipDecision::Followed(ids)) => ("of the tasks directly after it run", ids),
+        Some(SkipDecision::Skipped(ids)) => ("skipped are", ids),
+    };
+    let named: Vec<&str> = ids.iter().take(MAX_NAMED).map(|id| id.as_str()).collect();
+    match ids.len() {
+        0 => format!("; {words} none"),
+        count @ ..=MAX_NAMED => format!("; {words} {count}: {}", named.join(", ")),
+        count => format!("; {words} {count}: {}, …", named.join(", ")),
+    }
+}
+
 fn log_path(shared: &Shared, work: &Work) -> PathBuf {
     let task_id = &work.dag.task(work.task).task_id;
     let (logs, try_number) = (&shared.settings.logs, work.key.try_number);
     paths::log_path(logs, &work.dag.dag_id, &work.run.run_id, task_id, work.map_index, try_number)
 }
 
-/// Renders and writes all that the process needs. None: it needs no process.
-fn prepare(
-    shared: &Shared,
-    work: &Work,
-    task: &Task,
-    log: &TryLog,
-    lookup: Arc<Asked>,
-) -> Result<Option<Prepared>, Fault> {
+/// Renders and writes all that the process needs, if there is to be one.
+fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<Asked>) -> Result<Todo, Fault> {
     let settings = &shared.settings;
     let run_dir = paths::run_dir(&settings.home, &work.dag.dag_id, &work.run.run_id);
     let scratch_folder = paths::scratch_folder(&run_dir);
@@ -288,8 +359,12 @@ fn prepare(
     let search_path = env.iter().find(|(name, _)| name == "PATH").map_or(&*settings.search_path, |(_, value)| value);
     let dag_file = settings.dags_folder.join(&*work.file);
     let dag_folder = dag_file.parent().unwrap_or(&settings.dags_folder);
-    let place = Place { dag_folder, scratch: &scratch, search_path, context: &context };
-    let Some(Program { argv, value, files }) = operators::prepare(&task.operator, &place)? else { return Ok(None) };
+    let place = Place { dag_folder, scratch: &scratch, search_path, context: &context, now: shared.clock.now() };
+    let Program { argv, value, files } = match operators::prepare(&task.operator, &place)? {
+        Step::Run(program) => program,
+        Step::Answer(answer) => return Ok(Todo::Nothing(Some(answer))),
+        Step::Nothing => return Ok(Todo::Nothing(None)),
+    };
     for stale in value.iter().chain([&xcom]) {
         let _ = fs::remove_file(stale);
     }
@@ -309,9 +384,9 @@ fn prepare(
         timeout_ms: task.execution_timeout.map(|timeout| timeout.as_millis() as u64),
         kill_signal: task.kill_signal,
         grace_ms: task.grace.as_millis() as u64,
-        wants_tail: (task.output != Output::None && value.is_none()) || has_output_rules(task),
+        wants_tail: (looked_at(task) != Output::None && value.is_none()) || has_output_rules(task),
     };
-    Ok(Some(Prepared { start, value, xcom, files }))
+    Ok(Todo::Start(Box::new(Prepared { start, value, xcom, files })))
 }
 
 fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {

@@ -14,8 +14,8 @@ pub use document::{Limits, parse_document};
 pub use faults::{Faults, Source, suggest};
 pub use render::{json_schema, markdown};
 pub use value::{
-    ENDING_SIGNALS, KILL_SIGNALS, Moment, Signals, json, moment_of as moment, parse_duration, parse_moment,
-    parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, signal_number,
+    ENDING_SIGNALS, Edge, KILL_SIGNALS, Moment, Signals, edge_of, json, moment_of as moment, parse_duration,
+    parse_moment, parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, signal_number,
 };
 pub use walk::{Fields, check, check_table};
 pub use zones::zone_help;
@@ -90,6 +90,8 @@ pub enum Kind {
         min: u64,
     },
     Time,
+    /// The end of a window: a time of day, a date-time, or empty text for an open end.
+    Bound,
     /// The name of a time zone.
     Zone,
     /// The name of one of these signals, with or without `SIG`.

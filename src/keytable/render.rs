@@ -64,7 +64,7 @@ fn schema_of(kind: &Kind) -> Value {
         Kind::Size { min } => json!({ "anyOf": [
             { "type": "string", "pattern": SIZE }, { "type": "integer", "minimum": min } ] }),
         // Editors hand TOML's times on as text.
-        Kind::Time => json!({ "type": "string" }),
+        Kind::Time | Kind::Bound => json!({ "type": "string" }),
         Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
         Kind::Any => json!({}),
         Kind::List(kind) => json!({ "type": "array", "items": schema_of(kind) }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
@@ -166,6 +166,32 @@ impl Moment {
 /// A date, a local or an offset date-time in TOML's notation. None for a time of day.
 pub fn parse_moment(text: &str) -> Option<Moment> {
     moment_of_datetime(&text.parse::<Datetime>().ok()?)
+}
+
+/// The end of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    Open,
+    TimeOfDay(Time),
+    Moment(Moment),
+}
+
+/// Empty text, a time of day such as `22:00`, or what [`moment_of`] reads.
+pub fn edge_of(value: &DeValue<'_>) -> Option<Edge> {
+    let datetime = match value {
+        DeValue::String(text) if text.is_empty() => return Some(Edge::Open),
+        DeValue::String(text) => text.parse().ok()?,
+        DeValue::Datetime(datetime) => *datetime,
+        _ => return None,
+    };
+    match (datetime.date, datetime.time) {
+        (None, Some(time)) => {
+            let micros = (time.nanosecond.unwrap_or(0) / 1_000 * 1_000) as i32;
+            let second = time.second.unwrap_or(0).min(59) as i8;
+            Time::new(time.hour as i8, time.minute as i8, second, micros).ok().map(Edge::TimeOfDay)
+        }
+        _ => moment_of_datetime(&datetime).map(Edge::Moment),
+    }
 }
 
 /// The years that a time in a file may have: those that cron knows.

@@ -129,6 +129,11 @@ impl Check<'_, '_> {
                 let help = if self.is_item { "correct it, or take it out" } else { "correct it, or leave the key out" };
                 self.faults.add(value.span(), "out-of-range", message, help);
             }
+            Kind::Bound if value::edge_of(inner).is_none() => {
+                let help =
+                    "write a time of day like \"22:00\", a date-time like 2026-11-21T06:00:00, or \"\" for an open end";
+                self.bad(value, "bad-time", "is neither a time of day nor a date-time", help);
+            }
             Kind::Zone if TimeZone::get(text).map_or(true, |zone| zone.is_unknown()) => {
                 let help = zone_help(text);
                 self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
@@ -263,7 +268,7 @@ fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Integer { .. } => value.is_integer(),
         Kind::Number { .. } => value.is_integer() || value.is_float(),
         Kind::Duration { .. } | Kind::Period | Kind::Size { .. } => value.is_integer() || value.is_str(),
-        Kind::Time => value.is_datetime() || value.is_str(),
+        Kind::Time | Kind::Bound => value.is_datetime() || value.is_str(),
         Kind::Plain => !value.is_table(),
         Kind::Any => true,
         Kind::List(_) => value.is_array(),
@@ -298,6 +303,7 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Period => "a period".to_owned(),
         Kind::Size { .. } => "a size".to_owned(),
         Kind::Time => "a date or date-time".to_owned(),
+        Kind::Bound => "a time of day or a date-time".to_owned(),
         Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
         Kind::Any => "any value".to_owned(),
         Kind::List(kind) => match describe(kind).as_str() {
@@ -325,6 +331,7 @@ fn example(kind: &Kind) -> String {
         Kind::Duration { .. } | Kind::Period => "\"90s\"".to_owned(),
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
+        Kind::Bound => "\"22:00\"".to_owned(),
         Kind::List(kind) => format!("[{}]", example(kind)),
         Kind::Map("param", _) => "{ region = \"eu\" }".to_owned(),
         Kind::Map(_, kind) => format!("{{ name = {} }}", example(kind)),

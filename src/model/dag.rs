@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
+use crate::model::decider::{Branch, Question, ShortCircuit};
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
 use crate::model::mapping::{Group, GroupIx, Mapping};
@@ -265,6 +266,10 @@ pub enum Operator {
     Python(Python),
     /// Does nothing, and starts no process.
     Empty,
+    Branch(Branch),
+    ShortCircuit(ShortCircuit),
+    /// Lets the tasks after it run in the latest run of a schedule alone.
+    LatestOnly,
 }
 
 impl Operator {
@@ -274,6 +279,42 @@ impl Operator {
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
             Self::Empty => "empty",
+            Self::Branch(_) => "branch",
+            Self::ShortCircuit(_) => "short_circuit",
+            Self::LatestOnly => "latest_only",
+        }
+    }
+
+    /// Of an operator that decides by asking.
+    pub const fn question(&self) -> Option<&Question> {
+        match self {
+            Self::Branch(Branch::Ask(question)) => Some(question),
+            Self::ShortCircuit(ShortCircuit { question, .. }) => Some(question),
+            _ => None,
+        }
+    }
+
+    /// The template that answers without a process.
+    pub const fn expr(&self) -> Option<&Template> {
+        match self.question() {
+            Some(Question::Expr(template)) => Some(template),
+            _ => None,
+        }
+    }
+
+    /// What it has a shell do.
+    pub const fn bash(&self) -> Option<&Bash> {
+        match (self, self.question()) {
+            (Self::Bash(bash), _) | (_, Some(Question::Bash(bash))) => Some(bash),
+            _ => None,
+        }
+    }
+
+    /// What it has Python do.
+    pub const fn python(&self) -> Option<&Python> {
+        match (self, self.question()) {
+            (Self::Python(python), _) | (_, Some(Question::Python(python))) => Some(python),
+            _ => None,
         }
     }
 }

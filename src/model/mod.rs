@@ -3,7 +3,9 @@
 //! Knows no file, no thread, no clock and no database. Everything above may use it.
 
 pub mod backfill;
+pub mod branching;
 pub mod dag;
+pub mod decider;
 pub mod graph;
 pub mod ids;
 pub mod instance;
@@ -14,8 +16,10 @@ pub mod run;
 pub mod state;
 
 pub use backfill::{Backfill, BackfillPlace, DateFate};
+pub use branching::SkipDecision;
 pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, RunImmediately};
 pub use dag::{Schedule, Script, Task, Template};
+pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
 pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{BackfillId, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};

@@ -1,9 +1,11 @@
-//! What a task's process is: its program and arguments, and the files that it needs.
+//! What a task does: the program of its process with arguments and files, or an answer that needs none, and what a decider's answer
+//! means.
 //!
 //! Knows the operators and renders their fields. Starts nothing, and knows neither logs nor XComs. Called by the executor's
 //! workers at the start of each try.
 
 mod bash;
+pub mod decider;
 mod python;
 
 use std::collections::BTreeMap;
@@ -13,10 +15,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::model::Operator;
-use crate::template::{Context, TemplateError};
+use crate::template::{self, Context, TemplateError};
 
 /// Longer scripts go through a file: Linux holds one argument to 128 KiB.
 const MAX_INLINE: usize = 100 << 10;
@@ -31,6 +35,18 @@ pub struct Place<'a> {
     /// The `PATH` that the task will have.
     pub search_path: &'a str,
     pub context: &'a Context,
+    /// When the try began.
+    pub now: Timestamp,
+}
+
+/// What a try has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Have this run.
+    Run(Program),
+    /// Nothing more: this is the answer of an operator that needs no process.
+    Answer(Value),
+    Nothing,
 }
 
 /// A program to run.
@@ -91,16 +107,23 @@ impl From<TemplateError> for Fault {
     }
 }
 
-/// The program of one try; None for an operator that needs no process.
+/// The work of one try, with its templates rendered.
 ///
 /// # Errors
 /// A template's fault, a missing script or interpreter, a disk that takes no file.
-pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Option<Program>, Fault> {
-    match operator {
-        Operator::Bash(bash) => bash::prepare(bash, place).map(Some),
-        Operator::Python(python) => python::prepare(python, place).map(Some),
-        Operator::Empty => Ok(None),
+pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
+    if let Some(bash) = operator.bash() {
+        return bash::prepare(bash, place).map(Step::Run);
     }
+    if let Some(python) = operator.python() {
+        return python::prepare(python, place).map(Step::Run);
+    }
+    let context = place.context;
+    if let Some(expr) = operator.expr() {
+        return Ok(Step::Answer(Value::String(template::render(expr, context)?)));
+    }
+    let answer = decider::by_the_clock(&context.dag, context.task, &context.run, place.now);
+    Ok(answer.map_or(Step::Nothing, Step::Answer))
 }
 
 /// The path of a script that the DAG file names, which must exist.

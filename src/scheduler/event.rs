@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, ProcessIdentity, TaskId, TryKey, Usage};
+pub use crate::model::SkipDecision;
+use crate::model::{Dag, ProcessIdentity, TryKey, Usage};
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
 
@@ -103,16 +104,6 @@ impl TryEnd {
             lengths: Vec::new(),
         }
     }
-}
-
-/// What a branch or a short circuit has decided (SEMANTICS 13). It is an XCom of the task under `skipmixin_key` too, from which it
-/// is known again when the tasks after it are cleared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SkipDecision {
-    /// Of the tasks directly after it only these run.
-    Followed(Vec<TaskId>),
-    /// These do not run, wherever they stand after it.
-    Skipped(Vec<TaskId>),
 }
 
 /// The way in which a try ended, before the retry rule has spoken.

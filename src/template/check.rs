@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::dag::Position;
-use crate::model::{Dag, Operator, Script, Task, Template};
+use crate::model::{Dag, Script, Task, Template};
 use crate::template::{ENVIRONMENT, TemplateError, has_tags};
 
 /// The faults of syntax in the templates of `dag`, whose file `path` holds `source`; in the order of its tasks.
@@ -26,7 +26,7 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
     for task in &dag.tasks {
         let found = templates(task).filter_map(|template| fault_of(&template.text, template.at));
         faults.extend(found.map(|error| shown(error, path, source)));
-        let Operator::Python(python) = &task.operator else { continue };
+        let Some(python) = task.operator.python() else { continue };
         let at = python.arguments_at;
         for value in python.args.iter().chain(python.kwargs.values()) {
             each_text(value, &mut |text| {
@@ -40,16 +40,14 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
 }
 
 fn templates(task: &Task) -> impl Iterator<Item = &Template> {
-    let (script, interpreter) = match &task.operator {
-        Operator::Bash(bash) => (Some(&bash.script), None),
-        Operator::Python(python) => (Some(&python.script), Some(&python.interpreter)),
-        Operator::Empty => (None, None),
-    };
+    let (bash, python) = (task.operator.bash(), task.operator.python());
+    let script = bash.map(|bash| &bash.script).or(python.map(|python| &python.script));
     let script = script.and_then(|script| match script {
         Script::Text(template) => Some(template),
         Script::File(_) => None,
     });
-    script.into_iter().chain(interpreter).chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd)
+    let own = script.or(task.operator.expr()).into_iter().chain(python.map(|python| &python.interpreter));
+    own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd)
 }
 
 fn each_text(value: &Value, look_at: &mut impl FnMut(&str)) {

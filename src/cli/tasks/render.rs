@@ -12,7 +12,7 @@ use crate::cli::output::{Format, Output};
 use crate::cli::{Failure, Globals, Outcome, settings};
 use crate::clock::{Clock, SystemClock};
 use crate::executor::paths;
-use crate::model::{DagId, DagRun, Operator, RunKey, RunState, RunType, Script, TaskIx};
+use crate::model::{Bash, DagId, DagRun, RunKey, RunState, RunType, Script, TaskIx};
 use crate::store::ReaderPool;
 use crate::template::{self, Context, Lookup, TemplateError};
 use crate::timetable::Timetable;
@@ -111,24 +111,23 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
     };
     let text = |template| template::render(template, &context).map(Value::String);
     let mut fields = Map::new();
-    match &task.operator {
-        Operator::Bash(bash) => {
-            if let Script::Text(script) = &bash.script {
-                fields.insert("bash".to_owned(), text(script)?);
-            }
+    let operator = &task.operator;
+    if let Some(expr) = operator.expr() {
+        fields.insert("expr".to_owned(), text(expr)?);
+    }
+    if let Some(Bash { script: Script::Text(script) }) = operator.bash() {
+        fields.insert("bash".to_owned(), text(script)?);
+    }
+    if let Some(python) = operator.python() {
+        if let Script::Text(script) = &python.script {
+            fields.insert("python".to_owned(), text(script)?);
         }
-        Operator::Python(python) => {
-            if let Script::Text(script) = &python.script {
-                fields.insert("python".to_owned(), text(script)?);
-            }
-            for (name, value) in
-                [("args", Value::Array(python.args.clone())), ("kwargs", Value::Object(python.kwargs.clone()))]
-            {
-                fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
-            }
-            fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
+        for (name, value) in
+            [("args", Value::Array(python.args.clone())), ("kwargs", Value::Object(python.kwargs.clone()))]
+        {
+            fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
         }
-        Operator::Empty => {}
+        fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
     }
     for (name, value) in &task.env {
         fields.insert(format!("env.{name}"), text(value)?);
