@@ -26,6 +26,7 @@ mod runs;
 mod simulation;
 mod skips;
 mod steer;
+pub mod subset;
 mod surroundings;
 pub mod timers;
 mod tries;

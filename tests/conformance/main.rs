@@ -12,6 +12,7 @@ mod dags;
 mod depends_on_past;
 mod harness;
 mod manual_intervals;
+mod partial_subset;
 mod retry_delay;
 mod run_creation;
 mod schedules;
