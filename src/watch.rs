@@ -67,8 +67,8 @@ enum Order {
 }
 
 impl Watcher {
-    /// Starts the thread, which scans at once: files in pieces, then all of them in one complete event (not complete if a folder
-    /// could not be listed, so that no DAG is taken for gone), then [`Event::Scanned`]. Later events carry what changed, and are
+    /// Starts the thread, which scans at once: files in pieces, then an event that says that they are complete (if no folder
+    /// failed to be listed, so that no DAG is taken for gone), then [`Event::Scanned`]. Later events carry what changed, and are
     /// never complete. Without a dags folder `Scanned` says that there is nothing to wait for, and the first scan comes when the
     /// folder is there.
     ///
@@ -199,15 +199,15 @@ impl Worker {
 
     fn begin(&mut self, listing: &Listing) -> Result<bool, Over> {
         let events = self.events.clone();
-        let news = self.tracker.begin(listing, |files| {
-            // The complete event below sees whether anybody listens.
+        let is_unsettled = self.tracker.begin(listing, |files| {
+            // The event below sees whether anybody listens.
             let _ = events.send(Event::DagFiles { files, complete: false });
         });
         self.is_first = false;
         let complete = listing.unknown.is_empty();
-        self.events.send(Event::DagFiles { files: news.files, complete }).map_err(|_| Over)?;
+        self.events.send(Event::DagFiles { files: Vec::new(), complete }).map_err(|_| Over)?;
         self.events.send(Event::Scanned).map_err(|_| Over)?;
-        Ok(news.is_unsettled)
+        Ok(is_unsettled)
     }
 
     fn go_on(&mut self, listing: &Listing) -> Result<bool, Over> {

@@ -15,9 +15,9 @@ use crate::scheduler::port::ReplyTo;
 /// One thing that happened. The loop drains all that have come and makes one turn of them.
 #[derive(Debug)]
 pub enum Event {
-    /// Files under `dags/` that are new, changed or gone. `complete`: these are all the files there are, so that a DAG whose
-    /// file is not among them has none. It ends the first scan: its files come in pieces first, so that their DAGs go live while
-    /// the rest is read, and then all of them once more in one complete event.
+    /// Files under `dags/` that are new, changed or gone. The first scan tells its files in pieces, so that their DAGs go live
+    /// while the rest is read. `complete` ends it: all the files there are have been told, so that one which only the database
+    /// knows is gone.
     DagFiles {
         files: Vec<DagFile>,
         complete: bool,

@@ -1,7 +1,7 @@
 //! What a start makes of the database: DAGs, unfinished runs, and tries that an earlier minflow left under way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ impl World {
         }
         for (file, errors) in errors {
             let entry = FileEntry { errors, ..FileEntry::default() };
-            self.files.insert(PathBuf::from(file), entry);
+            self.files.insert(file.into(), entry);
         }
         for record in snapshot.dags {
             let ix = DagIx(self.dags.len() as u32);
             self.dag_index.insert(record.dag_id.clone(), ix);
             if record.is_active {
-                let path = PathBuf::from(&record.file);
+                let path = OsString::from(&record.file);
                 self.files.entry(path.clone()).or_default();
                 self.owned.insert(path, record.dag_id.clone());
             }

@@ -1,6 +1,7 @@
 //! Definitions come, change and go: from DAG files to live definitions, and what that means for runs that are under way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,18 +18,17 @@ use crate::scheduler::world::{
 };
 
 impl World {
-    /// Takes in what the watcher has found. `complete`: `files` are all there are.
+    /// Takes in what the watcher has found. `complete`: with these all files have been told that there are.
     pub(super) fn apply_files(&mut self, files: Vec<DagFile>, complete: bool, now: Now) {
         let mut touched: BTreeSet<DagId> = BTreeSet::new();
-        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         for file in files {
-            seen.insert(file.path.clone());
             self.apply_file(file, &mut touched, now);
         }
         if complete {
-            let gone: Vec<PathBuf> = self.files.keys().filter(|path| !seen.contains(*path)).cloned().collect();
+            let untold = self.files.iter().filter(|(_, entry)| matches!(entry.state, FileState::Stored));
+            let gone: Vec<OsString> = untold.map(|(path, _)| path.clone()).collect();
             for path in gone {
-                self.forget_file(&path, &mut touched);
+                self.forget_file(Path::new(&path), &mut touched);
             }
         }
         for dag_id in touched {
@@ -38,12 +38,12 @@ impl World {
 
     fn apply_file(&mut self, file: DagFile, touched: &mut BTreeSet<DagId>, now: Now) {
         let path = file.path;
-        touched.extend(self.owned.get(&path).cloned());
+        touched.extend(self.owned.get(path.as_os_str()).cloned());
         self.withdraw_claim(&path, touched);
         match file.found {
             Found::Gone => self.forget_file(&path, touched),
             Found::Broken(faults) => {
-                let entry = self.files.entry(path.clone()).or_default();
+                let entry = self.files.entry(path.clone().into_os_string()).or_default();
                 entry.modified_at = file.modified_at;
                 entry.state = FileState::Broken;
                 let errors = faults.iter().map(|fault| import_error(&path, fault, now)).collect();
@@ -52,7 +52,7 @@ impl World {
             Found::Parsed { dag, source, hash } => {
                 touched.insert(dag.dag_id.clone());
                 self.claims.entry(dag.dag_id.clone()).or_default().insert(path.clone());
-                let entry = self.files.entry(path.clone()).or_default();
+                let entry = self.files.entry(path.clone().into_os_string()).or_default();
                 entry.modified_at = file.modified_at;
                 entry.state = FileState::Parsed(ParsedFile { dag, source, hash });
                 self.set_errors(&path, Vec::new());
@@ -61,15 +61,17 @@ impl World {
     }
 
     fn forget_file(&mut self, path: &Path, touched: &mut BTreeSet<DagId>) {
-        touched.extend(self.owned.get(path).cloned());
+        touched.extend(self.owned.get(path.as_os_str()).cloned());
         self.withdraw_claim(path, touched);
         self.set_errors(path, Vec::new());
-        self.files.remove(path);
+        self.files.remove(path.as_os_str());
     }
 
     /// The text of `path` no longer defines what it defined.
     fn withdraw_claim(&mut self, path: &Path, touched: &mut BTreeSet<DagId>) {
-        let Some(dag_id) = self.files.get(path).and_then(|file| file.state.dag_id()).cloned() else { return };
+        let Some(dag_id) = self.files.get(path.as_os_str()).and_then(|file| file.state.dag_id()).cloned() else {
+            return;
+        };
         if let Some(paths) = self.claims.get_mut(&dag_id) {
             paths.remove(path);
         }
@@ -77,7 +79,7 @@ impl World {
     }
 
     fn set_errors(&mut self, path: &Path, errors: Vec<ImportError>) {
-        let Some(entry) = self.files.get_mut(path) else { return };
+        let Some(entry) = self.files.get_mut(path.as_os_str()) else { return };
         if entry.errors != errors {
             entry.errors.clone_from(&errors);
             self.changes.import_errors.push((path.display().to_string(), errors));
@@ -87,29 +89,31 @@ impl World {
     /// Decides which file defines `dag_id` now, and makes its text the live definition.
     fn settle_owner(&mut self, dag_id: &DagId, now: Now) {
         let claims = self.claims.get(dag_id).cloned().unwrap_or_default();
-        let mut candidates: Vec<(Option<Timestamp>, PathBuf)> =
-            claims.into_iter().map(|path| (self.files.get(&path).and_then(|file| file.modified_at), path)).collect();
+        let mut candidates: Vec<(Option<Timestamp>, PathBuf)> = claims
+            .into_iter()
+            .map(|path| (self.files.get(path.as_os_str()).and_then(|file| file.modified_at), path))
+            .collect();
         candidates.sort();
         let current = self
             .find_dag(dag_id)
             .filter(|(_, entry)| entry.record.is_active)
             .map(|(_, entry)| PathBuf::from(&entry.record.file));
-        let keeps = current.clone().filter(|path| match self.files.get(path).map(|file| &file.state) {
+        let keeps = current.clone().filter(|path| match self.files.get(path.as_os_str()).map(|file| &file.state) {
             Some(FileState::Broken) => true,
             Some(state) => state.dag_id() == Some(dag_id),
             None => false,
         });
         let owner = keeps.or_else(|| candidates.first().map(|(_, path)| path.clone()));
         if let Some(path) = current.filter(|path| Some(path) != owner.as_ref())
-            && self.owned.get(&path) == Some(dag_id)
+            && self.owned.get(path.as_os_str()) == Some(dag_id)
         {
             // Else the file has become another DAG's in the same event.
-            self.owned.remove(&path);
+            self.owned.remove(path.as_os_str());
         }
         self.name_duplicates(dag_id, &candidates, owner.as_deref(), now);
         match owner {
             Some(path) => {
-                self.owned.insert(path.clone(), dag_id.clone());
+                self.owned.insert(path.clone().into_os_string(), dag_id.clone());
                 self.adopt_file(dag_id, &path, now);
             }
             None => self.retire(dag_id),
@@ -127,7 +131,7 @@ impl World {
         let Some(owner) = owner else { return };
         let is_alone = candidates.iter().all(|(_, path)| path == owner);
         for (_, path) in candidates {
-            let mut errors = self.files.get(path).map(|file| file.errors.clone()).unwrap_or_default();
+            let mut errors = self.files.get(path.as_os_str()).map(|file| file.errors.clone()).unwrap_or_default();
             errors.retain(|error| error.code != "duplicate-dag-id");
             if !is_alone {
                 let others: Vec<String> = candidates
@@ -159,7 +163,7 @@ impl World {
 
     /// `path` defines `dag_id`: its text becomes the live definition, or the last good one stays while it is broken.
     fn adopt_file(&mut self, dag_id: &DagId, path: &Path, now: Now) {
-        let Some(file) = self.files.get_mut(path) else { return };
+        let Some(file) = self.files.get_mut(path.as_os_str()) else { return };
         let has_import_errors = !file.errors.is_empty();
         if let FileState::Parsed(parsed) = &file.state {
             let parsed = parsed.clone();

@@ -74,19 +74,19 @@ fn add_relatives(graph: &Graph, order: &[TaskIx], rule: WeightRule, weights: &mu
 }
 
 /// Sums of the own weights of up to 64 tasks, for each value of each byte of a set of them.
-struct ByteSums([[i64; 256]; 8]);
+struct ByteSums(Vec<[i64; 256]>);
 
 impl ByteSums {
     fn of(graph: &Graph, tasks: &[TaskIx]) -> Self {
-        let mut sums = [[0; 256]; 8];
-        for (byte, tasks) in tasks.chunks(8).enumerate() {
-            for value in 1..256_usize {
-                let lowest = value.trailing_zeros() as usize;
-                let own = tasks.get(lowest).map_or(0, |&task| graph.node(task).priority_weight);
-                sums[byte][value] = sums[byte][value & (value - 1)] + own;
+        let of_eight = |tasks: &[TaskIx]| {
+            let mut sums = [0; 256];
+            for value in 1..1_usize << tasks.len() {
+                let own = graph.node(tasks[value.trailing_zeros() as usize]).priority_weight;
+                sums[value] = sums[value & (value - 1)] + own;
             }
-        }
-        Self(sums)
+            sums
+        };
+        Self(tasks.chunks(8).map(of_eight).collect())
     }
 
     fn sum(&self, set: u64) -> i64 {

@@ -6,6 +6,7 @@
 mod entries;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,11 +155,12 @@ pub struct World {
     pub(super) restore: Box<Restore>,
     pub(super) dags: Vec<DagEntry>,
     pub(super) dag_index: BTreeMap<DagId, DagIx>,
-    pub(super) files: BTreeMap<PathBuf, FileEntry>,
+    /// By path below the dags folder. Paths are compared as bytes: `Path` takes both apart each time.
+    pub(super) files: BTreeMap<OsString, FileEntry>,
     /// The files whose text defines a dag_id.
     pub(super) claims: BTreeMap<DagId, BTreeSet<PathBuf>>,
     /// The active DAG whose definition a file is.
-    pub(super) owned: BTreeMap<PathBuf, DagId>,
+    pub(super) owned: BTreeMap<OsString, DagId>,
     /// All files have been seen once: until then nothing is decided, since a file may have changed or gone.
     pub(super) is_scanned: bool,
     pub(super) runs: Vec<Option<Run>>,

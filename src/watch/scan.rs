@@ -3,7 +3,7 @@
 //! Knows nothing of what was there before; [`watch`](super) compares.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -77,7 +77,8 @@ pub(super) struct Fault {
 /// One look at the folder. Paths are relative to it.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub(super) entries: BTreeMap<PathBuf, Entry>,
+    /// By path; compared as bytes, since `Path` takes both apart each time.
+    pub(super) entries: BTreeMap<OsString, Entry>,
     /// Folders that could not be listed: what is below them is unknown, not gone.
     pub(super) unknown: Vec<PathBuf>,
     /// Where the linked files really lie.
@@ -92,7 +93,7 @@ impl Listing {
     }
 
     fn fault(&mut self, path: PathBuf, code: &'static str, message: String, help: &str) {
-        self.entries.insert(path, Entry::Fault(Fault { code, message, help: help.to_owned() }));
+        self.entries.insert(path.into_os_string(), Entry::Fault(Fault { code, message, help: help.to_owned() }));
     }
 }
 
@@ -183,7 +184,7 @@ impl Listing {
                 {
                     self.targets.insert(target);
                 }
-                self.entries.insert(found.path.clone(), Entry::File(Stamp::of(&metadata)));
+                self.entries.insert(found.path.clone().into_os_string(), Entry::File(Stamp::of(&metadata)));
             }
             Err(_) if !has_name => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -4,6 +4,7 @@
 //! when it lasts.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ const READERS: usize = 2;
 
 pub(super) struct Tracker {
     reader: Reader,
-    known: BTreeMap<PathBuf, Known>,
+    /// By path; compared as bytes, since `Path` takes both apart each time.
+    known: BTreeMap<OsString, Known>,
 }
 
 /// One file, as far as it has been told.
@@ -63,24 +65,23 @@ impl Tracker {
         Self { reader: Reader { root, shown_root, parse }, known: BTreeMap::new() }
     }
 
-    /// The first look: everything is news, told piece by piece in the order of the paths.
-    pub(super) fn begin(&mut self, listing: &Listing, mut tell: impl FnMut(Vec<DagFile>)) -> News {
-        let mut all = News::default();
+    /// The first look: everything is news, told piece by piece in the order of the paths. True: something is unsettled.
+    pub(super) fn begin(&mut self, listing: &Listing, mut tell: impl FnMut(Vec<DagFile>)) -> bool {
+        let mut is_unsettled = false;
         let entries: Vec<_> = listing.entries.iter().collect();
         let Self { reader, known } = self;
         reader.read_all(&entries, |readings| {
             let mut piece = Vec::with_capacity(readings.len());
             for reading in readings.into_iter().flatten() {
                 let stamp = reading.stamp.filter(|stamp| !stamp.is_fresh());
-                all.is_unsettled |= stamp.is_none();
+                is_unsettled |= stamp.is_none();
                 let told = Known { stamp, told: Some(reading.hash), ..Known::default() };
-                known.insert(reading.file.path.clone(), told);
+                known.insert(reading.file.path.clone().into_os_string(), told);
                 piece.push(reading.file);
             }
-            all.files.extend_from_slice(&piece);
             tell(piece);
         });
-        all
+        is_unsettled
     }
 
     /// Another look: what is new since the last one. Gone files come first.
@@ -94,7 +95,7 @@ impl Tracker {
                     news.is_unsettled = true;
                     continue;
                 };
-                let file = known.entry(reading.file.path.clone()).or_default();
+                let file = known.entry(reading.file.path.clone().into_os_string()).or_default();
                 let (is_news, is_settled) = file.judge(&reading, now);
                 news.is_unsettled |= !is_settled;
                 if is_news {
@@ -111,7 +112,7 @@ impl Tracker {
         let has_arrival = news.files.iter().any(|file| matches!(file.found, Found::Parsed { .. }));
         let mut gone = Vec::new();
         self.known.retain(|path, known| {
-            if listing.entries.contains_key(path) || listing.is_unknown(path) {
+            if listing.entries.contains_key(path) || listing.is_unknown(Path::new(path)) {
                 known.missing = None;
                 return true;
             }
@@ -121,7 +122,7 @@ impl Tracker {
                 return true;
             }
             if known.told.is_some() {
-                gone.push(DagFile { path: path.clone(), modified_at: None, found: Found::Gone });
+                gone.push(DagFile { path: path.into(), modified_at: None, found: Found::Gone });
             }
             false
         });
@@ -181,9 +182,9 @@ struct Reader {
 
 impl Reader {
     /// Reads all, and hands them over in pieces in their order. A file that is gone is null.
-    fn read_all(&self, entries: &[(&PathBuf, &Entry)], mut take: impl FnMut(Vec<Option<Reading>>)) {
-        let read_piece = |piece: &[(&PathBuf, &Entry)]| -> Vec<Option<Reading>> {
-            piece.iter().map(|(path, entry)| self.read(path, entry)).collect()
+    fn read_all(&self, entries: &[(&OsString, &Entry)], mut take: impl FnMut(Vec<Option<Reading>>)) {
+        let read_piece = |piece: &[(&OsString, &Entry)]| -> Vec<Option<Reading>> {
+            piece.iter().map(|(path, entry)| self.read(Path::new(path), entry)).collect()
         };
         if entries.len() <= PIECE / 10 {
             return take(read_piece(entries));

@@ -173,9 +173,11 @@ impl Simulation {
         DagFile { path: name.into(), modified_at: now, found }
     }
 
+    /// The first scan, in the watcher's pieces.
     fn rescan(&mut self) {
         let files = self.files.keys().map(|name| self.file(name)).collect();
-        self.turn(Event::DagFiles { files, complete: true });
+        self.turn(Event::DagFiles { files, complete: false });
+        self.turn(Event::DagFiles { files: Vec::new(), complete: true });
         self.turn(Event::Scanned);
     }
 

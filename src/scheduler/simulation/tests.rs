@@ -202,6 +202,15 @@ fn a_broken_file_at_the_start_still_runs_by_its_last_good_version() {
 }
 
 #[test]
+fn a_file_that_went_while_minflow_was_down_takes_its_dag_along_and_no_other() {
+    let mut simulation = Simulation::with(&[("d.toml", CHAIN), ("gone.toml", CHAIN)]);
+    simulation.files.remove("gone.toml");
+    let simulation = simulation.crash_and_restart();
+    assert!(simulation.store.dag("d").unwrap().is_active);
+    assert!(!simulation.store.dag("gone").unwrap().is_active);
+}
+
+#[test]
 fn a_removed_file_lets_what_runs_end_and_its_return_goes_on() {
     let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
     simulation.advance(HOUR);
