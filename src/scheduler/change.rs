@@ -5,11 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::event::SkipDecision;
 pub use crate::model::run::NextRun;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool, PoolName,
-    TaskState, VersionKey,
+    SkipDecision, TaskState, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.

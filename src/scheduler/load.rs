@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::SkipDecision;
 use crate::model::{DagRun, Graph, Instance, InstanceKey, Pool, RunKey, RunType, TaskState};
 use crate::scheduler::change::{ImportError, Snapshot};
-use crate::scheduler::event::SkipDecision;
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::Stray;
 use crate::scheduler::progress::Progress;

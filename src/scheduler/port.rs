@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::SkipDecision;
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
 use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, Snapshot};
-use crate::scheduler::event::SkipDecision;
 
 /// The database, as the loop sees it.
 pub trait Store: History + Send {

@@ -6,35 +6,19 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
-use crate::model::{Dag, Role, TaskId, TaskIx, TaskState};
-use crate::scheduler::event::SkipDecision;
+use crate::model::{Dag, Role, SkipDecision, TaskId, TaskIx, TaskState};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::progress::Choice;
 use crate::scheduler::world::{Now, RunIx, Slot, World};
 
-impl SkipDecision {
-    /// The XCom under which a task's decision is kept, as Airflow's is.
-    pub const KEY: &'static str = "skipmixin_key";
-
-    /// The decision that an XCom tells: `{"followed": [ids]}` or `{"skipped": [ids]}`.
-    pub fn of_xcom(value: &Value) -> Option<Self> {
-        let ids = |key: &str| -> Option<Vec<TaskId>> {
-            value.get(key)?.as_array()?.iter().map(|id| id.as_str().map(TaskId::from)).collect()
-        };
-        ids("followed").map(Self::Followed).or_else(|| ids("skipped").map(Self::Skipped))
-    }
-
-    /// The same over the tasks of a DAG; ids that it does not have are left out.
-    fn choice(&self, dag: &Dag) -> Choice {
-        let (Self::Followed(named) | Self::Skipped(named)) = self;
-        let named: BTreeSet<&TaskId> = named.iter().collect();
-        let tasks: Vec<TaskIx> = dag.graph.indexes().filter(|&task| named.contains(&dag.task(task).task_id)).collect();
-        match self {
-            Self::Followed(_) => Choice::Followed(tasks),
-            Self::Skipped(_) => Choice::Skipped(tasks),
-        }
+/// A decision over the tasks of a DAG; ids that it does not have are left out.
+fn choice(decision: &SkipDecision, dag: &Dag) -> Choice {
+    let (SkipDecision::Followed(named) | SkipDecision::Skipped(named)) = decision;
+    let named: BTreeSet<&TaskId> = named.iter().collect();
+    let tasks: Vec<TaskIx> = dag.graph.indexes().filter(|&task| named.contains(&dag.task(task).task_id)).collect();
+    match decision {
+        SkipDecision::Followed(_) => Choice::Followed(tasks),
+        SkipDecision::Skipped(_) => Choice::Skipped(tasks),
     }
 }
 
@@ -83,7 +67,7 @@ impl World {
         let this = self.run(run);
         let decider = this.entry(slot).task.zip(this.definition.as_ref());
         decider.map_or_else(Vec::new, |(task, definition)| {
-            decision.choice(&definition.dag).against(&definition.dag.graph, task)
+            choice(decision, &definition.dag).against(&definition.dag.graph, task)
         })
     }
 
@@ -105,28 +89,6 @@ impl World {
                 self.mark(run, slot, next, now);
                 self.entry_mut(run, slot).row.reason = Some("fail_fast".to_owned());
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_decision_is_read_from_its_xcom() {
-        for (xcom, decision) in [
-            (json!({"followed": ["a", "b"]}), Some(SkipDecision::Followed(vec!["a".into(), "b".into()]))),
-            (json!({"followed": []}), Some(SkipDecision::Followed(Vec::new()))),
-            (json!({"skipped": ["c"]}), Some(SkipDecision::Skipped(vec!["c".into()]))),
-            (json!({"skipped": [1]}), None),
-            (json!({"followed": "a"}), None),
-            (json!(["a"]), None),
-            (Value::Null, None),
-        ] {
-            assert_eq!(SkipDecision::of_xcom(&xcom), decision, "{xcom}");
         }
     }
 }

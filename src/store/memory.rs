@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::model::SkipDecision;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DateFate, Instance, InstanceKey, NextRun, Pool, PoolName,
     RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
@@ -15,7 +16,6 @@ use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
-use crate::scheduler::event::SkipDecision;
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 
@@ -196,7 +196,7 @@ impl Memory {
     }
 
     fn decisions(&self, is_meant: impl Fn(&Instance) -> bool) -> Vec<(InstanceKey, SkipDecision)> {
-        let decision = |key| SkipDecision::of_xcom(self.xcoms.get(key)?.get(SkipDecision::KEY)?);
+        let decision = |key| SkipDecision::from_xcom(self.xcoms.get(key)?.get(SkipDecision::XCOM_KEY)?);
         let meant = self.instances.values().filter(|instance| is_meant(instance));
         meant.filter_map(|instance| Some((instance.key, decision(&instance.key)?))).collect()
     }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
 use serde_json::Value;
 
+use crate::model::SkipDecision;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
-use crate::scheduler::event::SkipDecision;
 use crate::store::fault::Fault;
 use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
@@ -514,7 +514,7 @@ pub(super) fn decisions_of(connection: &Connection, run: RunKey) -> Result<Vec<(
 fn decision(row: &Row<'_>) -> Result<Option<(InstanceKey, SkipDecision)>, Fault> {
     let mut fields = Fields::new(row, "xcom");
     let key = InstanceKey(fields.take()?);
-    Ok(SkipDecision::of_xcom(&fields.json()?).map(|decision| (key, decision)))
+    Ok(SkipDecision::from_xcom(&fields.json()?).map(|decision| (key, decision)))
 }
 
 fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::config::Synchronous;
+use crate::model::SkipDecision;
 use crate::model::{
     Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunState, TaskId, TaskState,
 };
@@ -16,7 +17,6 @@ use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunWrite, Snapshot,
     VersionWrite, XcomWrite,
 };
-use crate::scheduler::event::SkipDecision;
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;

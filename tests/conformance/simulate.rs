@@ -1,9 +1,9 @@
 //! Kind `simulate`: a run from its first pass to its end, where all that a pass lets run is over before the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minflow::model::{TaskIx, TaskState};
+use minflow::model::{Dag, Operator, SkipDecision, Task, TaskIx, TaskState, branching};
 use minflow::scheduler::progress::{Choice, InstanceIx, Progress, Verdict};
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ fn check(row: &Value) -> Result<(), String> {
     let tasks = Tasks::of(row);
     let instances: Vec<(TaskIx, i32, TaskState)> =
         tasks.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
+    let specs = tasks.ids.iter().map(|id| Task::new(id.as_str().into(), Operator::Empty)).collect();
+    let dag = Dag::new("simulate".into(), specs, tasks.graph.clone());
     let mut progress = Progress::new(Arc::new(tasks.graph.clone()), &instances);
     let mut waves: Vec<Vec<&str>> = Vec::new();
     let run_state = loop {
@@ -29,7 +31,7 @@ fn check(row: &Value) -> Result<(), String> {
             return Err("the run does not end".to_owned());
         }
         for &at in &pass.schedulable {
-            finish(&mut progress, &tasks, at, &row["outcomes"][tasks.id(at.index())]);
+            finish(&mut progress, &tasks, &dag, at, &row["outcomes"][tasks.id(at.index())]);
         }
     };
     let expected: Vec<Vec<&str>> =
@@ -49,15 +51,21 @@ fn check(row: &Value) -> Result<(), String> {
 }
 
 /// Ends an instance as the case says. A branch decides first, as its worker does.
-fn finish(progress: &mut Progress, tasks: &Tasks, at: InstanceIx, outcome: &Value) {
+fn finish(progress: &mut Progress, tasks: &Tasks, dag: &Dag, at: InstanceIx, outcome: &Value) {
     let ended = state(&outcome["state"]);
     let decider = TaskIx(at.0);
-    if let (TaskState::Success, Some(followed)) = (ended, outcome["followed"].as_array()) {
-        let place = |id: &Value| {
-            let at = tasks.ids.iter().position(|other| other == text(id));
+    if let (TaskState::Success, Some(chosen)) = (ended, outcome["chosen"].as_array()) {
+        let place = |id: &str| {
+            let at = tasks.ids.iter().position(|other| other == id);
             TaskIx(at.expect("a branch follows tasks of its DAG") as u32)
         };
-        let choice = Choice::Followed(followed.iter().map(place).collect());
+        let chosen: Vec<TaskIx> = chosen.iter().map(|id| place(text(id))).collect();
+        let SkipDecision::Followed(followed) = branching::follow(dag, decider, &chosen) else {
+            panic!("a branch says what it follows");
+        };
+        let expected: BTreeSet<&str> = array(&outcome["followed"]).iter().map(text).collect();
+        assert_eq!(followed.iter().map(|id| &**id).collect::<BTreeSet<_>>(), expected);
+        let choice = Choice::Followed(followed.iter().map(|id| place(id)).collect());
         let against = choice.against(&tasks.graph, decider);
         progress.bar(at, &against);
         progress.skip_at_once(&against);

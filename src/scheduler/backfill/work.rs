@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::model::SkipDecision;
 use crate::model::{
     BackfillPlace, DagRun, DateFate, Instance, InstanceKey, NextRun, RunKey, RunType, SkipReason, TaskState,
 };
@@ -12,7 +13,6 @@ use crate::scheduler::backfill::{Fate, fate_of, run_id};
 use crate::scheduler::change::{FateWrite, InstanceWrite, RunLookup, RunWrite};
 use crate::scheduler::command::Done;
 use crate::scheduler::decide::TURN_ROWS;
-use crate::scheduler::event::SkipDecision;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::timers::Deadline;

@@ -1,9 +1,7 @@
 //! Branches, short circuits and `fail_fast` through the whole loop.
 
-use serde_json::json;
-
 use super::*;
-use crate::scheduler::event::SkipDecision;
+use crate::model::SkipDecision;
 
 /// `choose` decides between `left` and `right`; `join` runs after whichever does.
 const BRANCH: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
@@ -16,15 +14,10 @@ impl Simulation {
     /// The try succeeds, and has decided; its worker has pushed the decision too.
     fn decide(&mut self, name: &str, decision: SkipDecision) {
         self.started(name);
-        let (kind, ids) = match &decision {
-            SkipDecision::Followed(ids) => ("followed", ids),
-            SkipDecision::Skipped(ids) => ("skipped", ids),
-        };
-        let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
         let now = self.clock.now();
         let end = TryEnd {
             started_at: Some(now),
-            xcoms: vec![(SkipDecision::KEY.to_owned(), json!({ kind: ids }))],
+            xcoms: vec![(SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom())],
             decision: Some(decision),
             ..TryEnd::new(self.key(name), Outcome::Exited(0), now)
         };

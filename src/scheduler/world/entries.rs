@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 
 use super::{DagIx, Slot};
+use crate::model::SkipDecision;
 use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
-use crate::scheduler::event::SkipDecision;
 use crate::scheduler::past::{self, PastBlock};
 use crate::scheduler::pools::{Claim, Held, RunIx};
 use crate::scheduler::port::ReplyTo;
