@@ -48,6 +48,8 @@ fn context() -> Context {
         reason: None,
         lag: None,
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     };
     Context {
         dag: Arc::new(dag.expect("the text is valid")),

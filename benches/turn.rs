@@ -84,6 +84,8 @@ fn commit_changed_rows(bencher: Bencher<'_, '_>, rows: i64) {
         reason: None,
         lag: None,
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     };
     let first = Changes {
         runs: vec![RunWrite { run, prior: None }],

@@ -541,6 +541,8 @@ fn one_run(path: &Path) {
         reason: Some("task_failure".to_owned()),
         lag: Some(std::time::Duration::from_millis(40)),
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     };
     let instance = Instance {
         key: InstanceKey(1),

@@ -98,6 +98,8 @@ fn run() -> DagRun {
         reason: None,
         lag: None,
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     }
 }
 

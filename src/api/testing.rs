@@ -77,6 +77,8 @@ pub(crate) fn run(dag_id: &str) -> DagRun {
         reason: Some("task_failure".to_owned()),
         lag: Some(std::time::Duration::from_millis(12)),
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     }
 }
 

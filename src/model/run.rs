@@ -45,8 +45,12 @@ pub struct DagRun {
     pub reason: Option<String>,
     /// From run_after to the start of its first task, or of an `empty` one to its success; null until then, and of backfills.
     pub lag: Option<Duration>,
-    /// The backfill that made or cleared it last.
+    /// The backfill that made or did it over last.
     pub backfill: Option<BackfillPlace>,
+    /// It was cleared by hand since: it waits and counts as any other run of its DAG, no longer with its backfill.
+    pub is_released: bool,
+    /// How many times it, or some of its tasks, were cleared.
+    pub clear_number: u32,
 }
 
 impl DagRun {
@@ -68,6 +72,13 @@ impl DagRun {
             reason: None,
             lag: None,
             backfill: None,
+            is_released: false,
+            clear_number: 0,
         }
+    }
+
+    /// The backfill in whose line it waits and with whose runs it counts; None: with those of its DAG.
+    pub fn counts_with(&self) -> Option<BackfillPlace> {
+        self.backfill.filter(|_| !self.is_released)
     }
 }

@@ -150,6 +150,8 @@ fn run(run_type: RunType, interval: Option<(&str, &str)>) -> DagRun {
         reason: None,
         lag: None,
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     }
 }
 

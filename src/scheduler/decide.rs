@@ -344,7 +344,7 @@ impl World {
         this.row.state = state;
         this.row.end_date = Some(now.wall);
         this.row.reason = reason.map(str::to_owned);
-        let (run_after, logical_date, place) = (this.row.run_after, this.row.logical_date, this.row.backfill);
+        let (run_after, logical_date, place) = (this.row.run_after, this.row.logical_date, this.row.counts_with());
         let waiting = std::mem::take(&mut this.waiting);
         for reply in waiting {
             self.actions.push(Action::Reply(reply, Ok(Done::Ended { state: state.to_string() })));

@@ -246,7 +246,7 @@ impl World {
         row.start_date = Some(now.wall);
         let waited = row.queued_at.is_some_and(|queued_at| queued_at < now.wall);
         this.is_prompt &= !(waited && held_back_at >= this.row.queued_at);
-        let place = this.row.backfill;
+        let place = this.row.counts_with();
         if let Some(running) = self.running_of(dag, place) {
             *running += 1;
         }

@@ -335,7 +335,7 @@ impl World {
     /// Puts a run into memory.
     pub(super) fn insert_run(&mut self, run: Run) -> RunIx {
         let (dag, run_after, logical_date) = (run.dag, run.row.run_after, run.row.logical_date);
-        let (is_running, place) = (run.row.state == RunState::Running, run.row.backfill);
+        let (is_running, place) = (run.row.state == RunState::Running, run.row.counts_with());
         let ix = self.free_runs.pop().unwrap_or_else(|| {
             self.runs.push(None);
             RunIx(self.runs.len() as u32 - 1)

@@ -54,10 +54,14 @@ const PENDING: &str = "SELECT sort_ordinal, logical_date, data_interval_start, d
 pub(super) const QUEUED_RUNS: &str = concat!(
     "SELECT ",
     run_columns!(),
-    " FROM dag_run r WHERE r.backfill_id = ?1 AND r.state = 'queued' AND r.sort_ordinal > ?2 ORDER BY r.sort_ordinal \
+    " FROM dag_run r WHERE r.backfill_id = ?1 AND r.state = 'queued' AND r.sort_ordinal > ?2 AND NOT r.is_released ORDER BY r.sort_ordinal \
      LIMIT ?3"
 );
 pub(super) const COUNT_RUNS: &str = "SELECT state, count(*) FROM dag_run WHERE backfill_id = ?1 GROUP BY state";
+
+/// Those that wait for it.
+pub(super) const COUNT_QUEUED: &str =
+    "SELECT count(*) FROM dag_run WHERE backfill_id = ?1 AND state = 'queued' AND NOT is_released";
 
 impl Reader {
     /// Backfills by number, of one DAG or of all.
@@ -111,9 +115,7 @@ pub(super) fn uncompleted(connection: &Connection) -> Result<Vec<BackfillProgres
     for backfill in collect(connection, UNCOMPLETED, [], backfill)? {
         let id = backfill.id.0;
         let pending = collect(connection, PENDING, [id], pending)?;
-        let queued = collect(connection, COUNT_RUNS, [id], state_count)?;
-        let queued = queued.into_iter().find(|(state, _)| state == "queued").map_or(0, |(_, count)| count);
-        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        let queued = first(connection, COUNT_QUEUED, [id], |row| Ok(row.get(0)?))?.unwrap_or_default();
         found.push(BackfillProgress { backfill, pending, queued });
     }
     Ok(found)
@@ -213,7 +215,7 @@ fn cancel<'a>(connection: &Connection, cancelled: &'a CancelledBackfill, counts:
     let failed = connection
         .prepare_cached(
             "UPDATE dag_run SET state = 'failed', end_date = ?2, reason = 'backfill_cancelled' \
-             WHERE backfill_id = ?1 AND state = 'queued'",
+             WHERE backfill_id = ?1 AND state = 'queued' AND NOT is_released",
         )?
         .execute(params![cancelled.backfill.0, micros(cancelled.at)])?;
     counts.moved_many(&cancelled.dag_id, "run", Some("queued"), "failed", i64::try_from(failed).unwrap_or(i64::MAX));

@@ -202,8 +202,9 @@ impl Memory {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let is_live =
-            |run: &DagRun| run.state == RunState::Running || run.state == RunState::Queued && run.backfill.is_none();
+        let is_live = |run: &DagRun| {
+            run.state == RunState::Running || run.state == RunState::Queued && run.counts_with().is_none()
+        };
         let runs: Vec<DagRun> = self.runs.values().filter(|run| is_live(run)).cloned().collect();
         let is_unfinished = |i: &&Instance| self.runs.get(&i.run).is_some_and(is_live);
         let backfills = self.backfills.values().filter(|backfill| backfill.completed_at.is_none());
@@ -328,5 +329,5 @@ impl History for MemoryStore {
 }
 
 fn is_queued_in(run: &DagRun, backfill: BackfillId) -> bool {
-    run.state == RunState::Queued && run.backfill.is_some_and(|place| place.backfill == backfill)
+    run.state == RunState::Queued && run.counts_with().is_some_and(|place| place.backfill == backfill)
 }

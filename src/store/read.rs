@@ -121,7 +121,7 @@ pub(super) const RUN_BY_DATE: &str =
 pub(super) const UNFINISHED_RUNS: &str = concat!(
     "SELECT ",
     run_columns!(),
-    " FROM dag_run r WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY r.key"
+    " FROM dag_run r WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY r.key"
 );
 pub(super) const PREVIOUS_SUCCESS: &str = concat!(
     "SELECT ",
@@ -169,11 +169,11 @@ pub(super) const UNFINISHED_INSTANCES: &str = concat!(
     "SELECT ",
     instance_columns!(),
     " FROM task_instance i WHERE i.run_key IN (SELECT key FROM dag_run WHERE state IN ('queued', 'running') \
-     AND (state = 'running' OR backfill_id IS NULL)) ORDER BY i.key"
+     AND (state = 'running' OR backfill_id IS NULL OR is_released)) ORDER BY i.key"
 );
 pub(super) const UNFINISHED_LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM dag_run r \
      CROSS JOIN task_instance i ON i.run_key = r.key CROSS JOIN task_map m ON m.instance_key = i.key \
-     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY m.instance_key, m.key";
+     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY m.instance_key, m.key";
 pub(super) const LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM task_instance i \
      CROSS JOIN task_map m ON m.instance_key = i.key WHERE i.run_key = ?1 ORDER BY m.instance_key, m.key";
 /// What the branches of a run have decided; few tasks push under this key.
@@ -181,7 +181,7 @@ pub(super) const DECISIONS: &str = "SELECT x.instance_key, x.value FROM task_ins
      ON x.instance_key = i.key AND x.key = 'skipmixin_key' WHERE i.run_key = ?1 ORDER BY i.key";
 pub(super) const UNFINISHED_DECISIONS: &str = "SELECT x.instance_key, x.value FROM dag_run r CROSS JOIN task_instance i \
      ON i.run_key = r.key CROSS JOIN xcom x ON x.instance_key = i.key AND x.key = 'skipmixin_key' \
-     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL) ORDER BY i.key";
+     WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY i.key";
 pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
      WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
      AND i.end_date >= i.start_date";

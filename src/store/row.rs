@@ -91,7 +91,8 @@ pub(super) use instance_columns;
 macro_rules! run_columns {
     () => {
         "r.key, r.dag_id, r.run_id, r.run_type, r.state, r.run_after, r.logical_date, r.data_interval_start, \
-         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason, r.lag, r.backfill_id, r.sort_ordinal"
+         r.data_interval_end, r.queued_at, r.start_date, r.end_date, r.conf, r.reason, r.lag, r.backfill_id, r.sort_ordinal, \
+         r.is_released, r.clear_number"
     };
 }
 pub(super) use run_columns;
@@ -284,6 +285,8 @@ impl<'a> Fields<'a> {
             reason: self.take()?,
             lag: self.maybe_duration()?,
             backfill: self.place()?,
+            is_released: self.take()?,
+            clear_number: self.take()?,
         })
     }
 

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::config::Synchronous;
 use crate::model::SkipDecision;
 use crate::model::{
-    Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, RunState, TaskId, TaskState,
+    Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState,
 };
 use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunWrite, Snapshot,
@@ -294,7 +294,7 @@ fn put_runs<'a>(connection: &Connection, runs: &'a [RunWrite], counts: &mut Coun
         counts.moved(&run.dag_id, "run", prior.map(|state| state.as_str()), run.state.as_str());
         match prior {
             None => insert_run(connection, run)?,
-            Some(prior) if prior.is_finished() && run.state == RunState::Queued => requeue_run(connection, run)?,
+            Some(prior) if prior.is_finished() => requeue_run(connection, run)?,
             Some(_) => update_run(connection, run)?,
         }
     }
@@ -334,8 +334,8 @@ fn insert_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
 fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     let changed = connection
         .prepare_cached(
-            "UPDATE dag_run SET state = ?2, queued_at = ?3, start_date = ?4, end_date = ?5, conf = ?6, reason = ?7, lag = ?8 \
-             WHERE key = ?1",
+            "UPDATE dag_run SET state = ?2, queued_at = ?3, start_date = ?4, end_date = ?5, conf = ?6, reason = ?7, lag = ?8, \
+             clear_number = ?9 WHERE key = ?1",
         )?
         .execute(params![
             run.key.0,
@@ -346,6 +346,7 @@ fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
             json(&run.conf),
             run.reason,
             run.lag.map(duration),
+            run.clear_number,
         ])?;
     if changed == 0 { Err(Fault::Missing { table: "dag_run", key: run.key.0 }) } else { Ok(()) }
 }
@@ -398,18 +399,18 @@ fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rus
     statement.raw_bind_parameter(25, instance.rendered_map_index.as_deref())
 }
 
-/// A run that had ended is cleared: it may have become another kind of run.
+/// A run that had ended: if it is done over again, it may have become another kind of run.
 fn requeue_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     connection
         .prepare_cached(
-            "UPDATE dag_run SET run_type = ?2, backfill_id = ?3, sort_ordinal = ?4, clear_number = clear_number + 1 \
-             WHERE key = ?1",
+            "UPDATE dag_run SET run_type = ?2, backfill_id = ?3, sort_ordinal = ?4, is_released = ?5 WHERE key = ?1",
         )?
         .execute(params![
             run.key.0,
             run.run_type.as_str(),
             run.backfill.map(|place| place.backfill.0),
             run.backfill.map(|place| place.ordinal),
+            run.is_released,
         ])?;
     update_run(connection, run)
 }

@@ -82,6 +82,8 @@ fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
         reason: None,
         lag: None,
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     }
 }
 

@@ -172,6 +172,8 @@ impl World {
             lag: None,
             conf: conf.unwrap_or(existing.conf),
             backfill: Some(place),
+            is_released: false,
+            clear_number: existing.clear_number + 1,
             key: existing.key,
             dag_id: existing.dag_id,
             run_id: existing.run_id,

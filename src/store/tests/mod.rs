@@ -111,6 +111,8 @@ pub(super) fn run(key: i64, dag_id: &str, state: RunState) -> DagRun {
         reason: Some("task_failure".to_owned()),
         lag: Some(Duration::from_micros(1_234)),
         backfill: None,
+        is_released: false,
+        clear_number: 0,
     }
 }
 
