@@ -1,15 +1,21 @@
-//! Who runs after whom: `depends_on` of the tasks and the arrows of `chain`.
+//! Who runs after whom: `depends_on`, the arrows of `chain`, and what else puts one task before another.
+//!
+//! A group on the left of an arrow stands for its leaves, on the right for its roots (Airflow: `TaskGroup.get_leaves` and
+//! `get_roots`; SEMANTICS 20). In Airflow they are those of the moment at which the arrow is drawn; here the file has no moments,
+//! and they are those of the whole file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Reader, keys};
-use crate::keytable::{self, Fields};
-use crate::model::dag::Task;
-use crate::model::graph::TaskIx;
+use super::Reader;
+use super::chain::{self, Arrow};
+use super::outline::{Member, Outline};
+use crate::keytable::Fields;
+use crate::model::graph::{Node, Role, TaskIx};
+use crate::model::mapping::GroupIx;
 
 /// `from` runs before `to`, because of what stands at `span`.
 pub(super) struct Edge {
@@ -18,168 +24,273 @@ pub(super) struct Edge {
     pub span: Range<usize>,
 }
 
-/// Lists on both sides of an arrow connect each with each: a short line could ask for more than memory holds.
+/// An edge as it is written, whose ends may be groups.
+pub(super) struct Relation {
+    pub from: Member,
+    pub to: Member,
+    pub span: Range<usize>,
+}
+
+/// Lists and groups on both sides of an arrow connect each with each: a short line could ask for more than memory holds.
 const MAX_EDGES: usize = 1_000_000;
 
-/// A part of a chain's text.
-type Part = Range<usize>;
-/// What is wrong with a chain, and where.
-type ChainFault = (String, Part);
-
-/// Only looked up, never walked, so its order does not matter.
-type Ids<'t> = HashMap<&'t str, TaskIx>;
-
 impl Reader<'_, '_> {
-    pub(super) fn edges(&mut self, fields: &Fields<'_>, tasks: &[Task]) -> Vec<Edge> {
-        let ids: Ids<'_> = tasks.iter().zip(0..).map(|(task, at)| (&*task.task_id, TaskIx(at))).collect();
-        let mut edges = Vec::new();
-        let documents = fields.table("tasks").into_iter().flatten();
-        for ((_, value), to) in documents.zip(0..) {
-            let Some(document) = value.get_ref().as_table() else { continue };
-            for item in Fields::new(&keys::TASK, document).list("depends_on") {
-                let Some(name) = item.get_ref().as_str() else { continue };
-                if let Some(from) = self.find_task(name, item.span(), &ids, tasks) {
-                    self.connect(from, TaskIx(to), item.span(), tasks, &mut edges);
-                }
-            }
+    /// Adds what `depends_on` and `chain` say, in the order of the file.
+    pub(super) fn relations(&mut self, fields: &Fields<'_>, outline: &Outline<'_>, relations: &mut Vec<Relation>) {
+        for (task, to) in outline.tasks.iter().zip(0..) {
+            let Some(document) = task.document else { continue };
+            let names = Fields::new(&super::keys::TASK, document).list("depends_on");
+            self.depend(names, Member::Task(TaskIx(to)), outline, relations);
+        }
+        for (group, to) in outline.groups.iter().zip(0..) {
+            self.depend(group.fields.list("depends_on"), Member::Group(GroupIx(to)), outline, relations);
         }
         for item in fields.list("chain") {
-            self.chain(item, &ids, tasks, &mut edges);
+            self.chain(item, outline, relations);
         }
-        if edges.len() > MAX_EDGES {
-            let message = format!("the DAG has more arrows than the limit of {MAX_EDGES}");
-            self.faults.add_to_file("too-many-arrows", message, "put an `empty` task between two large groups");
-            edges.clear();
-        }
-        edges
     }
 
-    fn find_task(&mut self, name: &str, span: Range<usize>, ids: &Ids<'_>, tasks: &[Task]) -> Option<TaskIx> {
-        let found = ids.get(name).copied();
-        // A task on a line that is no TOML may be missing here.
-        if found.is_none() && !self.faults.has_broken_lines() {
-            let near = if self.faults.is_full() {
-                None
-            } else {
-                keytable::suggest(name, tasks.iter().map(|task| &*task.task_id))
-            };
-            let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add the task as `[tasks.{name}]`, or remove it here"),
-            };
-            self.faults.add(span, "unknown-task", format!("there is no task `{name}`"), help);
+    fn depend(
+        &mut self,
+        names: &[Spanned<DeValue<'_>>],
+        to: Member,
+        outline: &Outline<'_>,
+        relations: &mut Vec<Relation>,
+    ) {
+        for item in names {
+            let Some(name) = item.get_ref().as_str() else { continue };
+            if let Some(from) = self.find_member(outline, name, outline.holder(to), item.span()) {
+                self.relate(Relation { from, to, span: item.span() }, outline, relations);
+            }
         }
-        found
     }
 
-    fn connect(&mut self, from: TaskIx, to: TaskIx, span: Range<usize>, tasks: &[Task], edges: &mut Vec<Edge>) {
+    /// Adds a relation, unless its ends cannot be one before the other.
+    pub(super) fn relate(&mut self, relation: Relation, outline: &Outline<'_>, relations: &mut Vec<Relation>) {
+        let Relation { from, to, span } = &relation;
         if from == to {
-            let message = format!("task `{}` waits for itself", tasks[to.index()].task_id);
-            self.faults.add(span, "cycle", message, "remove it here");
-        } else if edges.len() <= MAX_EDGES {
-            edges.push(Edge { from, to, span });
+            let noun = if matches!(to, Member::Task(_)) { "task" } else { "group" };
+            let message = format!("{noun} `{}` waits for itself", outline.id(*to));
+            self.faults.add(span.clone(), "cycle", message, "remove it here");
+            return;
         }
+        let holds = |outer: &Member, inner| matches!(outer, Member::Group(group) if outline.holds(*group, inner));
+        let (outer, inner) = match (holds(from, *to), holds(to, *from)) {
+            (true, _) => (from, to),
+            (_, true) => (to, from),
+            (false, false) => {
+                if relations.len() <= MAX_EDGES {
+                    relations.push(relation);
+                }
+                return;
+            }
+        };
+        let (outer, inner) = (outline.id(*outer), outline.id(*inner));
+        let message = format!("`{inner}` is inside the group `{outer}`: neither can wait for the other");
+        let help = format!("name single tasks of `{outer}` instead of the group, or remove it here");
+        self.faults.add(span.clone(), "cycle", message, help);
     }
 
-    fn chain(&mut self, item: &Spanned<DeValue<'_>>, ids: &Ids<'_>, tasks: &[Task], edges: &mut Vec<Edge>) {
+    fn chain(&mut self, item: &Spanned<DeValue<'_>>, outline: &Outline<'_>, relations: &mut Vec<Relation>) {
         let Some(text) = item.get_ref().as_str() else { return };
-        let links = match parse_chain(text) {
+        let links = match chain::parse(text) {
             Ok(links) => links,
             Err((message, part)) => {
                 let span = self.faults.source.inner_span(&item.span(), text, part);
-                let help = "write task ids with arrows between them, like \"a >> [b, c] >> d\" or \"d << b\"";
+                let help =
+                    "write ids of tasks or groups with arrows between them, like \"a >> [b, c] >> d\" or \"d << b\"";
                 self.faults.add(span, "bad-chain", message, help);
                 return;
             }
         };
         let mut previous: Option<(Arrow, Vec<_>)> = None;
-        for Link { names, arrow } in links {
+        for chain::Link { names, arrow } in links {
             let mut found = Vec::new();
             for (name, part) in names {
                 let span = self.faults.source.inner_span(&item.span(), text, part);
-                found.extend(self.find_task(name, span.clone(), ids, tasks).map(|task| (task, span)));
+                found.extend(self.find_member(outline, name, None, span.clone()).map(|member| (member, span)));
             }
             if let Some((arrow, left)) = &previous {
-                for (left, _) in left {
+                for &(left, _) in left {
                     for (right, span) in &found {
                         let (from, to) = match arrow {
-                            Arrow::Right => (*left, *right),
-                            Arrow::Left => (*right, *left),
+                            Arrow::Right => (left, *right),
+                            Arrow::Left => (*right, left),
                         };
-                        self.connect(from, to, span.clone(), tasks, edges);
+                        self.relate(Relation { from, to, span: span.clone() }, outline, relations);
                     }
                 }
             }
             previous = arrow.map(|arrow| (arrow, found));
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrow {
-    /// `>>`
-    Right,
-    /// `<<`
-    Left,
-}
-
-/// The ids at one place of a chain, and the arrow behind them; the last link has none.
-#[derive(Debug, PartialEq, Eq)]
-struct Link<'t> {
-    names: Vec<(&'t str, Part)>,
-    arrow: Option<Arrow>,
-}
-
-/// Reads `a >> [b, c] << d`. A fault is a message and a part of the text.
-fn parse_chain(text: &str) -> Result<Vec<Link<'_>>, ChainFault> {
-    let mut links = Vec::new();
-    let mut rest = 0;
-    loop {
-        let arrow_at = [">>", "<<"].iter().filter_map(|arrow| text[rest..].find(arrow)).min().map(|at| rest + at);
-        let end = arrow_at.unwrap_or(text.len());
-        let names = parse_names(text, rest..end)?;
-        let Some(at) = arrow_at else {
-            links.push(Link { names, arrow: None });
-            break;
-        };
-        let arrow = if text[at..].starts_with('>') { Arrow::Right } else { Arrow::Left };
-        links.push(Link { names, arrow: Some(arrow) });
-        rest = at + 2;
+    /// The edges between tasks, in the order of the relations.
+    pub(super) fn edges(&mut self, relations: &[Relation], outline: &Outline<'_>, nodes: &[Node]) -> Vec<Edge> {
+        let mut wiring = Wiring::new(outline, nodes);
+        let mut edges: Vec<(usize, Edge)> = Vec::new();
+        for at in in_order_of_depth(relations, outline) {
+            let Relation { from, to, span } = &relations[at];
+            let (left, right) = (wiring.leaves(*from), wiring.roots(*to));
+            if left.is_empty() && wiring.is_teardowns_alone(*from) {
+                let message = format!(
+                    "nothing of the group `{}` comes before others: it holds teardowns alone",
+                    outline.id(*from)
+                );
+                self.faults.add(span.clone(), "bad-group", message, "name the task that is meant, or remove it here");
+            }
+            if edges.len() + left.len() * right.len() > MAX_EDGES {
+                let message = format!("the DAG has more arrows than the limit of {MAX_EDGES}");
+                self.faults.add_to_file("too-many-arrows", message, "put an `empty` task between two large groups");
+                return Vec::new();
+            }
+            for &from in &left {
+                for &to in &right {
+                    wiring.connect(from, to);
+                    edges.push((at, Edge { from, to, span: span.clone() }));
+                }
+            }
+        }
+        edges.sort_by_key(|&(at, _)| at);
+        edges.into_iter().map(|(_, edge)| edge).collect()
     }
-    if links.len() < 2 {
-        return Err(("a chain needs an arrow".to_owned(), 0..text.len()));
-    }
-    Ok(links)
 }
 
-/// Reads one id, or several in brackets.
-fn parse_names(text: &str, part: Part) -> Result<Vec<(&str, Part)>, ChainFault> {
-    let part = trim(text, part);
-    let inside = match text[part.clone()].strip_prefix('[') {
-        None => return parse_name(text, part).map(|name| vec![name]),
-        Some(after) if after.ends_with(']') => part.start + 1..part.end - 1,
-        Some(_) => return Err(("a `[` without its `]`".to_owned(), part)),
+/// The relations in the order in which they can be resolved. What a group's leaves and roots are follows from the arrows inside it,
+/// so those come first: the ones between two tasks, then those whose ends meet in the deepest group.
+fn in_order_of_depth(relations: &[Relation], outline: &Outline<'_>) -> Vec<usize> {
+    let depth = |relation: &Relation| match (relation.from, relation.to) {
+        (Member::Task(_), Member::Task(_)) => usize::MAX,
+        (from, to) => {
+            let holder = outline.holder(to);
+            let shared = outline
+                .around(outline.holder(from))
+                .find(|&group| holder.is_some_and(|holder| outline.is_within(holder, group)));
+            outline.around(shared).count()
+        }
     };
-    let mut start = inside.start;
-    let mut names = Vec::new();
-    for piece in text[inside].split(',') {
-        names.push(parse_name(text, trim(text, start..start + piece.len()))?);
-        start += piece.len() + 1;
-    }
-    Ok(names)
+    let mut order: Vec<usize> = (0..relations.len()).collect();
+    order.sort_by_cached_key(|&at| (std::cmp::Reverse(depth(&relations[at])), at));
+    order
 }
 
-fn parse_name(text: &str, part: Part) -> Result<(&str, Part), ChainFault> {
-    let name = &text[part.clone()];
-    match super::fault_of_id(name) {
-        None => Ok((name, part)),
-        Some(_) if name.is_empty() => Err(("a task id is missing".to_owned(), part)),
-        Some(_) => Err((format!("`{name}` is no task id"), part)),
-    }
+/// The arrows that are known so far, and what groups stand for by them.
+struct Wiring<'o, 'd> {
+    outline: &'o Outline<'d>,
+    nodes: &'o [Node],
+    /// Kept only if there are groups.
+    upstream: Vec<Vec<TaskIx>>,
+    downstream: Vec<Vec<TaskIx>>,
+    /// All tasks by the group that holds them, so that those inside a group stand together.
+    by_group: Vec<(GroupIx, TaskIx)>,
+    leaves: BTreeMap<GroupIx, Vec<TaskIx>>,
+    roots: BTreeMap<GroupIx, Vec<TaskIx>>,
 }
 
-fn trim(text: &str, part: Part) -> Part {
-    let piece = &text[part.clone()];
-    let start = part.start + (piece.len() - piece.trim_start().len());
-    start..start + piece.trim().len()
+impl<'o, 'd> Wiring<'o, 'd> {
+    fn new(outline: &'o Outline<'d>, nodes: &'o [Node]) -> Self {
+        let count = if outline.groups.is_empty() { 0 } else { outline.tasks.len() };
+        let mut by_group: Vec<_> =
+            outline.tasks.iter().zip(0..).filter_map(|(task, at)| Some((task.group?, TaskIx(at)))).collect();
+        by_group.sort_unstable();
+        Self {
+            outline,
+            nodes,
+            upstream: vec![Vec::new(); count],
+            downstream: vec![Vec::new(); count],
+            by_group,
+            leaves: BTreeMap::new(),
+            roots: BTreeMap::new(),
+        }
+    }
+
+    fn connect(&mut self, from: TaskIx, to: TaskIx) {
+        if !self.upstream.is_empty() {
+            self.upstream[to.index()].push(from);
+            self.downstream[from.index()].push(to);
+        }
+    }
+
+    /// The tasks inside a group, at whatever depth.
+    fn inside(&self, group: GroupIx) -> impl Iterator<Item = TaskIx> {
+        let start = self.by_group.partition_point(|&(holder, _)| holder < group);
+        let within =
+            self.by_group[start..].iter().take_while(move |&&(holder, _)| self.outline.is_within(holder, group));
+        within.map(|&(_, task)| task)
+    }
+
+    fn is_inside(&self, task: TaskIx, group: GroupIx) -> bool {
+        self.outline.holds(group, Member::Task(task))
+    }
+
+    fn is_teardown(&self, task: TaskIx) -> bool {
+        matches!(self.nodes[task.index()].role, Role::Teardown { .. })
+    }
+
+    fn is_teardowns_alone(&self, member: Member) -> bool {
+        matches!(member, Member::Group(group) if self.inside(group).all(|task| self.is_teardown(task)))
+    }
+
+    /// What a member stands for on the right of an arrow.
+    fn roots(&mut self, member: Member) -> Vec<TaskIx> {
+        match member {
+            Member::Task(task) => vec![task],
+            Member::Group(group) => {
+                let is_root = |task: &TaskIx| !self.upstream[task.index()].iter().any(|&up| self.is_inside(up, group));
+                if !self.roots.contains_key(&group) {
+                    let found = self.inside(group).filter(is_root).collect();
+                    self.roots.insert(group, found);
+                }
+                self.roots[&group].clone()
+            }
+        }
+    }
+
+    /// What a member stands for on the left of an arrow.
+    fn leaves(&mut self, member: Member) -> Vec<TaskIx> {
+        match member {
+            Member::Task(task) => vec![task],
+            Member::Group(group) => {
+                if !self.leaves.contains_key(&group) {
+                    let found = self.find_leaves(group);
+                    self.leaves.insert(group, found);
+                }
+                self.leaves[&group].clone()
+            }
+        }
+    }
+
+    /// The last tasks of a group. In place of a teardown stand the last tasks before it, but for its setups.
+    fn find_leaves(&self, group: GroupIx) -> Vec<TaskIx> {
+        let mut found = BTreeSet::new();
+        let (mut seen, mut teardowns) = (BTreeSet::new(), Vec::new());
+        for task in self.inside(group) {
+            if self.downstream[task.index()].iter().any(|&down| self.is_inside(down, group)) {
+                continue;
+            }
+            if !self.is_teardown(task) {
+                found.insert(task);
+            } else if seen.insert(task) {
+                teardowns.push(task);
+            }
+        }
+        while let Some(teardown) = teardowns.pop() {
+            for &before in self.upstream[teardown.index()].iter().filter(|&&before| self.is_inside(before, group)) {
+                if self.is_teardown(before) {
+                    if seen.insert(before) {
+                        teardowns.push(before);
+                    }
+                } else if self.nodes[before.index()].role != Role::Setup && self.is_last_work(before, group) {
+                    found.insert(before);
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// Whether only teardowns come after a task in its group.
+    fn is_last_work(&self, task: TaskIx, group: GroupIx) -> bool {
+        let mut after = self.downstream[task.index()].iter();
+        after.all(|&after| self.is_teardown(after) || !self.is_inside(after, group))
+    }
 }

@@ -12,12 +12,13 @@ pub const OPERATORS: [&str; 6] = ["bash", "python", "empty", "branch", "short_ci
 /// The days of the week as a branch names them, or their first three letters.
 pub const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// Airflow's names, but for the rule of setup tasks.
+/// Airflow's names.
 pub const TRIGGER_RULES: &[&str] = &[
     "all_success",
     "all_failed",
     "all_done",
     "all_done_min_one_success",
+    "all_done_setup_success",
     "all_skipped",
     "always",
     "none_failed",
@@ -108,6 +109,12 @@ pub static DAG: Table = Table {
         ),
         key("dagrun_timeout", Kind::Duration { min: 1 }, Fallback::Nothing, "A run that takes longer fails"),
         key(
+            "fail_fast",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether the first task that fails for good ends the run: what runs is stopped, what has not run is skipped, but for teardowns",
+        ),
+        key(
             "is_paused_upon_creation",
             Kind::Bool,
             Fallback::Words("`core.dags_are_paused_at_creation`"),
@@ -129,11 +136,37 @@ pub static DAG: Table = Table {
             "chain",
             LIST_OF_TEXT,
             Fallback::Toml("[]"),
-            "Dependencies as arrows: `\"a >> [b, c] >> d\"`, `\"d << b\"`; lists on both sides connect each with each",
+            "Dependencies as arrows between tasks and groups: `\"a >> [b, c] >> d\"`, `\"d << b\"`; lists on both sides connect each with each",
         ),
-        key("tasks", Kind::Map("task_id", &Kind::Table(&TASK)), Fallback::Nothing, "The tasks, at least one"),
+        key("tasks", Kind::Map("task_id", &A_TASK), Fallback::Nothing, "The tasks, at least one, here or in groups"),
+        key("groups", Kind::Map("group_id", &A_GROUP), Fallback::Nothing, "Groups of tasks"),
     ]],
 };
+
+static A_TASK: Kind = Kind::Table(&TASK);
+// A group may hold groups, so the two name each other.
+static A_GROUP: Kind = Kind::Table(&GROUP);
+
+pub static GROUP: Table = Table { name: "a group", keys: &[&GROUP_KEYS] };
+
+static GROUP_KEYS: [Key; 6] = [
+    key("tasks", Kind::Map("task_id", &A_TASK), Fallback::Nothing, "Its tasks"),
+    key("groups", Kind::Map("group_id", &A_GROUP), Fallback::Nothing, "Groups inside it"),
+    key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks and groups that come before its first tasks"),
+    key(
+        "default_args",
+        Kind::Table(&DEFAULT_ARGS),
+        Fallback::Toml("{}"),
+        "Keys for every task inside it that does not give them itself; they win over those of the groups around it and of the DAG",
+    ),
+    key(
+        "prefix_group_id",
+        Kind::Bool,
+        Fallback::Toml("true"),
+        "Whether what it holds has its id and a dot before its own",
+    ),
+    key("tooltip", Kind::Text, Fallback::Toml("\"\""), "One line that tells people what the group is for"),
+];
 
 pub static SCHEDULE: Table = Table {
     name: "schedule",
@@ -196,8 +229,22 @@ static OPERATOR_KEYS: [Key; 6] = [
 ];
 
 /// Keys that make no sense as a default for all tasks.
-const OWN: &[Key] =
-    &[key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks that come directly before this one")];
+const OWN: &[Key] = &[
+    key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks and groups that come directly before this one"),
+    key("setup", Kind::Bool, Fallback::Toml("false"), "Whether the task prepares what a teardown clears away"),
+    key(
+        "teardown_of",
+        LIST_OF_TEXT,
+        Fallback::Toml("[]"),
+        "The setups that come directly before this task and whose work it clears away, whatever has become of the tasks between",
+    ),
+    key(
+        "on_failure_fail_dagrun",
+        Kind::Bool,
+        Fallback::Toml("false"),
+        "Whether the failure of a teardown counts for the state of the run",
+    ),
+];
 
 static SHARED: [Key; 25] = [
     key(

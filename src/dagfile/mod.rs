@@ -3,17 +3,22 @@
 //! Knows no disk and no clock: scripts that a file names are looked for when a task starts. The watcher, `validate` and
 //! `dags test` call it with the bytes that they have read.
 
+mod chain;
 mod decider;
 mod edges;
 pub mod keys;
+mod outline;
 mod retry;
 mod schedule;
+mod setup;
 mod task;
 
 #[cfg(test)]
 mod example_tests;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod schedule_tests;
 #[cfg(test)]
@@ -34,11 +39,14 @@ use crate::keytable::{self, Faults, Fields, Limits, Source};
 use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{DagId, MAX_ID_BYTES};
+use crate::model::mapping::Group;
 
 /// The most bytes of one DAG file.
 pub const MAX_BYTES: usize = 4 << 20;
 /// The most tasks of one DAG.
 pub const MAX_TASKS: usize = 20_000;
+/// The most groups of one DAG.
+pub const MAX_GROUPS: usize = 10_000;
 /// How deep lists and tables may be nested.
 pub const MAX_DEPTH: usize = 64;
 
@@ -145,12 +153,15 @@ struct Reader<'r, 'a> {
 impl Reader<'_, '_> {
     /// None if no DAG can be made of it; then a fault has been noted.
     fn dag(mut self, document: &DeTable<'_>) -> Option<Dag> {
-        let task_tables = document.get("tasks").and_then(|tasks| tasks.get_ref().as_table());
-        let count = task_tables.map_or(0, |tasks| tasks.len());
-        if count > MAX_TASKS {
-            let message = format!("the DAG has {count} tasks, more than the limit of {MAX_TASKS}");
-            self.faults.add_to_file("too-many-tasks", message, "split it into several DAGs");
-            return None;
+        let (count, group_count) = outline::count(document);
+        for (count, noun, code, limit) in
+            [(count, "tasks", "too-many-tasks", MAX_TASKS), (group_count, "groups", "too-many-groups", MAX_GROUPS)]
+        {
+            if count > limit {
+                let message = format!("the DAG has {count} {noun}, more than the limit of {limit}");
+                self.faults.add_to_file(code, message, "split it into several DAGs");
+                return None;
+            }
         }
         keytable::check_table(&keys::DAG, document, self.faults);
         let is_table = document.get("tasks").is_none_or(|tasks| tasks.get_ref().is_table());
@@ -161,8 +172,14 @@ impl Reader<'_, '_> {
         let fields = Fields::new(&keys::DAG, document);
         let timing = self.timing(&fields);
         let owner = fields.text("owner").unwrap_or("airflow").to_owned();
-        let (tasks, nodes) = self.tasks(&fields, &owner, &timing);
-        let edges = self.edges(&fields, &tasks);
+        let outline = self.outline(&fields);
+        let (tasks, mut nodes) = self.tasks(&outline, &owner, &timing);
+        let mut relations = self.roles(&outline, &mut nodes);
+        self.relations(&fields, &outline, &mut relations);
+        let edges = self.edges(&relations, &outline, &nodes);
+        let fail_fast = fields.bool("fail_fast").unwrap_or(false);
+        self.check_rules(fail_fast, &outline, &nodes, &edges);
+        let groups = groups(&outline);
         let graph = self.graph(nodes, edges, &tasks);
         let dag_id = self.dag_id(&fields);
         let dag = Dag {
@@ -183,7 +200,9 @@ impl Reader<'_, '_> {
             is_paused_upon_creation: fields
                 .bool("is_paused_upon_creation")
                 .unwrap_or(self.defaults.is_paused_upon_creation),
+            fail_fast,
             params: params(&fields),
+            groups,
             ..Dag::new(dag_id, tasks, graph)
         };
         self.check_named(&dag);
@@ -249,6 +268,15 @@ fn fault_of_id(id: &str) -> Option<String> {
     }
     let wrong = id.chars().find(|&c| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-')))?;
     Some(format!("it holds {wrong:?}"))
+}
+
+fn groups(outline: &outline::Outline<'_>) -> Vec<Group> {
+    let group = |entry: &outline::GroupEntry<'_>| Group {
+        group_id: entry.id.clone(),
+        parent: entry.parent,
+        tooltip: entry.fields.text("tooltip").unwrap_or_default().to_owned(),
+    };
+    outline.groups.iter().map(group).collect()
 }
 
 fn texts(fields: &Fields<'_>, name: &str) -> Vec<String> {

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, OPERATORS};
+use super::outline::Outline;
 use super::retry;
 use super::schedule::{Timing, instant};
 use super::{Reader, UnknownPools, json_object};
@@ -19,20 +20,18 @@ use crate::model::ids::{PoolName, TaskId};
 use crate::model::pool::DEFAULT_POOL;
 use crate::model::state::{TriggerRule, WeightRule};
 
-/// The keys of a task, and those of `default_args` behind them.
+/// The keys of a task, and those of `default_args` behind them, the innermost group's first.
 #[derive(Clone, Copy)]
-struct Layers<'d> {
+struct Layers<'l, 'd> {
     own: Fields<'d>,
-    shared: Option<Fields<'d>>,
+    shared: &'l [Fields<'d>],
 }
 
-impl<'d> Layers<'d> {
-    /// Reads a key from the task, else from `default_args`.
+impl<'d> Layers<'_, 'd> {
+    /// Reads a key from the task, else from the first `default_args` that has it.
     fn read<T>(&self, name: &str, read: impl Fn(Fields<'d>, &str) -> Option<T>) -> Option<T> {
-        match self.own.get(name) {
-            Some(_) => read(self.own, name),
-            None => self.shared.and_then(|shared| read(shared, name)),
-        }
+        let mut layers = std::iter::once(&self.own).chain(self.shared);
+        layers.find(|fields| fields.get(name).is_some()).and_then(|fields| read(*fields, name))
     }
 
     fn get(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
@@ -49,32 +48,31 @@ impl<'d> Layers<'d> {
 }
 
 impl Reader<'_, '_> {
-    /// All tasks and their nodes, in the order of the file.
-    pub(super) fn tasks(&mut self, fields: &Fields<'_>, dag_owner: &str, timing: &Timing) -> (Vec<Task>, Vec<Node>) {
-        let shared = fields.table("default_args").map(|document| Fields::new(&keys::DEFAULT_ARGS, document));
-        if let Some(shared) = &shared {
+    /// All tasks and their nodes, in the order of the outline.
+    pub(super) fn tasks(&mut self, outline: &Outline<'_>, dag_owner: &str, timing: &Timing) -> (Vec<Task>, Vec<Node>) {
+        // Each `default_args` once: the first of a group's list is its own, if it has one.
+        let of_groups = outline.groups.iter().filter(|group| group.fields.table("default_args").is_some());
+        for shared in outline.defaults.first().into_iter().chain(of_groups.filter_map(|group| group.defaults.first())) {
             self.check_shared(shared);
             let [start, end] = ["start_date", "end_date"].map(|name| instant(shared, name, &timing.timezone));
             self.check_order(start, end, shared.get("end_date"));
         }
         let empty = DeTable::new();
-        let documents = fields.table("tasks").into_iter().flatten();
-        documents
-            .zip(0..)
-            .map(|((name, value), by)| {
-                let task_id: &str = name.get_ref();
-                self.check_id("task_id", task_id, name.span());
-                let document = value.get_ref().as_table();
-                let own = Fields::new(&keys::TASK, document.unwrap_or(&empty));
-                let operator = match document {
-                    Some(document) => self.operator(task_id, name, document, &own, (timing, by)),
-                    None => Operator::Empty,
-                };
-                self.check_shared(&own);
-                let layers = Layers { own, shared };
-                (self.task(task_id, operator, &layers, dag_owner, timing), node(&layers))
-            })
-            .unzip()
+        let mut tasks = Vec::with_capacity(outline.tasks.len());
+        let mut nodes = Vec::with_capacity(outline.tasks.len());
+        for (entry, by) in outline.tasks.iter().zip(0..) {
+            let own = Fields::new(&keys::TASK, entry.document.unwrap_or(&empty));
+            let operator = match entry.document {
+                Some(document) => self.operator(&entry.id, entry.name.clone(), document, &own, (timing, by)),
+                None => Operator::Empty,
+            };
+            self.check_shared(&own);
+            let layers = Layers { own, shared: outline.defaults(entry.group) };
+            let task = self.task(&entry.id, operator, &layers, dag_owner, timing);
+            tasks.push(Task { group: entry.group, ..task });
+            nodes.push(node(&layers));
+        }
+        (tasks, nodes)
     }
 
     /// What can be wrong in the values of a task and of `default_args` alike.
@@ -105,7 +103,7 @@ impl Reader<'_, '_> {
     fn operator(
         &mut self,
         task_id: &str,
-        name: &Spanned<std::borrow::Cow<'_, str>>,
+        name: Range<usize>,
         document: &DeTable<'_>,
         own: &Fields<'_>,
         (timing, by): (&Timing, u32),
@@ -118,7 +116,7 @@ impl Reader<'_, '_> {
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
                 let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `empty`, `branch`, `short_circuit`, `latest_only`";
-                self.faults.add(name.span(), "no-operator", format!("task `{task_id}` has no operator"), help);
+                self.faults.add(name, "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
         };
@@ -247,7 +245,7 @@ impl Reader<'_, '_> {
     }
 
     /// A task runs neither before nor after its DAG (Airflow: `DAG.add_task`).
-    fn dates(&mut self, layers: &Layers<'_>, timing: &Timing) -> (Option<Timestamp>, Option<Timestamp>) {
+    fn dates(&mut self, layers: &Layers<'_, '_>, timing: &Timing) -> (Option<Timestamp>, Option<Timestamp>) {
         let [start, end] = ["start_date", "end_date"]
             .map(|name| layers.read(name, |fields, name| instant(&fields, name, &timing.timezone)));
         self.check_order(start, end, layers.own.get("end_date").or_else(|| layers.own.get("start_date")));
@@ -258,7 +256,7 @@ impl Reader<'_, '_> {
         &mut self,
         task_id: &str,
         operator: Operator,
-        layers: &Layers<'_>,
+        layers: &Layers<'_, '_>,
         dag_owner: &str,
         timing: &Timing,
     ) -> Task {
@@ -302,7 +300,7 @@ impl Reader<'_, '_> {
     }
 }
 
-fn node(layers: &Layers<'_>) -> Node {
+fn node(layers: &Layers<'_, '_>) -> Node {
     Node {
         trigger_rule: layers.named("trigger_rule", TriggerRule::AllSuccess),
         role: Role::Work,
@@ -312,7 +310,7 @@ fn node(layers: &Layers<'_>) -> Node {
     }
 }
 
-fn skip_codes(layers: &Layers<'_>) -> Vec<i32> {
+fn skip_codes(layers: &Layers<'_, '_>) -> Vec<i32> {
     let Some(value) = layers.get("skip_on_exit_code") else { return vec![99] };
     let code = |value: &DeValue<'_>| keytable::json(value).and_then(|json| json.as_i64()).map(|code| code as i32);
     match value.get_ref() {

@@ -10,7 +10,7 @@ use super::faults::Faults;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub bytes: usize,
-    /// Of brackets, and of the dots of one key.
+    /// Of brackets and of the dots in keys, together.
     pub depth: usize,
 }
 
@@ -35,21 +35,28 @@ impl Limits {
     /// The first place that is nested too deeply.
     fn find_too_deep(&self, text: &str) -> Option<usize> {
         let bytes = text.as_bytes();
-        let (mut at, mut depth, mut dots) = (0, 0_usize, 0);
+        // A key's dots nest what stands in the brackets behind it.
+        let (mut at, mut depth, mut dots, mut key_dots) = (0, 0_usize, 0, 0);
+        let mut open = Vec::new();
         while at < bytes.len() {
             match bytes[at] {
                 b'#' => at += bytes[at..].iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len() - at - 1),
                 b'"' | b'\'' => at = end_of_string(bytes, at),
                 b'[' | b'{' => {
-                    depth += 1;
-                    dots = 0;
+                    depth += 1 + key_dots;
+                    open.push(1 + key_dots);
+                    (dots, key_dots) = (0, 0);
                 }
-                b']' | b'}' => depth = depth.saturating_sub(1),
+                b']' | b'}' => {
+                    depth -= open.pop().unwrap_or(0);
+                    (dots, key_dots) = (0, 0);
+                }
                 b'.' => dots += 1,
-                b'\n' | b',' | b'=' => dots = 0,
+                b'=' => (dots, key_dots) = (0, dots),
+                b'\n' | b',' => (dots, key_dots) = (0, 0),
                 _ => {}
             }
-            if depth > self.depth || dots > self.depth {
+            if depth + dots > self.depth {
                 return Some(at);
             }
             at += 1;

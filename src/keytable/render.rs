@@ -6,72 +6,127 @@ use super::walk::describe;
 use super::{Fallback, Key, Kind, Table, value};
 
 /// A JSON schema (draft 7, which TOML editors understand) of a whole document.
-pub fn json_schema(title: &str, table: &Table) -> Value {
+pub fn json_schema(title: &str, table: &'static Table) -> Value {
+    let shared = Shared::of(table);
     let mut schema = Map::new();
     schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
     schema.insert("title".to_owned(), json!(title));
-    if let Value::Object(body) = schema_of_table(table) {
+    if let Value::Object(body) = shared.schema_of_table(table) {
         schema.extend(body);
+    }
+    if !shared.0.is_empty() {
+        let definition = |table: &&'static Table| (definition_name(table), shared.schema_of_table(table));
+        schema.insert("definitions".to_owned(), shared.0.iter().map(definition).collect());
     }
     Value::Object(schema)
 }
 
-fn schema_of_table(table: &Table) -> Value {
-    let properties: Map<String, Value> = table.iter().map(|key| (key.name.to_owned(), schema_of_key(key))).collect();
-    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+/// The tables that are met more than once, and are defined apart: one may even hold another of its own kind.
+struct Shared(Vec<&'static Table>);
+
+impl Shared {
+    fn of(table: &'static Table) -> Self {
+        let mut shared = Self(Vec::new());
+        shared.collect(table, &mut Vec::new());
+        shared
+    }
+
+    fn collect(&mut self, table: &'static Table, met: &mut Vec<&'static Table>) {
+        if met.iter().any(|other| std::ptr::eq(*other, table)) {
+            if !self.has(table) {
+                self.0.push(table);
+            }
+            return;
+        }
+        met.push(table);
+        for key in table.iter() {
+            each_table(&key.kind, &mut |inner| self.collect(inner, met));
+        }
+    }
+
+    fn has(&self, table: &Table) -> bool {
+        self.0.iter().any(|shared| std::ptr::eq(*shared, table))
+    }
+
+    fn schema_of_table(&self, table: &Table) -> Value {
+        let properties: Map<String, Value> =
+            table.iter().map(|key| (key.name.to_owned(), self.schema_of_key(key))).collect();
+        json!({ "type": "object", "additionalProperties": false, "properties": properties })
+    }
+
+    fn schema_of_key(&self, key: &Key) -> Value {
+        let mut schema = Map::new();
+        schema.insert("description".to_owned(), json!(key.description));
+        if let Some(default) = default_json(key.default) {
+            schema.insert("default".to_owned(), default);
+        }
+        if let Value::Object(body) = self.schema_of(&key.kind) {
+            schema.extend(body);
+        }
+        Value::Object(schema)
+    }
+
+    fn schema_of(&self, kind: &Kind) -> Value {
+        const DURATION: &str = "^(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
+        const PERIOD: &str = "^(\\d+y)?(\\d+mo)?(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
+        const SIZE: &str = "^\\d+ *([kKmMgGtT]([iI])?)?[bB]$";
+        match kind {
+            Kind::Text | Kind::Template | Kind::Zone => json!({ "type": "string" }),
+            Kind::Signal(signals) => {
+                let names = signals.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("SIG{name}")]);
+                json!({ "enum": names.collect::<Vec<_>>() })
+            }
+            Kind::OneOf(names) => json!({ "enum": names }),
+            Kind::Bool => json!({ "type": "boolean" }),
+            Kind::Literal(only) => json!({ "const": only }),
+            Kind::Integer { min, max } if *max == i64::MAX => json!({ "type": "integer", "minimum": min }),
+            Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+            Kind::Number { min } => json!({ "type": "number", "minimum": min }),
+            Kind::Duration { min } => json!({ "anyOf": [
+            { "type": "string", "pattern": DURATION, "minLength": 2 }, { "type": "integer", "minimum": min } ] }),
+            Kind::Period => json!({ "anyOf": [
+            { "type": "string", "pattern": PERIOD, "minLength": 2 }, { "type": "integer", "minimum": 1 } ] }),
+            Kind::OneOfOr { names, prefix } => json!({ "anyOf": [
+            { "enum": names }, { "type": "string", "pattern": format!("^{prefix}{}", &DURATION[1..]) } ] }),
+            Kind::Size { min } => json!({ "anyOf": [
+            { "type": "string", "pattern": SIZE }, { "type": "integer", "minimum": min } ] }),
+            // Editors hand TOML's times on as text.
+            Kind::Time | Kind::Bound => json!({ "type": "string" }),
+            Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
+            Kind::Any => json!({}),
+            Kind::List(kind) => json!({ "type": "array", "items": self.schema_of(kind) }),
+            Kind::Map(_, kind) => json!({ "type": "object", "additionalProperties": self.schema_of(kind) }),
+            // What stands beside a reference is not read, so the reference stands inside.
+            Kind::Table(table) if self.has(table) => {
+                json!({ "allOf": [{ "$ref": format!("#/definitions/{}", definition_name(table)) }] })
+            }
+            Kind::Table(table) => self.schema_of_table(table),
+            Kind::Either(kinds) => {
+                json!({ "anyOf": kinds.iter().map(|kind| self.schema_of(kind)).collect::<Vec<_>>() })
+            }
+        }
+    }
 }
 
-fn schema_of_key(key: &Key) -> Value {
-    let mut schema = Map::new();
-    schema.insert("description".to_owned(), json!(key.description));
-    if let Some(default) = default_json(key.default) {
-        schema.insert("default".to_owned(), default);
+/// `a rule of \`retry_on\`` → `rule-of-retry_on`
+fn definition_name(table: &Table) -> String {
+    let words = table.name.trim_start_matches("a ").trim_matches(['[', ']']);
+    words.replace(' ', "-").replace('`', "")
+}
+
+fn each_table(kind: &'static Kind, look_at: &mut impl FnMut(&'static Table)) {
+    match kind {
+        Kind::Table(table) => look_at(table),
+        Kind::List(kind) | Kind::Map(_, kind) => each_table(kind, look_at),
+        Kind::Either(kinds) => kinds.iter().for_each(|kind| each_table(kind, look_at)),
+        _ => {}
     }
-    if let Value::Object(body) = schema_of(&key.kind) {
-        schema.extend(body);
-    }
-    Value::Object(schema)
 }
 
 fn default_json(default: Fallback) -> Option<Value> {
     let Fallback::Toml(text) = default else { return None };
     let value = toml::de::DeValue::parse(text).expect("a default in a table of keys is valid TOML");
     value::json(value.get_ref())
-}
-
-fn schema_of(kind: &Kind) -> Value {
-    const DURATION: &str = "^(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
-    const PERIOD: &str = "^(\\d+y)?(\\d+mo)?(\\d+w)?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?$";
-    const SIZE: &str = "^\\d+ *([kKmMgGtT]([iI])?)?[bB]$";
-    match kind {
-        Kind::Text | Kind::Template | Kind::Zone => json!({ "type": "string" }),
-        Kind::Signal(signals) => {
-            let names = signals.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("SIG{name}")]);
-            json!({ "enum": names.collect::<Vec<_>>() })
-        }
-        Kind::OneOf(names) => json!({ "enum": names }),
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Literal(only) => json!({ "const": only }),
-        Kind::Integer { min, max } if *max == i64::MAX => json!({ "type": "integer", "minimum": min }),
-        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Number { min } => json!({ "type": "number", "minimum": min }),
-        Kind::Duration { min } => json!({ "anyOf": [
-            { "type": "string", "pattern": DURATION, "minLength": 2 }, { "type": "integer", "minimum": min } ] }),
-        Kind::Period => json!({ "anyOf": [
-            { "type": "string", "pattern": PERIOD, "minLength": 2 }, { "type": "integer", "minimum": 1 } ] }),
-        Kind::OneOfOr { names, prefix } => json!({ "anyOf": [
-            { "enum": names }, { "type": "string", "pattern": format!("^{prefix}{}", &DURATION[1..]) } ] }),
-        Kind::Size { min } => json!({ "anyOf": [
-            { "type": "string", "pattern": SIZE }, { "type": "integer", "minimum": min } ] }),
-        // Editors hand TOML's times on as text.
-        Kind::Time | Kind::Bound => json!({ "type": "string" }),
-        Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
-        Kind::Any => json!({}),
-        Kind::List(kind) => json!({ "type": "array", "items": schema_of(kind) }),
-        Kind::Map(_, kind) => json!({ "type": "object", "additionalProperties": schema_of(kind) }),
-        Kind::Table(table) => schema_of_table(table),
-        Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(schema_of).collect::<Vec<_>>() }),
-    }
 }
 
 /// A Markdown table of the keys.
