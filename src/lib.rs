@@ -19,6 +19,7 @@ pub mod model;
 pub mod observe;
 pub mod operators;
 pub mod scheduler;
+pub mod secrets;
 pub mod simulate;
 pub mod store;
 pub mod supervisor;

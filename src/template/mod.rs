@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 
 use crate::model::dag::Position;
 use crate::model::{Dag, DagId, DagRun, RunKey, TaskIx, Template};
+use crate::secrets::Connection;
 
 pub use check::check;
 pub use error::TemplateError;
@@ -37,7 +38,7 @@ const RECURSION: usize = 100;
 /// The longest text that one template may become, in bytes.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
-/// What a template reads from the database.
+/// What a template reads from the database and from the home's variables and connections.
 pub trait Lookup: Send + Sync {
     /// An XCom of `run`. Without `map_index`: that of the unmapped task, else the list of all instances' values in order of
     /// their indexes. None where there is none.
@@ -51,6 +52,24 @@ pub trait Lookup: Send + Sync {
     /// # Errors
     /// A sentence for the task's log: the database did not answer.
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String>;
+
+    /// The text of a variable, as `var.value` and `var.json` read it; None where there is none. Who keeps none has none.
+    ///
+    /// # Errors
+    /// A sentence for the task's log: it exists but cannot be had.
+    fn variable(&self, key: &str) -> Result<Option<String>, String> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// A connection, as `conn` reads it; None where there is none. Who keeps none has none.
+    ///
+    /// # Errors
+    /// A sentence for the task's log: it exists but is no connection, or its password cannot be read.
+    fn connection(&self, conn_id: &str) -> Result<Option<Connection>, String> {
+        let _ = conn_id;
+        Ok(None)
+    }
 }
 
 /// Reads an environment variable, as `env.NAME` does.

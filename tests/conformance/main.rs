@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // a broken vector is a failed test
 
+mod conn_uri;
 mod cron_intervals;
 mod cron_invalid;
 mod cron_next;
