@@ -91,9 +91,9 @@ pub fn elements(value: &Value) -> Option<u64> {
 /// How many instances the mapping makes of one, by the lengths of what was pushed; None: one of them is not known.
 pub fn length(mapping: &Mapping, pushed: &mut impl FnMut(&XcomInput) -> Option<u64>) -> Option<u64> {
     match &mapping.form {
-        Form::Product(inputs) => inputs
-            .iter()
-            .try_fold(1_u64, |product, (_, input)| Some(product.saturating_mul(length_of(input, pushed)?))),
+        Form::Product(inputs) => {
+            inputs.iter().try_fold(1_u64, |product, (_, input)| Some(product.saturating_mul(length_of(input, pushed)?)))
+        }
         Form::Kwargs(input) => length_of(input, pushed),
     }
 }
@@ -215,9 +215,7 @@ fn found_length<S: Source>(input: &Input, source: &mut S) -> Result<u64, S::Erro
             let lengths = found_lengths(inputs, "zip", source)?.into_iter();
             Ok(if fillvalue.is_some() { lengths.max() } else { lengths.min() }.unwrap_or(0))
         }
-        Input::Concat(inputs) => {
-            Ok(found_lengths(inputs, "concat", source)?.into_iter().fold(0, u64::saturating_add))
-        }
+        Input::Concat(inputs) => Ok(found_lengths(inputs, "concat", source)?.into_iter().fold(0, u64::saturating_add)),
         Input::Each { input, .. } => found_length(input, source),
     }
 }

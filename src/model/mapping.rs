@@ -34,6 +34,9 @@ pub struct Group {
     pub tooltip: String,
 }
 
+/// The most instances that one task may have: they take some 400 MB while their run is under way.
+pub const MAX_INSTANCES: u64 = 250_000;
+
 /// What an `expand` or `expand_kwargs` of a task or group says. Whom it multiplies is in the graph ([`crate::model::Node::mappings`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mapping {
