@@ -19,6 +19,7 @@ mod pools;
 mod record;
 mod run;
 mod settings;
+mod shape;
 mod simulate;
 mod status;
 mod supervise;
