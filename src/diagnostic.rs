@@ -70,6 +70,14 @@ impl Diagnostic {
         }
     }
 
+    /// The same without what `mask` hides in its texts. The caret may then stand beside its place.
+    pub fn masked(mut self, mask: impl Fn(&mut String)) -> Self {
+        for text in [&mut self.source_line, &mut self.message, &mut self.help] {
+            mask(text);
+        }
+        self
+    }
+
     /// The line and the caret below it, without an end of line. Only for a fault that has a line.
     pub fn excerpt(&self) -> String {
         let column = (self.column as usize).saturating_sub(1);

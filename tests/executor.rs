@@ -19,6 +19,7 @@ use minflow::model::{
 };
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
+use minflow::secrets::{Given, Secrets};
 use minflow::supervisor::{procfs, spawn, sys};
 use minflow::template::Lookup;
 use serde_json::{Map, Value, json};
@@ -58,6 +59,7 @@ fn bench() -> Bench {
         max_log_bytes: 1 << 20,
         overrides_params: true,
         search_path: std::env::var("PATH").unwrap(),
+        secrets: Arc::new(Secrets::new(Given::default(), [])),
     };
     let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
     let health = Health::default();

@@ -18,6 +18,7 @@ use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagRun, Instance};
 use crate::scheduler::DagRecord;
+use crate::secrets::Secrets;
 use crate::store::Reader;
 
 /// An opened home.
@@ -25,6 +26,8 @@ pub struct Home {
     pub config: Config,
     /// None: there is no database yet.
     pub reader: Option<Reader>,
+    /// Its variables and connections.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A DAG as it is defined now.
@@ -45,7 +48,8 @@ impl Home {
             Ok(false) => None,
             _ => Some(Reader::open(&config.database.path)?),
         };
-        Ok(Self { config, reader })
+        let secrets = Arc::new(Secrets::of_process(config.secrets.clone()));
+        Ok(Self { config, reader, secrets })
     }
 
     /// The zone of instants that are typed without one.
@@ -109,7 +113,7 @@ impl Home {
         let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
         let faults =
             files::dag_files(folder).into_iter().filter_map(|file| parse(folder, &file, &defaults).err()).flatten();
-        Ok(faults.map(|fault| record::fault(&fault, now)).collect())
+        Ok(self.masked(faults.collect()).iter().map(|fault| record::fault(fault, now)).collect())
     }
 
     /// What holds where a DAG file says nothing, and the pools that it may name.
@@ -156,9 +160,15 @@ impl Home {
             return Err(Failure::refused(message, "`minflow validate` shows what is wrong with it"));
         };
         eprint(&format!("`{}` is broken or gone; this is its last good version\n", record.file));
-        let dag =
-            dagfile::parse(Path::new(&record.file), version.source.as_bytes(), defaults).map_err(Failure::Invalid)?;
+        let dag = dagfile::parse(Path::new(&record.file), version.source.as_bytes(), defaults)
+            .map_err(|faults| Failure::Invalid(self.masked(faults)))?;
         Ok(Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record) })
+    }
+
+    /// Faults without the home's secrets.
+    fn masked(&self, faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let masker = self.secrets.masker();
+        faults.into_iter().map(|fault| fault.masked(|text| masker.mask_in(text))).collect()
     }
 
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod config;
+mod connections;
 mod cron;
 mod dags;
 mod db;
@@ -19,12 +20,12 @@ mod pools;
 mod record;
 mod run;
 mod settings;
-mod shape;
 mod simulate;
 mod status;
 mod supervise;
 mod tasks;
 mod validate;
+mod variables;
 mod version;
 mod yaml;
 
@@ -107,6 +108,12 @@ enum Command {
     /// See pools
     #[command(subcommand)]
     Pools(pools::Command),
+    /// See variables, as templates read them
+    #[command(subcommand)]
+    Variables(variables::Command),
+    /// See connections, as templates read them
+    #[command(subcommand)]
+    Connections(connections::Command),
     /// See the settled configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -150,6 +157,8 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Backfill(command) => backfill::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),
         Command::Pools(command) => pools::run(globals, &command, output),
+        Command::Variables(command) => variables::run(globals, &command, output),
+        Command::Connections(command) => connections::run(globals, &command, output),
         Command::Config(command) => config::run(globals, &command, output),
         Command::Db(command) => db::run(globals, &command, output),
         Command::Supervise(arguments) => supervise::run(globals, &arguments),

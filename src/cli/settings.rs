@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{Failure, Globals};
 use crate::config::{self, ConfigInputs, Flag, Loaded};
+use crate::secrets::Secrets;
 
 /// Settles the configuration of the home.
 ///
@@ -17,6 +18,14 @@ pub fn load(globals: &Globals) -> Result<Loaded, Failure> {
 pub fn load_with(globals: &Globals, flags: Vec<Flag>) -> Result<Loaded, Failure> {
     let home = home(globals)?;
     config::load(inputs(globals, home, flags)).map_err(Failure::Invalid)
+}
+
+/// The home's variables and connections.
+///
+/// # Errors
+/// As [`load`].
+pub fn secrets(globals: &Globals) -> Result<Secrets, Failure> {
+    Ok(Secrets::of_process(load(globals)?.config.secrets))
 }
 
 pub fn inputs(globals: &Globals, home: PathBuf, flags: Vec<Flag>) -> ConfigInputs {

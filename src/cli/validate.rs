@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId};
+use crate::secrets::{Masker, Secrets};
 use crate::store::Reader;
 use crate::template;
 
@@ -36,6 +38,8 @@ struct Findings {
     broken: BTreeSet<PathBuf>,
     /// Where each dag_id was first found.
     dag_ids: BTreeMap<DagId, PathBuf>,
+    /// Hides the home's secrets, if its configuration is sound.
+    masker: Arc<Masker>,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
@@ -50,6 +54,8 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         Err(_) => (home.join("dags"), Defaults::default()),
     };
     // Of a broken configuration the pools are not known: what names one must not be blamed for it.
+    let secrets = loaded.as_ref().ok().map(|loaded| Secrets::of_process(loaded.config.secrets.clone()));
+    findings.masker = secrets.map(|secrets| secrets.masker()).unwrap_or_default();
     let is_blameless = |fault: &Diagnostic| loaded.is_err() && fault.code == "unknown-pool";
     if let Err(faults) = &loaded {
         findings.broken.extend(faults.iter().map(|fault| fault.path.clone()));
@@ -108,7 +114,8 @@ impl Findings {
             found.err().unwrap_or_default().into_iter().filter(|fault| !is_blameless(fault)).collect();
         if !faults.is_empty() {
             self.broken.insert(shown);
-            self.faults.extend(faults);
+            let masker = &self.masker;
+            self.faults.extend(faults.into_iter().map(|fault| fault.masked(|text| masker.mask_in(text))));
         }
     }
 

@@ -15,6 +15,9 @@ const fn section(name: &'static str, table: &'static Table, description: &'stati
 pub const SECTIONS: [(&str, &Table); 5] =
     [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
 
+/// The sections whose keys are names that the user gives.
+pub const NAMED: [&str; 3] = ["pools", "variables", "connections"];
+
 /// Where Airflow's own server listens is its own affair: taken from its environment, it would be another server's port, or an
 /// address that minflow refuses.
 pub const LISTENING: [(&str, &str); 2] = [("api", "host"), ("api", "port")];
@@ -37,7 +40,7 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 6] = [
+static SECTION_KEYS: [Key; 8] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
     section("database", &DATABASE, "Where the state is kept"),
@@ -49,6 +52,18 @@ static SECTION_KEYS: [Key; 6] = [
         Fallback::Toml("{ default_pool = 128 }"),
         "Slots that tasks of all DAGs share",
     ),
+    key(
+        "variables",
+        Kind::Map("name", &Kind::Any),
+        Fallback::Nothing,
+        "Values that templates read as `var.value.NAME` and `var.json.NAME`; what is no text is kept as JSON",
+    ),
+    key(
+        "connections",
+        Kind::Map("name", &Kind::Either(&[Kind::Text, Kind::Table(&CONNECTION)])),
+        Fallback::Nothing,
+        "How to reach services: a URI, JSON as text, or a table; templates read them as `conn.NAME`",
+    ),
 ];
 
 const SLOTS: Kind = Kind::Integer { min: -1, max: i32::MAX as i64 };
@@ -58,6 +73,38 @@ pub static POOL: Table = Table {
     keys: &[&[
         key("slots", SLOTS, Fallback::Toml("128"), "How many; -1 for no limit"),
         key("description", Kind::Text, Fallback::Toml("\"\""), "What the pool is for"),
+    ]],
+};
+
+pub static CONNECTION: Table = Table {
+    name: "a connection",
+    keys: &[&[
+        key("uri", Kind::Text, Fallback::Nothing, "All of it, as `type://login:password@host:port/schema?key=value`"),
+        key("conn_type", Kind::Text, Fallback::Nothing, "What is reached, e.g. `postgres`, `http`, `sqlite`"),
+        key("host", Kind::Text, Fallback::Nothing, "Where it is"),
+        key("login", Kind::Text, Fallback::Nothing, "Who asks"),
+        key("password", Kind::Text, Fallback::Nothing, "The password itself; better one of the two below"),
+        key(
+            "password_file",
+            Kind::Text,
+            Fallback::Nothing,
+            "A file that holds the password, read whenever it is asked for, without the end of its line; relative to home",
+        ),
+        key(
+            "password_env",
+            Kind::Text,
+            Fallback::Nothing,
+            "A variable of minflow's environment that holds the password",
+        ),
+        key("schema", Kind::Text, Fallback::Nothing, "What is opened there, e.g. the name of a database"),
+        key("port", Kind::Integer { min: 0, max: 65_535 }, Fallback::Nothing, "Where the host listens"),
+        key(
+            "extra",
+            Kind::Either(&[Kind::Text, Kind::Map("name", &Kind::Any)]),
+            Fallback::Nothing,
+            "What else is to be known, as a table or as JSON; templates read it as `conn.NAME.extra_dejson`",
+        ),
+        key("description", Kind::Text, Fallback::Nothing, "What it is for"),
     ]],
 };
 
@@ -108,6 +155,12 @@ pub static CORE: Table = Table {
             POSITIVE,
             Fallback::Toml("1024"),
             "The most elements that a task may give to one that is mapped over them",
+        ),
+        key(
+            "sensitive_var_conn_names",
+            Kind::Text,
+            Fallback::Toml("\"\""),
+            "More names, with commas between them, that call for secrecy: what holds one of them is shown as `***`",
         ),
         key(
             "killed_task_cleanup_time",

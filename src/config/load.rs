@@ -11,10 +11,11 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Api, Config, Core, Database, Logging, PoolSetting, Scheduler, Synchronous, keys};
+use super::{Api, Config, Core, Database, Logging, PoolSetting, Scheduler, Synchronous, keys, secrets};
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Fallback, Faults, Key, Kind, Limits, Source};
 use crate::model::pool::DEFAULT_POOL;
+use crate::secrets::{Given, GivenVariable, Sensitive};
 
 /// From where the values are taken, beside the defaults.
 #[derive(Clone, Debug, Default)]
@@ -162,8 +163,10 @@ impl Layers {
             let profiles = document.get("profiles").and_then(|profiles| profiles.get_ref().as_table());
             for sections in profiles.into_iter().flatten().filter_map(|(_, profile)| profile.get_ref().as_table()) {
                 check_more(sections, &mut faults);
+                secrets::check(sections, &mut faults);
             }
             check_more(&document, &mut faults);
+            secrets::check(&document, &mut faults);
             self.add_sections(&document, &source);
             chosen = self.choose_profile(inputs, &document, &mut faults);
             let profile = chosen.as_deref().and_then(|name| profiles?.get(name)?.get_ref().as_table());
@@ -171,14 +174,17 @@ impl Layers {
                 self.add_sections(profile, &source);
             }
         }
-        self.faults.extend(faults.into_list());
+        let sensitive = self.sensitive();
+        let mut list = faults.into_list();
+        list.iter_mut().for_each(|fault| secrets::conceal(fault, text, &sensitive));
+        self.faults.extend(list);
         chosen
     }
 
     fn add_sections(&mut self, document: &DeTable<'_>, source: &Source<'_>) {
         for (section, values) in document {
             let section: &str = section.get_ref();
-            let is_known = section == "pools" || keys::SECTIONS.iter().any(|(name, _)| *name == section);
+            let is_known = keys::NAMED.contains(&section) || keys::SECTIONS.iter().any(|(name, _)| *name == section);
             let Some(values) = values.get_ref().as_table().filter(|_| is_known) else { continue };
             for (key, value) in values {
                 let line = source.position(key.span().start).line;
@@ -355,6 +361,26 @@ impl Layers {
                 max_file_size: size(value("logging", "max_file_size")).expect(CHECKED),
             },
             pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(&setting.value))).collect(),
+            secrets: self.secrets(home),
+        }
+    }
+
+    fn sensitive(&self) -> Sensitive {
+        Sensitive::with(self.sections["core"]["sensitive_var_conn_names"].value.as_str().unwrap_or_default())
+    }
+
+    fn secrets(&self, home: &Path) -> Given {
+        let settings = |section: &str| self.sections.get(section).into_iter().flatten();
+        let variable = |(name, Setting { value, origin }): (&String, &Setting)| {
+            (name.clone(), GivenVariable { text: secrets::variable(value), origin: origin.clone() })
+        };
+        let connection = |(name, Setting { value, origin }): (&String, &Setting)| {
+            (name.clone(), secrets::connection(value, origin, home).expect("it was checked where it stands"))
+        };
+        Given {
+            variables: settings("variables").map(variable).collect(),
+            connections: settings("connections").map(connection).collect(),
+            sensitive: self.sensitive(),
         }
     }
 }

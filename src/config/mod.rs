@@ -5,6 +5,7 @@
 
 pub mod keys;
 mod load;
+mod secrets;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
 
 use crate::model::ids::PoolName;
 use crate::model::pool::Pool;
+use crate::secrets::Given;
 
 /// The settled configuration of one home.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub struct Config {
     pub logging: Logging,
     /// By name; `default_pool` is always there.
     pub pools: BTreeMap<String, PoolSetting>,
+    /// `[variables]` and `[connections]`, and which names call for secrecy.
+    pub secrets: Given,
 }
 
 #[derive(Clone, Debug, PartialEq)]

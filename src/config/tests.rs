@@ -3,6 +3,7 @@ use std::path::Path;
 use super::load::settle;
 use super::*;
 use crate::diagnostic::Diagnostic;
+use crate::secrets::{Credential, Given};
 
 fn inputs(environment: &[(&str, &str)], flags: &[(&str, &str, &str, &str)]) -> ConfigInputs {
     ConfigInputs {
@@ -67,6 +68,7 @@ fn an_empty_home_has_all_defaults() {
             max_file_size: 100_000_000,
         },
         pools: BTreeMap::from([("default_pool".to_owned(), PoolSetting { slots: 128, description: String::new() })]),
+        secrets: Given::default(),
     };
     assert_eq!(loaded.config, expected);
     assert!(loaded.entries.iter().all(|entry| entry.origin == "default"));
@@ -84,6 +86,7 @@ core.default_task_retry_delay = 5m
 core.dags_are_paused_at_creation = false
 core.dag_run_conf_overrides_params = true
 core.max_map_length = 1024
+core.sensitive_var_conn_names = 
 core.killed_task_cleanup_time = 5s
 scheduler.catchup_by_default = false
 scheduler.create_cron_data_intervals = false
@@ -232,7 +235,7 @@ help: write whole seconds, or text like \"90s\", \"1h30m\", \"2d\" (units w, d, 
 airflow.toml:6:1: unknown-key: unknown key `max_task_retry_delay`
 6 | max_task_retry_delay = 1024
   | ^^^^^^^^^^^^^^^^^^^^
-help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `max_map_length`, `killed_task_cleanup_time`
+help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `max_map_length`, `sensitive_var_conn_names`, `killed_task_cleanup_time`
 airflow.toml:8:8: bad-value: `0.0.0.0` is no loopback address, and minflow has no users to tell apart yet
 8 | host = \"0.0.0.0\"
   |        ^^^^^^^^^
@@ -258,6 +261,135 @@ airflow.toml:15:8: bad-value: `path` is empty
    |        ^^
 help: write a path, relative to home or absolute"
     );
+}
+
+#[test]
+fn variables_and_connections_are_text_or_what_json_can_hold() {
+    let text = "[core]
+sensitive_var_conn_names = \"pin\"
+[variables]
+greeting = \"hello\"
+limits = { rows = 5, names = [\"a\", \"é\"] }
+on = true
+[connections]
+one = \"postgresql://u:p@h:5432/db?sslmode=require\"
+two = '{\"conn_type\": \"http\", \"port\": \"80\"}'
+[connections.three]
+conn_type = \"my-type\"
+host = \"h\"
+password_file = \"secrets/three\"
+extra = { key = \"value\", n = 5 }
+[profiles.production.connections]
+four = { uri = \"x://u@h\", password_env = \"FOUR\", description = \"the fourth\" }
+";
+    let with_profile = ConfigInputs { profile: Some("production".to_owned()), ..inputs(&[], &[]) };
+    let secrets = settled(text, &with_profile).unwrap().config.secrets;
+    let variables: Vec<(&str, &str, &str)> =
+        secrets.variables.iter().map(|(name, given)| (&**name, &*given.text, &*given.origin)).collect();
+    assert_eq!(
+        variables,
+        [
+            ("greeting", "hello", "airflow.toml:4"),
+            ("limits", r#"{"rows": 5, "names": ["a", "\u00e9"]}"#, "airflow.toml:5"),
+            ("on", "true", "airflow.toml:6"),
+        ]
+    );
+    let uri = |name: &str| secrets.connections[name].connection.uri();
+    assert_eq!(uri("one"), "postgres://u:p@h:5432/db?sslmode=require");
+    assert_eq!(uri("two"), "http://@:80");
+    assert_eq!(uri("three"), "my-type://h/?__extra__=%7B%22key%22%3A+%22value%22%2C+%22n%22%3A+5%7D");
+    let credential = |name: &str| secrets.connections[name].credential.clone();
+    assert_eq!(credential("one"), None);
+    assert_eq!(credential("three"), Some(Credential::File(PathBuf::from("/home/x/secrets/three"))));
+    assert_eq!(credential("four"), Some(Credential::Environment("FOUR".to_owned())));
+    assert_eq!(secrets.connections["four"].connection.description.as_deref(), Some("the fourth"));
+    assert!(secrets.sensitive.hides("my_pin"));
+}
+
+#[test]
+fn faults_of_connections_are_named_at_their_place_and_show_no_secret() {
+    let text = "[connections]
+spark = \"spark://user:hunter2@local[*]\"
+json = '{\"conn_type\": \"http\", \"pasword\": \"hunter2\"}'
+[connections.twice]
+uri = \"x://u:hunter2@h\"
+host = \"other\"
+password_env = \"P\"
+[connections.typos]
+pasword = \"hunter2\"
+password = 22222222
+port = \"http\"
+extra = \"hunter2: no JSON\"
+[variables]
+api_key = [1, nan]
+plain = [1, inf]
+[profiles.production.connections]
+bad = \"a://b://c://hunter2\"
+";
+    assert_eq!(
+        printed(text, &inputs(&[], &[])),
+        "airflow.toml:2:9: bad-connection: this is no connection: what stands in its brackets is no IPv6 address
+2 | spark = ***
+  |         ^^^
+help: write type://login:password@host:port/schema?key=value, with the signs :/@?#%[] inside a part percent-encoded
+airflow.toml:3:8: bad-connection: this is no connection: unknown key `pasword`
+3 | json = ***
+  |        ^^^
+help: did you mean `password`?
+airflow.toml:6:1: conflict: `host` is given beside `uri`, which says it too
+6 | host = \"other\"
+  | ^^^^
+help: keep `uri`, or all the other keys
+airflow.toml:7:1: conflict: the password is given twice
+7 | password_env = \"P\"
+  | ^^^^^^^^^^^^
+help: keep one of the two
+airflow.toml:9:1: unknown-key: unknown key `pasword`
+9 | pasword = ***
+  | ^^^^^^^
+help: did you mean `password`?
+airflow.toml:10:12: wrong-type: `password` must be text, not an integer
+10 | password = ***
+   |            ^^^
+help: write for example `password = \"***\"`
+airflow.toml:11:8: wrong-type: `port` must be an integer, not text
+11 | port = \"http\"
+   |        ^^^^^^
+help: write for example `port = 1`
+airflow.toml:12:9: bad-connection: `extra` is no JSON
+12 | extra = ***
+   |         ^^^
+help: write a table, as in `extra = { key = \"value\" }`
+airflow.toml:14:11: bad-value: `api_key` holds a number that JSON has none for
+14 | api_key = ***
+   |           ^^^
+help: use a finite number of at most 64 bits, or text
+airflow.toml:15:9: bad-value: `plain` holds a number that JSON has none for
+15 | plain = [1, inf]
+   |         ^^^^^^^^
+help: use a finite number of at most 64 bits, or text
+airflow.toml:17:7: bad-connection: this is no connection: it has more than two `://`
+17 | bad = ***
+   |       ^^^
+help: write type://login:password@host:port/schema?key=value, with the signs :/@?#%[] inside a part percent-encoded"
+    );
+}
+
+#[test]
+fn a_password_that_is_no_toml_is_not_shown_either() {
+    let cases = [
+        "[connections.db]\npassword = hunter2\n",
+        "[connections]\ndb = { password = \"hunter2\", password = \"hunter2\" \n",
+        "[connections]\ndb = \"\"\"\nx://u:hunter2@h\n\\q \"\"\"\n",
+        "connections.db = 'hunter2\n",
+        "[profiles.p.connections.\"d b\"]\npassword = \"hunter2\nx = 5\n",
+        "[variables]\nmy_secret = hunter2\n",
+        "variables = { my_secret = hunter2 }\n",
+    ];
+    for text in cases {
+        let shown = printed(text, &inputs(&[], &[]));
+        assert!(!shown.contains("hunter2") && shown.contains("***"), "{text}\n{shown}");
+    }
 }
 
 #[test]
@@ -314,6 +446,8 @@ fn documentation() -> String {
     }
     text += "\n## `[pools]`\n\nEach key is the name of a pool; its value is the number of slots, or a table:\n\n";
     text += &crate::keytable::markdown(&keys::POOL);
+    text += include_str!("configuration.secrets.md");
+    text += &crate::keytable::markdown(&keys::CONNECTION);
     text += "\n## `profile` and `[profiles.NAME]`\n\nA profile holds sections as above, whose values win over those of the file while it is chosen.\n";
     text + "\n```toml\n[profiles.production.core]    # chosen by `profile = \"production\"`, MINFLOW_PROFILE or --profile\nparallelism = 64\n```\n"
 }

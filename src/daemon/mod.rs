@@ -26,6 +26,7 @@ use crate::api::socket::{Patience, SocketError, SocketServer};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
 use crate::dagfile::{self, Defaults};
+use crate::diagnostic::Diagnostic;
 use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
 use crate::model::Pool;
@@ -36,6 +37,7 @@ use crate::scheduler::port::ReplyTo;
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::world::{Restore, Settings};
 use crate::scheduler::{Event, Store, StoreError};
+use crate::secrets::Secrets;
 use crate::store::{Checkpointer, Database, OpenError, ReaderPool};
 use crate::supervisor::{self, sys};
 use crate::template;
@@ -127,6 +129,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
         SocketServer::start(&config.home, pong, events.clone(), Patience::default()).map_err(RunError::Socket)?;
 
     let settings = ExecutorSettings::of(config);
+    let secrets = settings.secrets.clone();
     let executor = LocalExecutor::start(settings, supervisor, readers, events.clone(), clock.clone(), health.clone())
         .map_err(io_error("start the workers"))?;
     let timer = SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?;
@@ -143,8 +146,8 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     };
     let scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
     let watch = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher =
-        Watcher::start(watch, parse(defaults), events.clone(), health).map_err(io_error("watch the DAG files"))?;
+    let _watcher = Watcher::start(watch, parse(defaults, secrets), events.clone(), health)
+        .map_err(io_error("watch the DAG files"))?;
     forward_requests_to_end(requests_to_end, events).map_err(io_error("watch for signals"))?;
     started(&address);
     sys::forget_start();
@@ -194,12 +197,16 @@ fn pools(config: &Config) -> Vec<Pool> {
     config.pools.iter().map(pool).collect()
 }
 
-fn parse(defaults: Arc<Defaults>) -> Parse {
+/// Faults are told without the home's secrets, which a file may repeat.
+fn parse(defaults: Arc<Defaults>, secrets: Arc<Secrets>) -> Parse {
     Arc::new(move |path: &Path, bytes: &[u8]| {
         let parsed = dagfile::parse(path, bytes, &defaults).and_then(|dag| {
             let faults = template::check(&dag, path, &String::from_utf8_lossy(bytes));
             if faults.is_empty() { Ok(dag) } else { Err(faults) }
         });
+        let masker = secrets.masker();
+        let masked = |fault: Diagnostic| fault.masked(|text| masker.mask_in(text));
+        let parsed = parsed.map_err(|faults| faults.into_iter().map(masked).collect::<Vec<_>>());
         if let Err(faults) = &parsed {
             // Who saves a file looks at the terminal that minflow runs in, and at nothing else yet.
             for fault in faults {

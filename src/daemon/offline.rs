@@ -16,6 +16,7 @@ use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::{Event, Store};
+use crate::secrets::Secrets;
 use crate::store::Database;
 use crate::watch::{WatchSettings, Watcher};
 
@@ -62,9 +63,10 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
 /// All DAG files, read and parsed once.
 fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, RunError> {
     let (events, found) = unbounded();
+    let secrets = Arc::new(Secrets::of_process(config.secrets.clone()));
     let settings = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher =
-        Watcher::start(settings, parse(defaults), events, Health::default()).map_err(io_error("read the DAG files"))?;
+    let _watcher = Watcher::start(settings, parse(defaults, secrets), events, Health::default())
+        .map_err(io_error("read the DAG files"))?;
     let mut files = Vec::new();
     while let Ok(Event::DagFiles { files: piece, .. }) = found.recv() {
         files.extend(piece);

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::secrets::{Masker, Scrubber};
 
 /// A line that does not end is shown in pieces of this size.
 const LONGEST_WAIT: usize = 8 * 1024;
@@ -50,6 +53,7 @@ pub(super) struct Screen<'a> {
     logs: BTreeMap<PathBuf, Log>,
     /// Whose lines were shown last.
     speaker: Option<PathBuf>,
+    masker: Arc<Masker>,
 }
 
 struct Log {
@@ -58,15 +62,18 @@ struct Log {
     file: Option<File>,
     /// The beginning of a line.
     begun: Vec<u8>,
+    scrubber: Scrubber,
 }
 
 impl<'a> Screen<'a> {
-    pub(super) fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, logs: BTreeMap::new(), speaker: None }
+    /// `masker` hides what of the lines is secret.
+    pub(super) fn new(out: &'a mut dyn Write, masker: Arc<Masker>) -> Self {
+        Self { out, logs: BTreeMap::new(), speaker: None, masker }
     }
 
     pub(super) fn open(&mut self, log: PathBuf, title: String) {
-        self.logs.insert(log, Log { title, file: None, begun: Vec::new() });
+        self.logs
+            .insert(log, Log { title, file: None, begun: Vec::new(), scrubber: Scrubber::new(self.masker.clone()) });
     }
 
     /// Shows the lines that are new.
@@ -77,14 +84,16 @@ impl<'a> Screen<'a> {
         let end = text.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
         let end = if text.len() - end > LONGEST_WAIT { text.len() } else { end };
         log.begun = text.split_off(end);
-        self.write(path, &text);
+        let shown = log.scrubber.push(&text).into_owned();
+        self.write(path, &shown);
     }
 
     /// Shows what is left of a log, and how its try ended.
     pub(super) fn close(&mut self, path: &Path, ending: &str) {
         self.show(path);
         let Some(log) = self.logs.get_mut(path) else { return };
-        let rest = std::mem::take(&mut log.begun);
+        let mut rest = log.scrubber.push(&std::mem::take(&mut log.begun)).into_owned();
+        rest.extend(log.scrubber.finish());
         if !rest.is_empty() {
             self.write(path, &rest);
             self.write(path, b"\n");
@@ -140,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
         let mut out = Vec::new();
-        let mut screen = Screen::new(&mut out);
+        let mut screen = Screen::new(&mut out, Arc::default());
         screen.open(a.clone(), "a try 1".to_owned());
         screen.open(b.clone(), "b try 1".to_owned());
         screen.show(&a);

@@ -152,7 +152,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
     let (handed_to, handed) = unbounded();
     let (watch, _open, grown) = LogWatch::new();
     let health = Health::default();
-    let logs = bench.settings.logs.clone();
+    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.secrets.masker());
     let _aside = bench.aside;
     let lookup: Arc<dyn Lookup> = Arc::new(store.clone());
     let inner =
@@ -172,7 +172,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
     begin(trial, &events);
     let looping = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || scheduler.run(&inbox));
     let looping = looping.map_err(io_error("start the scheduler"))?;
-    show(&Told { tap, handed, grown }, &events, out);
+    show(&Told { tap, handed, grown }, &events, Screen::new(out, masker));
     if looping.join().is_err() {
         log::error!("the scheduler panicked; please report what stands above");
     }
@@ -236,8 +236,7 @@ struct Told {
 }
 
 /// Passes what the executor tells on to the loop, and shows the logs as they grow. Returns when the executor has closed.
-fn show(told: &Told, events: &Sender<Event>, out: &mut dyn Write) {
-    let mut screen = Screen::new(out);
+fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
     let mut logs: BTreeMap<TryKey, PathBuf> = BTreeMap::new();
     loop {
         let mut hear = |screen: &mut Screen<'_>| {
@@ -288,7 +287,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
     }
     let bench = Bench::new(config)?;
     let (events, ends) = unbounded();
-    let logs = bench.settings.logs.clone();
+    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.secrets.masker());
     let _aside = bench.aside;
     let lookup: Arc<dyn Lookup> = Arc::new(ReaderPool::new(&config.database.path));
     let mut executor =
@@ -309,7 +308,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
     let Handed { title, log } = handed(&logs, &work);
     let (mut watch, _open, grown) = LogWatch::new();
     watch.add(&log);
-    let mut screen = Screen::new(out);
+    let mut screen = Screen::new(out, masker);
     screen.open(log.clone(), title);
     executor.start(work);
     loop {

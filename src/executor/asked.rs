@@ -1,6 +1,7 @@
-//! The questions that the templates of one try ask, and whether one could not be answered.
+//! The questions that the templates of one try ask, and whether the database could not answer one.
 //!
-//! Knows no database. A question that fails says nothing about the task, so that its try waits instead of failing.
+//! Knows no database. A question that the database does not answer says nothing about the task, so that its try waits instead of
+//! failing. A connection that cannot be read is the user's to mend, and fails it.
 
 use std::sync::Arc;
 
@@ -9,17 +10,19 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::model::{DagId, DagRun, RunKey};
+use crate::secrets::{Connection, Secrets};
 use crate::template::Lookup;
 
 /// Passes on the questions of one try.
 pub struct Asked {
     lookup: Arc<dyn Lookup>,
+    secrets: Arc<Secrets>,
     failure: Mutex<Option<String>>,
 }
 
 impl Asked {
-    pub fn of(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup, failure: Mutex::new(None) }
+    pub fn of(lookup: Arc<dyn Lookup>, secrets: Arc<Secrets>) -> Self {
+        Self { lookup, secrets, failure: Mutex::new(None) }
     }
 
     /// Why the first question that failed did.
@@ -42,5 +45,13 @@ impl Lookup for Asked {
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
         self.noted(self.lookup.previous_success(dag_id, before))
+    }
+
+    fn variable(&self, key: &str) -> Result<Option<String>, String> {
+        Ok(self.secrets.variable(key).map(str::to_owned))
+    }
+
+    fn connection(&self, conn_id: &str) -> Result<Option<Connection>, String> {
+        self.secrets.connection(conn_id).map_err(|error| error.to_string())
     }
 }

@@ -4,7 +4,7 @@
 //! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the
 //! supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
-mod asked;
+pub mod asked;
 mod crew;
 pub mod environment;
 mod output;
@@ -31,6 +31,7 @@ use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
 use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
 use crate::scheduler::port::{Executor, Kill, Stray, Work};
+use crate::secrets::Secrets;
 use crate::supervisor::protocol::{Answer, End, Refusal, Start};
 use crate::supervisor::{self, Gone, Notice, Supervise, SupervisorClient, SupervisorHandle};
 use crate::template::Lookup;
@@ -63,6 +64,8 @@ pub struct ExecutorSettings {
     pub overrides_params: bool,
     /// The `PATH` on which interpreters are looked up, unless a task's `env` has its own.
     pub search_path: String,
+    /// The home's variables and connections.
+    pub secrets: Arc<Secrets>,
 }
 
 impl ExecutorSettings {
@@ -74,6 +77,7 @@ impl ExecutorSettings {
             parallelism: config.core.parallelism,
             max_log_bytes: config.logging.max_file_size,
             overrides_params: config.core.dag_run_conf_overrides_params,
+            secrets: Arc::new(Secrets::of_process(config.secrets.clone())),
             search_path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()),
         }
     }

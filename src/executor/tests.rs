@@ -13,6 +13,7 @@ use crate::model::{
     Template, Usage,
 };
 use crate::scheduler::event::TryEnd;
+use crate::secrets::{Given, Secrets};
 use crate::supervisor::fake::FakeSupervisor;
 use crate::supervisor::protocol::{Cause, Exit};
 
@@ -92,6 +93,7 @@ fn run_try(
         max_log_bytes: 1 << 20,
         overrides_params: true,
         search_path: "/usr/bin:/bin".to_owned(),
+        secrets: Arc::new(Secrets::new(Given::default(), [])),
     };
     let clock = Arc::new(SystemClock);
     let mut executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();

@@ -76,7 +76,7 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Ok(log) => log,
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
-    let asked = Arc::new(Asked::of(shared.lookup.clone()));
+    let asked = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
     let began_at = shared.clock.now();
     let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log, asked.clone()) {
         Ok(Todo::Start(prepared)) => *prepared,
@@ -292,7 +292,11 @@ fn outcome_of(fault: Fault) -> Outcome {
     }
 }
 
-fn close(shared: &Shared, log: &TryLog, end: TryEnd) -> TryEnd {
+fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
+    // A template's fault and a faulty output may quote what is secret; from here the reason goes to the database and the pages.
+    if let Outcome::Faulted { reason } | Outcome::Unstarted { reason } = &mut end.outcome {
+        shared.settings.secrets.masker().mask_in(reason);
+    }
     log.close(&farewell(&end), shared.clock.now());
     end
 }

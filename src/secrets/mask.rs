@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -210,14 +211,14 @@ impl Masker {
 
 /// Masks what comes in pieces, such as a log that is followed: a secret may begin in one and end in the next.
 #[derive(Debug)]
-pub struct Scrubber<'m> {
-    masker: &'m Masker,
+pub struct Scrubber {
+    masker: Arc<Masker>,
     /// What may be a secret's beginning.
     held: Vec<u8>,
 }
 
-impl<'m> Scrubber<'m> {
-    pub fn new(masker: &'m Masker) -> Self {
+impl Scrubber {
+    pub fn new(masker: Arc<Masker>) -> Self {
         Self { masker, held: Vec::new() }
     }
 

@@ -174,8 +174,10 @@ fn explain_undefined(detail: &str, spanned: &str) -> (String, String) {
             .to_owned()
     } else if let Some((_, instead)) = REMOVED.iter().find(|(old, _)| *old == root) {
         format!("Airflow 3 removed `{root}`; write `{instead}`")
-    } else if matches!(root, "var" | "conn") {
-        "hand values to a task with `params`, or with the environment and `env.NAME`".to_owned()
+    } else if root == "var" {
+        "write `var.value.NAME` for a text, `var.json.NAME` for JSON".to_owned()
+    } else if root == "conn" {
+        "write `conn.ID.host`, or login, password, port, schema, conn_type, extra, extra_dejson, get_uri()".to_owned()
     } else if let Some(near) = crate::diagnostic::did_you_mean(root, super::variables::NAMES.iter().copied()) {
         if near == root {
             format!("write `{name} | default('…')` if it may be missing")

@@ -11,6 +11,7 @@ mod error;
 mod filters;
 mod macros;
 mod methods;
+mod outside;
 mod python;
 mod strftime;
 mod variables;

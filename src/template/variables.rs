@@ -10,10 +10,11 @@ use crate::model::{DagRun, Task};
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
 use crate::template::python::{self, Json, from_json};
-use crate::template::{Context, strftime};
+use crate::template::{Context, outside, strftime};
 
 /// Every variable, for did-you-mean.
-pub(super) const NAMES: [&str; 33] = [
+pub(super) const NAMES: [&str; 35] = [
+    "conn",
     "dag",
     "dag_run",
     "data_interval_end",
@@ -46,6 +47,7 @@ pub(super) const NAMES: [&str; 33] = [
     "ts",
     "ts_nodash",
     "ts_nodash_with_tz",
+    "var",
     "xcom",
 ];
 
@@ -164,6 +166,8 @@ impl Object for Root {
             "ti" | "task_instance" => Part::value(context, Kind::Instance),
             "env" => Part::value(context, Kind::Environment),
             "xcom" => Part::value(context, Kind::Xcom),
+            "var" => outside::variables(context),
+            "conn" => outside::connections(context),
             "macros" => Value::from_object(Macros),
             "params" => self.params.get_or_init(|| merged_params(context)).clone(),
             "run_dir" => Value::from(context.run_dir.to_string_lossy().into_owned()),

@@ -11,5 +11,6 @@ mod limits;
 mod path;
 mod reload;
 mod retries;
+mod secrets;
 mod simulate;
 mod trial;

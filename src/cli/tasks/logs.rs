@@ -15,6 +15,7 @@ use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, engine};
 use crate::executor::paths;
 use crate::model::{DagRun, Instance, TaskState};
+use crate::secrets::Scrubber;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  minflow tasks logs host_report report\n  \
@@ -36,6 +37,7 @@ pub struct Arguments {
 struct Log {
     path: PathBuf,
     file: Option<File>,
+    scrubber: Scrubber,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
@@ -58,9 +60,9 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
 fn print(home: &Home, run: &DagRun, instance: &Instance, arguments: &Arguments, output: &mut Output) -> Outcome {
     let latest = instance.try_number;
     let number = arguments.try_number.unwrap_or(latest);
-    let mut log = Log { path: log_path(home, run, instance, number.max(1)), file: None };
+    let mut log = Log::new(home, log_path(home, run, instance, number.max(1)));
     if log.copy(output)? {
-        return Ok(());
+        return log.finish(output);
     }
     let (task, run_id, state) = (&instance.task_id, &run.run_id, instance.state);
     if latest == 0 {
@@ -86,7 +88,17 @@ fn log_path(home: &Home, run: &DagRun, instance: &Instance, try_number: u32) -> 
 }
 
 impl Log {
-    /// Copies what is new; false if there is no file yet.
+    fn new(home: &Home, path: PathBuf) -> Self {
+        Self { path, file: None, scrubber: Scrubber::new(home.secrets.masker()) }
+    }
+
+    /// Shows what was held back, since it might have become a secret.
+    fn finish(&mut self, output: &mut Output) -> Outcome {
+        output.write_all(&self.scrubber.finish())?;
+        Ok(output.flush()?)
+    }
+
+    /// Copies what is new, without the home's secrets; false if there is no file yet.
     fn copy(&mut self, output: &mut Output) -> Result<bool, Failure> {
         if self.file.is_none() {
             match File::open(&self.path) {
@@ -100,7 +112,7 @@ impl Log {
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(length) => output.write_all(&buffer[..length])?,
+                Ok(length) => output.write_all(&self.scrubber.push(&buffer[..length]))?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(unreadable(&self.path, &error)),
             }
@@ -132,7 +144,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
     let (wake, wakes) = channel::unbounded();
     // Without a wish it is the try that runs now, or the next one to come.
     let number = wanted.unwrap_or(instance.try_number).max(1);
-    let mut log = Log { path: log_path(home, run, &instance, number), file: None };
+    let mut log = Log::new(home, log_path(home, run, &instance, number));
     let mut watch = Watch::new(home, &log.path, &wake)?;
     await_run(home, run, wake);
     let task_id = instance.task_id.clone();
@@ -146,7 +158,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
             if !is_there {
                 eprint(&format!("try {number} of `{task_id}` left no log: its state is {}\n", instance.state));
             }
-            return Ok(());
+            return log.finish(output);
         }
         match next(&wakes, &mut is_fresh) {
             Wake::Written => {}

@@ -11,6 +11,7 @@ use crate::cli::home::{Definition, Home};
 use crate::cli::output::{Format, Output};
 use crate::cli::{Failure, Globals, Outcome, settings};
 use crate::clock::{Clock, SystemClock};
+use crate::executor::asked::Asked;
 use crate::executor::paths;
 use crate::model::{Bash, DagId, DagRun, RunKey, RunState, RunType, Script, TaskIx};
 use crate::store::ReaderPool;
@@ -34,8 +35,12 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
     let fields = render(&home, &definition, task, run).map_err(|error| {
         let place = format!("{}:{}:{}", error.path, error.line, error.column);
-        Failure::refused(format!("{place}: {}", error.message), error.help)
+        let message = format!("{place}: {}", error.message);
+        Failure::refused(home.secrets.masker().mask(&message), error.help)
     })?;
+    let masker = home.secrets.masker();
+    let fields: Map<String, Value> =
+        fields.into_iter().map(|(name, value)| (name.clone(), masker.redact(&name, &value))).collect();
     if matches!(output.format, Format::Json | Format::Yaml) {
         return Ok(output.record(&Value::Object(fields), &[])?);
     }
@@ -95,6 +100,7 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
         Some(_) => Arc::new(ReaderPool::new(&home.config.database.path)),
         None => Arc::new(Nothing),
     };
+    let lookup = Arc::new(Asked::of(lookup, home.secrets.clone()));
     let context = Context {
         dag: dag.clone(),
         file: settings::shown(&home.config.core.dags_folder.join(&definition.file), &home.config.home)
