@@ -15,6 +15,7 @@ pub mod diagnostic;
 pub mod executor;
 pub mod health;
 pub mod keytable;
+pub mod mapping;
 pub mod model;
 pub mod observe;
 pub mod operators;

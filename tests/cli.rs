@@ -474,6 +474,55 @@ fn show_draws_the_graph() {
         .run();
 }
 
+/// Groups, mappings, a setup and its teardown.
+const SHAPED: &str = "fail_fast = true
+chain = ['up >> files >> each >> down', 'up >> down']
+tasks.up = { empty = true, setup = true }
+tasks.down = { empty = true, teardown_of = ['up'] }
+tasks.files = { bash = 'ls' }
+[groups.each]
+tooltip = 'one file'
+expand.file = { xcom = 'files' }
+[groups.each.tasks.read]
+bash = 'cat {{ file }}'
+[groups.each.tasks.parts]
+bash = 'echo {{ part }}'
+depends_on = ['read']
+expand = { part = [1, 2], way = ['a'] }
+";
+
+#[test]
+fn what_is_grouped_mapped_set_up_and_torn_down_is_shown() {
+    Test::new("dags show shaped")
+        .file("dags/shaped.toml", SHAPED)
+        .stdout(
+            "shaped\nfail_fast: the first task that fails for good ends the run\ngroup each: one file\n\
+             up [empty, setup]\n├─> down [empty, teardown of up]\n└─> files [bash]\n    └─> each.read [bash, for each file]\n        \
+             └─> each.parts [bash, for each file × part × way]\n            └─> down [empty, teardown of up]\n",
+        )
+        .run();
+    Test::new("tasks list shaped -o plain")
+        .file("dags/shaped.toml", SHAPED)
+        .stdout_contains(
+            "each.parts  bash      each.read       all_success             default_pool  0        file, part, way",
+        )
+        .run();
+    let home = Test::new("validate").file("dags/shaped.toml", SHAPED).stderr("1 file checked, no faults\n").run();
+    let shown = Command::new(env!("CARGO_BIN_EXE_minflow"))
+        .args(["dags", "show", "shaped", "-o", "json", "--home"])
+        .arg(home.path())
+        .output()
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["groups"], json!([{ "group_id": "each", "parent": null, "tooltip": "one file" }]));
+    let read = &shown["tasks"][3];
+    assert_eq!(
+        (&read["task_id"], &read["group_id"], &read["mapped_over"]),
+        (&json!("each.read"), &json!("each"), &json!(["file"]))
+    );
+    assert_eq!((&shown["tasks"][0]["is_setup"], &shown["tasks"][1]["teardown_of"]), (&json!(true), &json!(["up"])));
+}
+
 #[test]
 fn conf_that_is_no_object_is_a_usage_error() {
     for conf in ["[1]", "{"] {

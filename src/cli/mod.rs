@@ -20,6 +20,7 @@ mod pools;
 mod record;
 mod run;
 mod settings;
+mod shape;
 mod simulate;
 mod status;
 mod supervise;

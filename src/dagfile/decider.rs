@@ -198,5 +198,5 @@ impl Reader<'_, '_> {
 
 fn weekday(text: &str) -> Option<Weekday> {
     let is_day = |name: &&str| text.eq_ignore_ascii_case(name) || text.eq_ignore_ascii_case(&name[..3]);
-    keys::WEEKDAYS.iter().position(|name| is_day(name)).map(|at| WEEKDAYS[at])
+    keys::WEEKDAYS.iter().position(is_day).map(|at| WEEKDAYS[at])
 }

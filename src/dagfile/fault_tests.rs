@@ -38,6 +38,16 @@ fn the_checked_in_faults_of_deciders_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_groups_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.groups.txt", include_str!("faults.groups.txt"));
+}
+
+#[test]
+fn the_checked_in_faults_of_mappings_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.mapping.txt", include_str!("faults.mapping.txt"));
+}
+
+#[test]
 fn what_is_no_text_is_refused_with_the_reason() {
     let cases: [(&[u8], &str); 3] = [
         (

@@ -149,7 +149,7 @@ static A_GROUP: Kind = Kind::Table(&GROUP);
 
 pub static GROUP: Table = Table { name: "a group", keys: &[&GROUP_KEYS] };
 
-static GROUP_KEYS: [Key; 6] = [
+static GROUP_KEYS: [Key; 9] = [
     key("tasks", Kind::Map("task_id", &A_TASK), Fallback::Nothing, "Its tasks"),
     key("groups", Kind::Map("group_id", &A_GROUP), Fallback::Nothing, "Groups inside it"),
     key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks and groups that come before its first tasks"),
@@ -159,6 +159,9 @@ static GROUP_KEYS: [Key; 6] = [
         Fallback::Toml("{}"),
         "Keys for every task inside it that does not give them itself; they win over those of the groups around it and of the DAG",
     ),
+    EXPAND,
+    EXPAND_KWARGS,
+    PARTIAL,
     key(
         "prefix_group_id",
         Kind::Bool,
@@ -228,9 +231,31 @@ static OPERATOR_KEYS: [Key; 6] = [
     ),
 ];
 
+const EXPAND: Key = key(
+    "expand",
+    Kind::Map("variable", &Kind::Elements),
+    Fallback::Nothing,
+    "Makes an instance for each element: variables of templates, each with its elements; of several each with each, the last fastest",
+);
+const EXPAND_KWARGS: Key = key(
+    "expand_kwargs",
+    Kind::Elements,
+    Fallback::Nothing,
+    "Makes an instance for each element, which is a table of variables",
+);
+const PARTIAL: Key = key(
+    "partial",
+    Kind::Map("variable", &Kind::Any),
+    Fallback::Toml("{}"),
+    "Variables that are the same for all instances",
+);
+
 /// Keys that make no sense as a default for all tasks.
 const OWN: &[Key] = &[
     key("depends_on", LIST_OF_TEXT, Fallback::Toml("[]"), "The tasks and groups that come directly before this one"),
+    EXPAND,
+    EXPAND_KWARGS,
+    PARTIAL,
     key("setup", Kind::Bool, Fallback::Toml("false"), "Whether the task prepares what a teardown clears away"),
     key(
         "teardown_of",
@@ -246,7 +271,7 @@ const OWN: &[Key] = &[
     ),
 ];
 
-static SHARED: [Key; 25] = [
+static SHARED: [Key; 26] = [
     key(
         "trigger_rule",
         Kind::OneOf(TRIGGER_RULES),
@@ -375,9 +400,54 @@ static SHARED: [Key; 25] = [
         Fallback::Words("the DAG's `end_date`"),
         "Runs with a later logical date do without the task",
     ),
+    key(
+        "map_index_template",
+        Kind::Template,
+        Fallback::Nothing,
+        "What an instance of a mapped task is called beside its number; rendered when it has ended",
+    ),
     key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Documentation, in Markdown"),
     key("owner", Kind::Text, Fallback::Words("the DAG's `owner`"), "Who answers for the task"),
 ];
+
+pub static INPUT: Table = Table {
+    name: "an input",
+    keys: &[&[
+        key(
+            "xcom",
+            Kind::Text,
+            Fallback::Nothing,
+            "The elements are what this task gives, which becomes one that comes before; of a mapped one what its instances give",
+        ),
+        key("key", Kind::Text, Fallback::Toml("\"return_value\""), "The key of that XCom"),
+        key(
+            "zip",
+            Kind::List(&Kind::Elements),
+            Fallback::Nothing,
+            "Inputs that are taken side by side: an element is a list of one of each, as many as the shortest has",
+        ),
+        key(
+            "fillvalue",
+            Kind::Any,
+            Fallback::Nothing,
+            "Stands in `zip` for what the shorter ones lack: there are as many elements as the longest has",
+        ),
+        key("concat", Kind::List(&Kind::Elements), Fallback::Nothing, "Inputs that are taken one after the other"),
+        key("values", Kind::Elements, Fallback::Nothing, "The elements themselves, a list or a table"),
+        key(
+            "map",
+            Kind::Template,
+            Fallback::Nothing,
+            "What becomes of each element, the variable `item`, before its instance gets it",
+        ),
+        key(
+            "filter",
+            Kind::Template,
+            Fallback::Nothing,
+            "Whether an instance runs; where it comes to something false, empty or 0 it is skipped",
+        ),
+    ]],
+};
 
 pub static RETRY_RULE: Table = Table {
     name: "a rule of `retry_on`",

@@ -7,6 +7,7 @@ mod chain;
 mod decider;
 mod edges;
 pub mod keys;
+mod mapping;
 mod outline;
 mod retry;
 mod schedule;
@@ -19,6 +20,8 @@ mod example_tests;
 mod fault_tests;
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod mapping_tests;
 #[cfg(test)]
 mod schedule_tests;
 #[cfg(test)]
@@ -175,6 +178,7 @@ impl Reader<'_, '_> {
         let outline = self.outline(&fields);
         let (tasks, mut nodes) = self.tasks(&outline, &owner, &timing);
         let mut relations = self.roles(&outline, &mut nodes);
+        let mappings = self.mappings(&outline, &mut nodes, &mut relations);
         self.relations(&fields, &outline, &mut relations);
         let edges = self.edges(&relations, &outline, &nodes);
         let fail_fast = fields.bool("fail_fast").unwrap_or(false);
@@ -203,6 +207,7 @@ impl Reader<'_, '_> {
             fail_fast,
             params: params(&fields),
             groups,
+            mappings,
             ..Dag::new(dag_id, tasks, graph)
         };
         self.check_named(&dag);

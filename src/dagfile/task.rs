@@ -288,6 +288,7 @@ impl Reader<'_, '_> {
                 _ => Output::Text,
             },
             skip_on_exit_code: skip_codes(layers),
+            map_index_template: layers.get("map_index_template").map(|value| self.template(value)),
             // Airflow: the one without the other means nothing.
             depends_on_past: is("depends_on_past", false) || is("wait_for_downstream", false),
             wait_for_downstream: is("wait_for_downstream", false),

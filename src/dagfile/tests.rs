@@ -288,6 +288,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("`schedule` as a table", &keys::SCHEDULE),
         ("`[tasks.ID]`", &keys::TASK),
         ("`[groups.ID]`", &keys::GROUP),
+        ("An input of `expand` as a table", &keys::INPUT),
         ("A rule of `retry_on`", &keys::RETRY_RULE),
         ("`bash` as a table", &keys::BASH),
         ("`python` as a table", &keys::PYTHON),

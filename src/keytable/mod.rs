@@ -106,6 +106,8 @@ pub enum Kind {
     Plain,
     /// What JSON can hold; its texts are templates.
     Any,
+    /// What can be mapped over: a list or a table, of what JSON can hold.
+    Elements,
     List(&'static Kind),
     /// A table whose keys the user chooses. The text names what a key is.
     Map(&'static str, &'static Kind),

@@ -94,6 +94,7 @@ impl Shared {
             Kind::Time | Kind::Bound => json!({ "type": "string" }),
             Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
             Kind::Any => json!({}),
+            Kind::Elements => json!({ "type": ["array", "object"] }),
             Kind::List(kind) => json!({ "type": "array", "items": self.schema_of(kind) }),
             Kind::Map(_, kind) => json!({ "type": "object", "additionalProperties": self.schema_of(kind) }),
             // What stands beside a reference is not read, so the reference stands inside.
@@ -152,12 +153,14 @@ fn long_description(kind: &Kind) -> String {
             let all = names.iter().map(|name| format!("`\"{name}\"`")).chain([format!("`\"{prefix}6h\"`")]);
             all.collect::<Vec<_>>().join(", ")
         }
+        Kind::Elements => "list, or table: an input".to_owned(),
         Kind::Literal(only) => format!("`{only}`"),
         Kind::Integer { min, max } => match (*min, *max) {
             (min, max) if max >= i64::from(i32::MAX) => format!("integer ≥ {min}"),
             (min, max) => format!("integer {min} to {max}"),
         },
         Kind::Number { min } => format!("number ≥ {min}"),
+        Kind::List(Kind::Elements) => "list of inputs".to_owned(),
         Kind::List(Kind::Table(table)) => format!("list, each {}", table.name),
         Kind::List(kind) => format!("list of {}", long_description(kind)),
         Kind::Map(what, kind) => format!("table: {what} = {}", long_description(kind)),

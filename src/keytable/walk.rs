@@ -161,7 +161,7 @@ impl Check<'_, '_> {
                 let message = format!("`{}` holds a zero byte, which no process can be given", self.key);
                 self.faults.add(value.span(), "bad-value", message, "remove the `\\u0000`");
             }
-            Kind::Plain | Kind::Any if value::json(inner).is_none() => {
+            Kind::Plain | Kind::Any | Kind::Elements if value::json(inner).is_none() => {
                 let message = format!("`{}` holds a number that JSON has none for", self.key);
                 self.faults.add(value.span(), "bad-value", message, "use a finite number of at most 64 bits, or text");
             }
@@ -227,6 +227,13 @@ impl Check<'_, '_> {
     fn wrong_type(&mut self, kind: &Kind, value: &Value<'_>) {
         let not = type_name(value.get_ref());
         let message = format!("{} must be {}, not {not}", self.subject(), describe(kind));
+        if let (Kind::Elements, DeValue::String(text)) = (kind, value.get_ref()) {
+            let text: String = text.chars().take(60).collect();
+            let help = format!(
+                "write `{{ xcom = \"{text}\" }}` for what that task gives, or `[\"{text}\"]` for a list of one"
+            );
+            return self.faults.add(value.span(), "wrong-type", message, help);
+        }
         let example = match (mended(kind, value, self.faults.source.text), self.default) {
             (Some(mended), _) => mended,
             (None, Fallback::Toml(text)) if text.chars().any(char::is_alphanumeric) => text.to_owned(),
@@ -271,6 +278,7 @@ fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Time | Kind::Bound => value.is_datetime() || value.is_str(),
         Kind::Plain => !value.is_table(),
         Kind::Any => true,
+        Kind::Elements => value.is_array() || value.is_table(),
         Kind::List(_) => value.is_array(),
         Kind::Map(..) | Kind::Table(_) => value.is_table(),
         Kind::Either(kinds) => kinds.iter().any(|kind| accepts(kind, value)),
@@ -306,11 +314,13 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Bound => "a time of day or a date-time".to_owned(),
         Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
         Kind::Any => "any value".to_owned(),
+        Kind::Elements => "a list or a table".to_owned(),
         Kind::List(kind) => match describe(kind).as_str() {
             "text" => "a list of text".to_owned(),
             "an integer" => "a list of integers".to_owned(),
             "any value" => "a list".to_owned(),
             "a table" => "a list of tables".to_owned(),
+            "a list or a table" => "a list of inputs".to_owned(),
             other => format!("a list of {other}"),
         },
         Kind::Map(..) | Kind::Table(_) => "a table".to_owned(),
@@ -332,6 +342,7 @@ fn example(kind: &Kind) -> String {
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
         Kind::Bound => "\"22:00\"".to_owned(),
+        Kind::Elements => "[1, 2]".to_owned(),
         Kind::List(kind) => format!("[{}]", example(kind)),
         Kind::Map("param", _) => "{ region = \"eu\" }".to_owned(),
         Kind::Map(_, kind) => format!("{{ name = {} }}", example(kind)),

@@ -34,6 +34,9 @@ pub struct Group {
     pub tooltip: String,
 }
 
+/// The most instances that one task may have: they take some 400 MB while their run is under way.
+pub const MAX_INSTANCES: u64 = 250_000;
+
 /// What an `expand` or `expand_kwargs` of a task or group says. Whom it multiplies is in the graph ([`crate::model::Node::mappings`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mapping {
@@ -91,9 +94,43 @@ impl Mapping {
         }
         found
     }
+
+    /// The names that are known before any run: those of `expand` and `partial`, and of the elements that stand in the file.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (of_product, elements) = match &self.form {
+            Form::Product(inputs) => (&inputs[..], &[][..]),
+            Form::Kwargs(Input::Literal(Value::Array(elements))) => (&[][..], &elements[..]),
+            Form::Kwargs(_) => (&[][..], &[][..]),
+        };
+        let of_elements = elements.iter().filter_map(Value::as_object).flat_map(Map::keys);
+        of_product.iter().map(|(name, _)| name).chain(of_elements).chain(self.partial.keys()).map(String::as_str)
+    }
+
+    /// `map` and `filter` wherever they stand.
+    pub fn templates(&self) -> Vec<&Template> {
+        let mut found = Vec::new();
+        match &self.form {
+            Form::Product(inputs) => inputs.iter().for_each(|(_, input)| input.collect_templates(&mut found)),
+            Form::Kwargs(input) => input.collect_templates(&mut found),
+        }
+        found
+    }
 }
 
 impl Input {
+    fn collect_templates<'i>(&'i self, found: &mut Vec<&'i Template>) {
+        match self {
+            Self::Literal(_) | Self::Xcom(_) => {}
+            Self::Zip { inputs, .. } | Self::Concat(inputs) => {
+                inputs.iter().for_each(|input| input.collect_templates(found));
+            }
+            Self::Each { input, map, filter } => {
+                found.extend(map.iter().chain(filter));
+                input.collect_templates(found);
+            }
+        }
+    }
+
     fn collect<'i>(&'i self, found: &mut Vec<&'i XcomInput>) {
         match self {
             Self::Literal(_) => {}

@@ -1,4 +1,4 @@
-//! What can be said of a DAG's templates before any run: whether they parse.
+//! What can be said of a DAG's templates before any run: whether they parse, and whether what is mapped hides a variable of theirs.
 //!
 //! Names and filters are looked up when a try renders them, since only a run has them all.
 
@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::model::dag::Position;
-use crate::model::{Dag, Script, Task, Template};
+use crate::model::{Dag, Mapping, Script, Task, Template};
+use crate::template::variables::NAMES;
 use crate::template::{ENVIRONMENT, TemplateError, has_tags};
 
 /// The faults of syntax in the templates of `dag`, whose file `path` holds `source`; in the order of its tasks.
@@ -36,7 +37,21 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
             });
         }
     }
+    for mapping in &dag.mappings {
+        let found = mapping.templates().into_iter().filter_map(|template| fault_of(&template.text, template.at));
+        faults.extend(found.map(|error| shown(error, path, source)));
+        faults.extend(hidden(mapping, &file).map(|error| shown(error, path, source)));
+    }
     faults
+}
+
+/// A mapping's variable would stand before one that every template has, and what uses that would fail in a strange place.
+fn hidden(mapping: &Mapping, file: &Arc<str>) -> Option<TemplateError> {
+    let name = mapping.names().find(|name| NAMES.contains(name))?;
+    let Position { line, column } = mapping.at;
+    let message = format!("`{name}` is a variable that every template has: nothing that is mapped can be called so");
+    let help = format!("rename it, for example to `my_{name}`");
+    Some(TemplateError { path: Arc::clone(file), line, column, message, help })
 }
 
 fn templates(task: &Task) -> impl Iterator<Item = &Template> {
@@ -47,7 +62,7 @@ fn templates(task: &Task) -> impl Iterator<Item = &Template> {
         Script::File(_) => None,
     });
     let own = script.or(task.operator.expr()).into_iter().chain(python.map(|python| &python.interpreter));
-    own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd)
+    own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd).chain(&task.map_index_template)
 }
 
 fn each_text(value: &Value, look_at: &mut impl FnMut(&str)) {
@@ -70,5 +85,47 @@ fn shown(error: TemplateError, path: &Path, source: &str) -> Diagnostic {
         code: "bad-template",
         message: error.message,
         help: error.help,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dagfile::{Defaults, parse};
+
+    fn faults(keys: &str) -> Vec<String> {
+        let text = format!("[tasks.t]\nbash = \"true\"\n{keys}\n");
+        let path = Path::new("d.toml");
+        let dag = parse(path, text.as_bytes(), &Defaults::default()).unwrap();
+        check(&dag, path, &text)
+            .iter()
+            .map(|fault| format!("{}:{}: {}", fault.line, fault.column, fault.message))
+            .collect()
+    }
+
+    #[test]
+    fn the_templates_of_a_mapping_are_checked_at_their_places() {
+        let keys = "map_index_template = '{{ x'\nexpand.x = { zip = [{ values = [1], map = '{{ item + }}' }], filter = '{% if %}' }";
+        let places: Vec<String> =
+            faults(keys).iter().map(|fault| fault.split(": ").next().unwrap().to_owned()).collect();
+        let line = keys.lines().nth(1).unwrap();
+        let column = |text: &str| line.find(text).unwrap() as u32 + 1;
+        assert_eq!(places.len(), 3, "{places:?}");
+        assert!(places[0].starts_with("3:"), "{places:?}");
+        // A fault stands where the template goes wrong.
+        for (place, text) in [(&places[1], "{% if"), (&places[2], "{{ item")] {
+            let found: u32 = place.strip_prefix("4:").unwrap().parse().unwrap();
+            assert!((column(text)..column(text) + 12).contains(&found), "{place} {text}");
+        }
+        assert_eq!(faults("expand.x = { values = [1], map = '{{ item }}' }"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_mapped_hides_no_variable_of_every_template() {
+        for keys in ["expand.ds = [1]", "expand_kwargs = [{ a = 1 }, { ds = 2 }]", "expand.a = [1]\npartial.ds = 1"] {
+            let expected = "3:1: `ds` is a variable that every template has: nothing that is mapped can be called so";
+            assert_eq!(faults(keys), [expected], "{keys}");
+        }
+        assert_eq!(faults("expand = { item = [1], my_ds = [2] }"), [""; 0]);
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::cli::home::Home;
 use crate::cli::output::{Format, Output, local_time, span};
-use crate::cli::{Globals, Outcome};
-use crate::model::{Dag, TaskIx, TriggerRule};
+use crate::cli::{Globals, Outcome, shape};
+use crate::model::{Dag, Role, TaskIx, TriggerRule};
 
 #[derive(Debug, Args)]
 #[command(after_help = "A task that has been shown already, with what follows it, is marked `(above)`.\n\n\
@@ -35,6 +35,12 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     )?;
     for (head, text) in facts(&known) {
         writeln!(output, "{head}: {text}")?;
+    }
+    if dag.fail_fast {
+        writeln!(output, "fail_fast: the first task that fails for good ends the run")?;
+    }
+    for group in dag.groups.iter().filter(|group| !group.tooltip.is_empty()) {
+        writeln!(output, "group {}: {}", group.group_id, group.tooltip)?;
     }
     for line in tree(dag) {
         writeln!(output, "{line}")?;
@@ -78,13 +84,23 @@ fn as_record(dag: &Dag, known: &Value) -> Value {
         .graph
         .indexes()
         .map(|ix| {
-            json!({
+            let mut record = json!({
                 "task_id": dag.task(ix).task_id,
                 "operator": dag.task(ix).operator.name(),
                 "trigger_rule": dag.graph.node(ix).trigger_rule,
                 "upstream": ids(dag.graph.upstream(ix)),
                 "downstream": ids(dag.graph.downstream(ix)),
-            })
+            });
+            record.as_object_mut().expect("it was made as one").extend(shape::fields(dag, ix));
+            record
+        })
+        .collect();
+    let groups: Vec<Value> = dag
+        .groups
+        .iter()
+        .map(|group| {
+            let parent = group.parent.map(|parent| &dag.groups[parent.index()].group_id);
+            json!({ "group_id": group.group_id, "parent": parent, "tooltip": group.tooltip })
         })
         .collect();
     json!({
@@ -94,6 +110,8 @@ fn as_record(dag: &Dag, known: &Value) -> Value {
         "timezone": known["timezone"],
         "next_dagrun_create_after": known["next_dagrun_create_after"],
         "last_run": known["last_run"],
+        "fail_fast": dag.fail_fast,
+        "groups": groups,
         "tasks": tasks,
     })
 }
@@ -156,9 +174,16 @@ fn tree(dag: &Dag) -> Vec<String> {
 
 /// A task with what is not usual about it.
 fn label(dag: &Dag, ix: TaskIx) -> String {
-    let (task, rule) = (dag.task(ix), dag.graph.node(ix).trigger_rule);
-    match rule {
-        TriggerRule::AllSuccess => format!("{} [{}]", task.task_id, task.operator.name()),
-        rule => format!("{} [{}, {rule}]", task.task_id, task.operator.name()),
+    let (task, node) = (dag.task(ix), dag.graph.node(ix));
+    let mut words = vec![task.operator.name().to_owned()];
+    words.extend(shape::remarks(dag, ix));
+    // A teardown has no other rule.
+    let is_usual = match node.role {
+        Role::Teardown { .. } => true,
+        Role::Work | Role::Setup => node.trigger_rule == TriggerRule::AllSuccess,
+    };
+    if !is_usual {
+        words.push(node.trigger_rule.to_string());
     }
+    format!("{} [{}]", task.task_id, words.join(", "))
 }
