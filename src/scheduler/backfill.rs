@@ -121,6 +121,14 @@ impl World {
         }
     }
 
+    /// A queued run of a backfill comes into memory by a user's word, and waits in its line no longer.
+    pub(super) fn leave_backfill_line(&mut self, ix: DagIx, place: BackfillPlace) {
+        if let Some(live) = self.backfills.live.get_mut(&ix).filter(|live| live.row.id == place.backfill) {
+            live.queued = live.queued.saturating_sub(1);
+            self.backfills.due.insert(ix);
+        }
+    }
+
     /// The backfill of the DAG, if it has one, is looked at again.
     pub(super) fn wake_backfill(&mut self, ix: DagIx) {
         if self.backfills.live.contains_key(&ix) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 pub use crate::model::run::NextRun;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool, PoolName,
-    SkipDecision, TaskState, VersionKey,
+    RunKey, SkipDecision, TaskState, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -31,6 +31,8 @@ pub struct Changes {
     /// For each file, all its errors now; an empty list removes them.
     pub import_errors: Vec<(String, Vec<ImportError>)>,
     pub audit: Vec<AuditEntry>,
+    pub notes: Vec<NoteWrite>,
+    pub acts: Vec<ActWrite>,
     pub backfill: BackfillChanges,
 }
 
@@ -172,6 +174,33 @@ pub struct LengthWrite {
     pub length: u32,
 }
 
+/// A note of a run, or of an instance of it; null takes it away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoteWrite {
+    pub run: RunKey,
+    pub instance: Option<InstanceKey>,
+    pub note: Option<String>,
+}
+
+/// What a user has asked for, as far as it has come; null: it is over. Only the scheduler knows the shape of the body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActWrite {
+    pub key: i64,
+    pub body: Option<Value>,
+}
+
+/// Runs of a DAG by (run_after, key).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunSpan {
+    /// Behind this one; null: from the first.
+    pub after: Option<(Timestamp, RunKey)>,
+    /// None with a greater key.
+    pub until: RunKey,
+    /// Inclusive bounds of the logical dates; a run without one is outside of both.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+}
+
 /// One fault of one DAG file, as users are shown it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImportError {
@@ -215,6 +244,8 @@ pub struct Snapshot {
     pub lengths: Vec<LengthWrite>,
     /// What the branches and short circuits among them have decided.
     pub decisions: Vec<(InstanceKey, SkipDecision)>,
+    /// What users have asked for that was not over, by key.
+    pub acts: Vec<(i64, Value)>,
     pub import_errors: Vec<ImportError>,
     pub next_run_key: i64,
     pub next_instance_key: i64,

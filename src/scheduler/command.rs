@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{BackfillId, DagId, DataInterval, Reprocess, RunId};
+use crate::model::{BackfillId, DagId, DataInterval, Reprocess, RunId, RunState, TaskId, TaskState};
 
 /// A request. It is decided and committed within one turn; the reply is sent after the commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,23 @@ pub enum Command {
     SetPaused {
         dag_id: DagId,
         is_paused: bool,
+    },
+    /// Has task instances done over again, in one run or in many; replies when all of them have been looked at.
+    Clear(Clear),
+    /// Sets the state of task instances.
+    MarkTasks(MarkTasks),
+    /// Ends a run as `success` or `failed`, whatever its tasks say; `queued` does all of it over again.
+    MarkRun {
+        dag_id: DagId,
+        run_id: RunId,
+        state: RunState,
+    },
+    /// Writes a note to a run, or to a task instance of it; null takes it away.
+    Note {
+        dag_id: DagId,
+        run_id: RunId,
+        task: Option<(TaskId, i32)>,
+        note: Option<String>,
     },
     /// Replies when the run has ended, or at once if it has.
     Await {
@@ -50,6 +67,72 @@ impl Command {
     pub const fn changes_something(&self) -> bool {
         !matches!(self, Self::Await { .. } | Self::AwaitBackfill { .. } | Self::Stop { .. })
     }
+}
+
+/// What to do over again (SEMANTICS 12).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clear {
+    pub dag_id: DagId,
+    pub tasks: Chosen,
+    pub spread: Spread,
+    /// Of the chosen tasks only this instance; the tasks that come along are cleared whole.
+    pub map_index: Option<i32>,
+    pub runs: RunRange,
+    pub only: Only,
+    /// Only tells what would be cleared.
+    pub is_dry: bool,
+}
+
+/// A state to set (SEMANTICS 12).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MarkTasks {
+    pub dag_id: DagId,
+    pub tasks: Vec<String>,
+    pub spread: Spread,
+    /// Of the chosen tasks only this instance; the tasks that come along are marked whole.
+    pub map_index: Option<i32>,
+    pub runs: RunRange,
+    /// `success`, `failed` or `skipped`.
+    pub state: TaskState,
+}
+
+/// Which tasks are meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chosen {
+    All,
+    /// Those in whose id this pattern is found.
+    Matching(String),
+    /// Ids of tasks or groups; of a group all its tasks.
+    Named(Vec<String>),
+}
+
+/// What comes along with the chosen tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    pub upstream: bool,
+    pub downstream: bool,
+}
+
+/// Which runs are meant: all that every part allows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunRange {
+    /// This one, and with `past` or `future` those before or after it.
+    pub run_id: Option<RunId>,
+    pub past: bool,
+    pub future: bool,
+    /// Inclusive bounds of the logical dates.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+}
+
+/// Which states are meant; neither: all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Only {
+    /// `failed` and `upstream_failed`.
+    pub failed: bool,
+    /// `running`.
+    pub running: bool,
 }
 
 /// A manual run (SEMANTICS 7.3).
@@ -154,7 +237,35 @@ pub enum Done {
     BackfillEnded {
         is_cancelled: bool,
     },
+    /// These instances are done over again, or would be, in the order of their runs and of their tasks.
+    Cleared {
+        instances: Vec<Touched>,
+        runs: u32,
+    },
+    /// These instances were set to another state; `cleared` failed ones after them are done over again.
+    Marked {
+        instances: Vec<Touched>,
+        cleared: u32,
+        runs: u32,
+    },
+    /// `was` is the state before; `instances` were set to another state. If `is_open`, teardowns are still to run before the run is
+    /// over.
+    RunMarked {
+        was: RunState,
+        instances: u32,
+        is_open: bool,
+    },
+    Noted,
     Stopping,
+}
+
+/// A task instance that a command is about, as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    pub map_index: i32,
+    pub state: TaskState,
 }
 
 /// Why a command was refused. Nothing was changed.
@@ -162,7 +273,8 @@ pub enum Done {
 pub struct CommandError {
     /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `stopping`, `database`,
     /// `invalid-range`, `invalid-limit`, `depends-on-past`, `no-dates`, `too-many-dates`, `backfill-exists`, `backfill-completed`,
-    /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`.
+    /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`, `unknown-task`, `unknown-map-index`,
+    /// `no-runs`, `invalid-pattern`, `invalid-state`.
     pub code: String,
     pub message: String,
     /// What to do next.

@@ -44,6 +44,7 @@ impl World {
     /// The database could not be asked; what depends on it stays due.
     pub fn decide(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
         let mut asked = self.make_backfill_runs(now, history);
+        asked = asked.and(self.advance_acts(now, history));
         if !self.is_scanned {
             return asked;
         }
@@ -151,7 +152,8 @@ impl World {
 
     fn has_executing(&self, run: RunIx) -> bool {
         let this = self.run(run);
-        this.held > 0 && this.instances.iter().any(|entry| entry.held.is_some() && entry.row.state.is_executing())
+        let is_awaited = |state: TaskState| state.is_executing() || state == TaskState::Restarting;
+        this.held > 0 && this.instances.iter().any(|entry| entry.held.is_some() && is_awaited(entry.row.state))
     }
 
     fn is_live(&self, run: RunIx) -> bool {
@@ -199,7 +201,7 @@ impl World {
     }
 
     /// The try that ended goes to history, and its columns are cleared for the next.
-    fn archive_try(&mut self, run: RunIx, slot: Slot) {
+    pub(super) fn archive_try(&mut self, run: RunIx, slot: Slot) {
         let row = self.run(run).entry(slot).row.clone();
         self.changes.history.push(row);
         let row = &mut self.entry_mut(run, slot).row;

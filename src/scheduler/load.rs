@@ -44,6 +44,7 @@ impl World {
             entry.version_number = version.number;
             entry.stored = Some(version);
         }
+        self.acts.load(snapshot.acts);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
         self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, now);
     }
@@ -133,7 +134,8 @@ impl World {
         let mut strays = Vec::new();
         for run in self.runs.iter().enumerate().filter_map(|(at, run)| run.as_ref().map(|_| RunIx(at as u32))) {
             for slot in self.run(run).slots_in_order() {
-                if self.run(run).entry(slot).row.state.is_executing() {
+                let state = self.run(run).entry(slot).row.state;
+                if state.is_executing() || state == TaskState::Restarting {
                     strays.push((run, slot));
                 }
             }
@@ -141,7 +143,7 @@ impl World {
         for (run, slot) in strays {
             let entry = self.run(run).entry(slot);
             let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
-            let (is_running, process) = (entry.row.state == TaskState::Running, entry.row.process.clone());
+            let (is_running, process) = (entry.row.state != TaskState::Queued, entry.row.process.clone());
             let claim = Claim { run, pool: self.limits.pools.intern(&name), pool_slots };
             self.limits.occupy(claim);
             self.hold(run, slot, claim);

@@ -36,8 +36,14 @@ pub enum TaskEvent {
     Vanish,
     /// Its task is in the definition again.
     Return,
-    /// Its run is done over again.
+    /// It is done over again.
     Clear,
+    /// It is done over again, but a process of it still lives and is ended first.
+    Restart,
+    /// The process that a clear has ended is gone.
+    Halted,
+    /// A user has set its state: `success`, `failed` or `skipped`.
+    Set(TaskState),
 }
 
 /// What happens to a run.
@@ -48,8 +54,10 @@ pub enum RunEvent {
     Succeed,
     /// By a pass, a timeout, or because its DAG is gone.
     Fail,
-    /// It is done over again.
+    /// It, or some of its tasks, are done over again after its end.
     Clear,
+    /// A user has set its state: `success` or `failed`.
+    Set(RunState),
 }
 
 /// An event that the state does not allow.
@@ -96,7 +104,10 @@ pub const fn next_task(state: TaskState, event: TaskEvent) -> Result<TaskState, 
         (S::None | S::Scheduled | S::UpForRetry | S::UpForReschedule, E::Vanish) => Ok(S::Removed),
         (S::Removed, E::Return) => Ok(S::None),
         // What executes is ended first.
-        (from, E::Clear) if !from.is_executing() => Ok(S::None),
+        (from, E::Clear) if !from.is_executing() && !matches!(from, S::Restarting) => Ok(S::None),
+        (from, E::Restart) if !matches!(from, S::Restarting) => Ok(S::Restarting),
+        (S::Restarting, E::Halted) => Ok(S::None),
+        (from, E::Set(to @ (S::Success | S::Failed | S::Skipped))) if from as u8 != to as u8 => Ok(to),
         _ => Err(IllegalTransition::Task(state, event)),
     }
 }
@@ -111,6 +122,7 @@ pub const fn next_run(state: RunState, event: RunEvent) -> Result<RunState, Ille
         (RunState::Running, RunEvent::Succeed) => Ok(RunState::Success),
         (RunState::Queued | RunState::Running, RunEvent::Fail) => Ok(RunState::Failed),
         (RunState::Success | RunState::Failed, RunEvent::Clear) => Ok(RunState::Queued),
+        (from, RunEvent::Set(to @ (RunState::Success | RunState::Failed))) if from as u8 != to as u8 => Ok(to),
         _ => Err(IllegalTransition::Run(state, event)),
     }
 }
@@ -137,6 +149,12 @@ mod tests {
         TaskEvent::Vanish,
         TaskEvent::Return,
         TaskEvent::Clear,
+        TaskEvent::Restart,
+        TaskEvent::Halted,
+        TaskEvent::Set(TaskState::Success),
+        TaskEvent::Set(TaskState::Failed),
+        TaskEvent::Set(TaskState::Skipped),
+        TaskEvent::Set(TaskState::Running),
     ];
 
     #[test]
@@ -160,11 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_its_return_or_a_clear_moves_a_finished_instance() {
+    fn nothing_but_its_return_or_a_user_moves_a_finished_instance() {
         for &state in TaskState::ALL.iter().filter(|state| state.is_finished()) {
             for &event in EVENTS {
                 let returns = state == TaskState::Removed && event == TaskEvent::Return;
-                let moves = returns || event == TaskEvent::Clear;
+                let is_user = match event {
+                    TaskEvent::Clear | TaskEvent::Restart => true,
+                    TaskEvent::Set(to) => to != state && to != TaskState::Running,
+                    _ => false,
+                };
+                let moves = returns || is_user;
                 assert_eq!(next_task(state, event).is_ok(), moves, "{state} {event:?}");
             }
         }
@@ -182,6 +205,39 @@ mod tests {
     fn an_executing_instance_does_not_vanish() {
         for state in [TaskState::Queued, TaskState::Running] {
             assert_eq!(next_task(state, TaskEvent::Vanish), Err(IllegalTransition::Task(state, TaskEvent::Vanish)));
+        }
+    }
+
+    #[test]
+    fn a_cleared_instance_whose_process_lives_restarts_and_waits_for_nothing_but_its_end() {
+        let restarting = next_task(TaskState::Running, TaskEvent::Restart).unwrap();
+        assert_eq!(restarting, TaskState::Restarting);
+        for &event in EVENTS {
+            let expected = match event {
+                TaskEvent::Halted => Some(TaskState::None),
+                TaskEvent::Mark(to) => Some(to),
+                TaskEvent::PassOver | TaskEvent::RunEnded => Some(TaskState::Skipped),
+                TaskEvent::Set(to) if to != TaskState::Running => Some(to),
+                _ => None,
+            };
+            assert_eq!(next_task(restarting, event).ok(), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_executes_is_not_cleared_before_its_process_is_gone() {
+        for state in [TaskState::Queued, TaskState::Running, TaskState::Restarting] {
+            assert_eq!(next_task(state, TaskEvent::Clear), Err(IllegalTransition::Task(state, TaskEvent::Clear)));
+        }
+    }
+
+    #[test]
+    fn a_user_sets_a_run_to_another_end_and_to_nothing_else() {
+        for &from in RunState::ALL {
+            for &to in RunState::ALL {
+                let is_allowed = to.is_finished() && from != to;
+                assert_eq!(next_run(from, RunEvent::Set(to)).is_ok(), is_allowed, "{from} {to}");
+            }
         }
     }
 

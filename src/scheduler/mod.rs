@@ -4,6 +4,7 @@
 //! [`Action`](world::Action)s for the executor. Knows no file, no thread, no database and no clock: those are given to it behind the traits of
 //! [`port`].
 
+mod act;
 pub mod backfill;
 pub mod change;
 pub mod command;

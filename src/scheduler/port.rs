@@ -10,7 +10,7 @@ use crate::clock::BootInstant;
 use crate::model::SkipDecision;
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
-use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, Snapshot};
+use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, RunSpan, Snapshot};
 
 /// The database, as the loop sees it.
 pub trait Store: History + Send {
@@ -74,6 +74,15 @@ pub trait History {
     /// The database cannot be read.
     fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
         let _ = run;
+        Ok(Vec::new())
+    }
+
+    /// At most `limit` runs of the span, in any state, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn runs_in(&mut self, dag_id: &DagId, span: &RunSpan, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        let _ = (dag_id, span, limit);
         Ok(Vec::new())
     }
 

@@ -347,7 +347,7 @@ impl World {
 
     /// What an instance that has not started takes from the live definition. `retries` are those of the definition that it
     /// followed before: an instance that was cleared has more tries than its task has retries.
-    fn follow_in_instance(
+    pub(super) fn follow_in_instance(
         &mut self,
         run: RunIx,
         slot: Slot,

@@ -28,6 +28,7 @@ impl World {
         history: &mut dyn History,
     ) {
         let Some((command, reply)) = self.apply_backfill_command(command, reply, now, history) else { return };
+        let Some((command, reply)) = self.apply_act_command(command, reply, now, history) else { return };
         let done = match command {
             Command::Trigger(trigger) => self.trigger(trigger, now, history),
             Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
@@ -40,7 +41,11 @@ impl World {
                 Ok(Awaited::Ended(state)) => Ok(Done::Ended { state: state.to_string() }),
                 Err(error) => Err(error),
             },
-            Command::CreateBackfill(_)
+            Command::Clear(_)
+            | Command::MarkTasks(_)
+            | Command::MarkRun { .. }
+            | Command::Note { .. }
+            | Command::CreateBackfill(_)
             | Command::SetBackfillPaused { .. }
             | Command::CancelBackfill { .. }
             | Command::AwaitBackfill { .. } => return,

@@ -67,6 +67,29 @@ pub fn relevant_setups(graph: &Graph, tasks: &BTreeSet<TaskIx>) -> Vec<TaskIx> {
     if tasks.is_empty() { Vec::new() } else { setups.filter(is_needed).collect() }
 }
 
+/// The tasks so that each stands behind those of them that run before it; what may run at the same time stands in the order of the
+/// graph.
+pub fn in_order(graph: &Graph, tasks: &BTreeSet<TaskIx>) -> Vec<TaskIx> {
+    let mut waits_for = vec![0_usize; graph.len()];
+    for task in graph.indexes() {
+        waits_for[task.index()] = graph.upstream(task).len();
+    }
+    let mut ready: BTreeSet<TaskIx> = graph.indexes().filter(|task| waits_for[task.index()] == 0).collect();
+    let mut ordered = Vec::with_capacity(tasks.len());
+    while let Some(task) = ready.pop_first() {
+        if tasks.contains(&task) {
+            ordered.push(task);
+        }
+        for &down in graph.downstream(task) {
+            waits_for[down.index()] -= 1;
+            if waits_for[down.index()] == 0 {
+                ready.insert(down);
+            }
+        }
+    }
+    ordered
+}
+
 /// All that is reached from any of these tasks in one step or more.
 fn relatives<'g>(
     graph: &'g Graph,
@@ -81,10 +104,24 @@ fn relatives<'g>(
     reached
 }
 
+/// All that runs before any of these tasks.
+pub fn above(graph: &Graph, tasks: &BTreeSet<TaskIx>) -> BTreeSet<TaskIx> {
+    relatives(graph, tasks, Graph::upstream)
+}
+
+/// All that runs after any of these tasks.
+pub fn below(graph: &Graph, tasks: &BTreeSet<TaskIx>) -> BTreeSet<TaskIx> {
+    relatives(graph, tasks, Graph::downstream)
+}
+
+pub fn is_teardown(graph: &Graph, task: TaskIx) -> bool {
+    matches!(graph.node(task).role, Role::Teardown { .. })
+}
+
 /// The teardowns right after a setup; none after any other task.
 fn teardowns_of(graph: &Graph, setup: TaskIx) -> impl Iterator<Item = TaskIx> + '_ {
     let downstream = if graph.node(setup).role == Role::Setup { graph.downstream(setup) } else { &[] };
-    downstream.iter().copied().filter(|&down| matches!(graph.node(down).role, Role::Teardown { .. }))
+    downstream.iter().copied().filter(|&down| is_teardown(graph, down))
 }
 
 #[cfg(test)]

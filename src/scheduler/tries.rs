@@ -115,6 +115,17 @@ impl World {
         row.exit_code = meaning.exit_code;
         row.signal = meaning.signal;
         row.usage = end.usage;
+        if state == TaskState::Restarting {
+            row.start_date = end.started_at.or(row.start_date);
+            row.end_date = Some(end.ended_at);
+            row.reason = Some("cleared".to_owned());
+            self.end_restart(run, slot, now);
+            let is_gone = is_dropped.then(|| machine::next_task(TaskState::None, TaskEvent::Vanish));
+            if let Some(Ok(removed)) = is_gone {
+                self.set_task_state(run, slot, removed);
+            }
+            return;
+        }
         if !state.is_executing() {
             // Marked while it ran: the mark stays, the facts of its end are added.
             return;

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::{Dag, DagId, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
+use crate::scheduler::act::Acts;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
@@ -178,6 +179,7 @@ pub struct World {
     pub(super) promotable: DenseSet<DagIx>,
     pub(super) active: DenseSet<RunIx>,
     pub(super) backfills: Backfills,
+    pub(super) acts: Acts,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -229,6 +231,7 @@ impl World {
             promotable: DenseSet::default(),
             active: DenseSet::default(),
             backfills: Backfills::default(),
+            acts: Acts::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
@@ -324,6 +327,11 @@ impl World {
         next(&mut self.next_run_key)
     }
 
+    /// The key that the next new run gets.
+    pub(super) fn next_run_key(&self) -> i64 {
+        self.next_run_key
+    }
+
     pub(super) fn new_instance_key(&mut self) -> i64 {
         next(&mut self.next_instance_key)
     }
@@ -332,15 +340,29 @@ impl World {
         next(&mut self.next_version_key)
     }
 
-    /// Puts a run into memory.
+    /// Puts a run into memory. One that is over stays there for this turn, unless it is queued again.
     pub(super) fn insert_run(&mut self, run: Run) -> RunIx {
-        let (dag, run_after, logical_date) = (run.dag, run.row.run_after, run.row.logical_date);
-        let (is_running, place) = (run.row.state == RunState::Running, run.row.counts_with());
+        let (dag, logical_date, is_over) = (run.dag, run.row.logical_date, run.row.state.is_finished());
         let ix = self.free_runs.pop().unwrap_or_else(|| {
             self.runs.push(None);
             RunIx(self.runs.len() as u32 - 1)
         });
         self.runs[ix.0 as usize] = Some(run);
+        if is_over {
+            self.limits.set_run(ix, self.dag(dag).record.max_active_tasks);
+            self.just_ended.insert((dag, ix));
+            self.dag_quiet(dag).dates.extend(logical_date.map(|date| (date, ix)));
+        } else {
+            self.enlist(ix);
+        }
+        ix
+    }
+
+    /// The run is one of its DAG's that are not over.
+    pub(super) fn enlist(&mut self, ix: RunIx) {
+        let run = self.run(ix);
+        let (dag, run_after, logical_date) = (run.dag, run.row.run_after, run.row.logical_date);
+        let (is_running, place) = (run.row.state == RunState::Running, run.row.counts_with());
         let entry = &mut self.dags[dag.0 as usize];
         self.limits.set_run(ix, entry.record.max_active_tasks);
         entry.runs.insert((run_after, ix));
@@ -349,7 +371,6 @@ impl World {
         if let Some(running) = self.running_of(dag, place).filter(|_| is_running) {
             *running += 1;
         }
-        ix
     }
 
     /// Writes an instance's state into row, progress and counts. The state is what the state machine gave.
@@ -497,7 +518,7 @@ impl World {
 
     /// Something is left to do without waiting for an event: the last turn stopped at its bound.
     pub fn has_more(&self) -> bool {
-        self.is_full || self.backfills.has_more()
+        self.is_full || self.backfills.has_more() || self.acts.has_more()
     }
 
     /// When the loop must wake at the latest.

@@ -13,7 +13,8 @@ use crate::model::{
     RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
 };
 use crate::scheduler::change::{
-    AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite,
+    ActWrite, AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, NoteWrite, RunLookup, RunSpan,
+    Snapshot, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
@@ -36,6 +37,8 @@ struct Memory {
     lengths: BTreeMap<(InstanceKey, Arc<str>), u32>,
     import_errors: BTreeMap<String, Vec<ImportError>>,
     audit: Vec<AuditEntry>,
+    notes: BTreeMap<(RunKey, Option<InstanceKey>), Option<String>>,
+    acts: BTreeMap<i64, Value>,
     backfills: BTreeMap<BackfillId, Backfill>,
     dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
     commits: Vec<Changes>,
@@ -83,6 +86,11 @@ impl MemoryStore {
     pub fn backfill_dates(&self, id: BackfillId) -> Vec<(NextRun, Option<DateFate>)> {
         let memory = self.0.lock();
         memory.dates.iter().filter(|(place, _)| place.backfill == id).map(|(_, date)| *date).collect()
+    }
+
+    /// The note of a run, or of an instance of it.
+    pub fn note(&self, run: RunKey, instance: Option<InstanceKey>) -> Option<String> {
+        self.0.lock().notes.get(&(run, instance)).cloned().flatten()
     }
 
     pub fn audit(&self) -> Vec<AuditEntry> {
@@ -155,6 +163,15 @@ impl Memory {
             self.import_errors.insert(filename.clone(), errors.clone());
         }
         self.audit.extend(changes.audit.iter().cloned());
+        for NoteWrite { run, instance, note } in &changes.notes {
+            self.notes.insert((*run, *instance), note.clone());
+        }
+        for ActWrite { key, body } in &changes.acts {
+            match body {
+                Some(body) => self.acts.insert(*key, body.clone()),
+                None => self.acts.remove(key),
+            };
+        }
         self.apply_backfills(&changes.backfill);
     }
 
@@ -215,6 +232,7 @@ impl Memory {
             pools: self.pools.values().cloned().collect(),
             instances: self.instances.values().filter(is_unfinished).cloned().collect(),
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
+            acts: self.acts.iter().map(|(key, body)| (*key, body.clone())).collect(),
             decisions: self.decisions(|instance| is_unfinished(&instance)),
             runs,
             import_errors: self.import_errors.values().flatten().cloned().collect(),
@@ -302,6 +320,25 @@ impl History for MemoryStore {
         let mut memory = self.0.lock();
         memory.called()?;
         Ok(memory.lengths_of(|instance| instance.run == run))
+    }
+
+    fn runs_in(&mut self, dag_id: &DagId, span: &RunSpan, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_within = |date: Option<Timestamp>| {
+            span.from.is_none_or(|from| date.is_some_and(|date| date >= from))
+                && span.to.is_none_or(|to| date.is_some_and(|date| date <= to))
+        };
+        let is_meant = |run: &&DagRun| {
+            run.dag_id == *dag_id
+                && Some((run.run_after, run.key)) > span.after
+                && run.key <= span.until
+                && is_within(run.logical_date)
+        };
+        let mut runs: Vec<DagRun> = memory.runs.values().filter(is_meant).cloned().collect();
+        runs.sort_by_key(|run| (run.run_after, run.key));
+        runs.truncate(limit);
+        Ok(runs)
     }
 
     fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {

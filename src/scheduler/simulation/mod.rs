@@ -1,6 +1,7 @@
 //! Simulations of the loop: a fake clock, a fake executor, a store in memory, and a script of events. What the loop asks of the
 //! executor and what it commits is a trace in words, which the tests compare.
 
+mod acts;
 mod backfill;
 mod property;
 mod retries;

@@ -12,7 +12,7 @@ const BRANCH: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
 
 impl Simulation {
     /// The try succeeds, and has decided; its worker has pushed the decision too.
-    fn decide(&mut self, name: &str, decision: SkipDecision) {
+    pub(super) fn decide(&mut self, name: &str, decision: SkipDecision) {
         self.started(name);
         let now = self.clock.now();
         let end = TryEnd {

@@ -17,7 +17,8 @@ use crate::model::{
     Usage, VersionKey,
 };
 use crate::scheduler::change::{
-    AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, VersionWrite, XcomWrite,
+    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, NoteWrite,
+    VersionWrite, XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
@@ -201,6 +202,8 @@ pub(super) fn one_of_everything() -> Changes {
         lengths: vec![length(1, "return_value", 2)],
         import_errors: vec![("x.toml".to_owned(), vec![import_error("x.toml", 9), import_error("x.toml", 2)])],
         audit: vec![audit_entry(json!({ "conf": {} }))],
+        notes: vec![NoteWrite { run: RunKey(2), instance: Some(InstanceKey(3)), note: Some("known".to_owned()) }],
+        acts: vec![ActWrite { key: 1, body: Some(json!({ "deed": "clear" })) }],
         backfill: BackfillChanges::default(),
     }
 }
