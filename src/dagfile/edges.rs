@@ -127,10 +127,19 @@ impl Reader<'_, '_> {
 
     /// The edges between tasks, in the order of the relations.
     pub(super) fn edges(&mut self, relations: &[Relation], outline: &Outline<'_>, nodes: &[Node]) -> Vec<Edge> {
+        if relations.len() > MAX_EDGES {
+            self.refuse_edges();
+            return Vec::new();
+        }
         let mut wiring = Wiring::new(outline, nodes);
-        let mut edges: Vec<(usize, Edge)> = Vec::new();
+        let mut edges: Vec<(usize, Edge)> = Vec::with_capacity(relations.len());
         for at in in_order_of_depth(relations, outline) {
             let Relation { from, to, span } = &relations[at];
+            if let (&Member::Task(from), &Member::Task(to)) = (from, to) {
+                wiring.connect(from, to);
+                edges.push((at, Edge { from, to, span: span.clone() }));
+                continue;
+            }
             let (left, right) = (wiring.leaves(*from), wiring.roots(*to));
             if left.is_empty() && wiring.is_teardowns_alone(*from) {
                 let message = format!(
@@ -139,10 +148,11 @@ impl Reader<'_, '_> {
                 );
                 self.faults.add(span.clone(), "bad-group", message, "name the task that is meant, or remove it here");
             }
+            // Together they may be more than memory holds.
             if edges.len() + left.len() * right.len() > MAX_EDGES {
-                let message = format!("the DAG has more arrows than the limit of {MAX_EDGES}");
-                self.faults.add_to_file("too-many-arrows", message, "put an `empty` task between two large groups");
-                return Vec::new();
+                edges.clear();
+                self.refuse_edges();
+                break;
             }
             for &from in &left {
                 for &to in &right {
@@ -153,6 +163,11 @@ impl Reader<'_, '_> {
         }
         edges.sort_by_key(|&(at, _)| at);
         edges.into_iter().map(|(_, edge)| edge).collect()
+    }
+
+    fn refuse_edges(&mut self) {
+        let message = format!("the DAG has more arrows than the limit of {MAX_EDGES}");
+        self.faults.add_to_file("too-many-arrows", message, "put an `empty` task between two large groups");
     }
 }
 
@@ -170,6 +185,9 @@ fn in_order_of_depth(relations: &[Relation], outline: &Outline<'_>) -> Vec<usize
         }
     };
     let mut order: Vec<usize> = (0..relations.len()).collect();
+    if outline.groups.is_empty() {
+        return order;
+    }
     order.sort_by_cached_key(|&at| (std::cmp::Reverse(depth(&relations[at])), at));
     order
 }

@@ -76,6 +76,10 @@ fn what_is_nested_too_deeply_is_refused_whatever_the_brackets() {
         deep("[", MAX_BYTES - 20),
         deep("{a=", 1_000),
         format!("[{}a]\n", "a.".repeat(1_000)),
+        format!("[{}tasks.t]\nempty = true\n", "groups.g.".repeat(1_000)),
+        // Dots and brackets in turns.
+        format!("params = {}1{}", "{a.b.c.d = [".repeat(1_000), "]}".repeat(1_000)),
+        format!("[groups.a]\n{}", "groups.g = { ".repeat(1_000)),
         format!("{}a = 1\n", "a.".repeat(MAX_BYTES / 2 - 10)),
     ];
     for text in texts {
@@ -83,6 +87,10 @@ fn what_is_nested_too_deeply_is_refused_whatever_the_brackets() {
         assert_eq!(faults.len(), 1);
         assert_eq!((faults[0].code, &*faults[0].message), ("too-deep", "nested deeper than the limit of 64"));
     }
+    let groups = |depth: usize| format!("[{}tasks.t]\nempty = true\n", "groups.g.".repeat(depth));
+    assert_eq!(printed(groups(31).as_bytes()), "", "groups may be thirty deep");
+    let side_by_side = format!("params.a = [{}]\n[tasks.a]\nempty = true\n", "{ b.c.d = [1] }, ".repeat(1_000));
+    assert_eq!(printed(side_by_side.as_bytes()), "", "what is closed nests nothing");
     let quoted = format!("# {0}\n[tasks.a]\nbash = '{0}'\ndoc_md = \"\"\"\\\"{0}\"\"\"\n", "[{a.".repeat(1_000));
     assert_eq!(printed(quoted.as_bytes()), "", "brackets in strings and comments nest nothing");
 }
@@ -128,6 +136,23 @@ fn hostile_files_are_answered_soon() {
         "a = 1\n".repeat(40_000),
         distinct,
         ids,
+        // Groups of groups, whose every member asks for all the others.
+        groups_in_groups(20, 20),
+        // Each of many groups comes after each.
+        (0..2_000)
+            .map(|at| {
+                format!("[groups.g{at}]\ndepends_on=['g{}']\n[groups.g{at}.tasks.t]\nempty=true\n", (at + 1) % 2_000)
+            })
+            .collect(),
+        // Teardowns in layers, each after each of the layer before: 50 to the 10 ways lead back.
+        teardowns_in_layers(10, 50),
+        format!("[tasks.t]\nempty=true\nexpand.x=[{}]", filled("{},")),
+        format!("[tasks.t]\nempty=true\nexpand_kwargs=[{}]", filled("{a=1},[],")),
+        format!("[tasks.t]\nempty=true\nexpand.x={{ zip=[{}] }}", filled("{xcom='y'},")),
+        format!(
+            "[tasks.t]\nempty=true\n[tasks.t.expand]\n{}",
+            (0..60_000).map(|at| format!("x{at}=[1,2]\n")).collect::<String>()
+        ),
         format!("schedule.events=[{}]", filled("1,")),
         format!("schedule.events=[{}]", filled("2026-01-01,")),
         format!("schedule.crons=[{}]", filled("'* * * * *',")),
@@ -140,6 +165,33 @@ fn hostile_files_are_answered_soon() {
         let taken = started.elapsed();
         assert!(taken < Duration::from_secs(20), "{:?} took {taken:?}", file.chars().take(20).collect::<String>());
     }
+}
+
+/// `width` groups in each of `depth` levels, one task in each, and arrows to and from every one. One name is wrong.
+fn groups_in_groups(depth: usize, width: usize) -> String {
+    let mut text = "chain = ['nobody >> l0']\n".to_owned();
+    let mut path = String::new();
+    for level in 0..depth {
+        path += &format!("groups.l{level}.");
+        for at in 0..width {
+            let others: String = (0..at).map(|other| format!("'w{other}',")).collect();
+            text += &format!("[{path}groups.w{at}]\ndepends_on=[{others}]\n[{path}groups.w{at}.tasks.t]\nempty=true\n");
+        }
+    }
+    text
+}
+
+fn teardowns_in_layers(layers: usize, width: usize) -> String {
+    let layer = |layer: usize| (0..width).map(|at| format!("t{layer}_{at}")).collect::<Vec<_>>().join(",");
+    let names: Vec<String> = (0..layers).map(|at| format!("[{}]", layer(at))).collect();
+    let mut text = format!("chain = ['{}', 'g >> x >> nobody']\n", names.join(" >> "));
+    text += "[groups.g]\nprefix_group_id=false\n[groups.g.tasks.up]\nempty=true\nsetup=true\n[tasks.x]\nempty=true\n";
+    for layer in 0..layers {
+        for at in 0..width {
+            text += &format!("[groups.g.tasks.t{layer}_{at}]\nempty=true\nteardown_of=['up']\n");
+        }
+    }
+    text
 }
 
 const SAMPLE: &str = include_str!("sample.toml");

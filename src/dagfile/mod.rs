@@ -277,7 +277,7 @@ fn fault_of_id(id: &str) -> Option<String> {
 
 fn groups(outline: &outline::Outline<'_>) -> Vec<Group> {
     let group = |entry: &outline::GroupEntry<'_>| Group {
-        group_id: entry.id.clone(),
+        group_id: entry.id.to_string(),
         parent: entry.parent,
         tooltip: entry.fields.text("tooltip").unwrap_or_default().to_owned(),
     };

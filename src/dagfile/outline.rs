@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::{MAX_GROUPS, MAX_TASKS, Reader, fault_of_id, keys};
 use crate::keytable::{self, Fields};
 use crate::model::graph::TaskIx;
-use crate::model::ids::MAX_ID_BYTES;
+use crate::model::ids::{MAX_ID_BYTES, TaskId};
 use crate::model::mapping::GroupIx;
 
 /// What an id can name.
@@ -25,7 +25,7 @@ pub(super) enum Member {
 /// One `[tasks.ID]`, of the file or of a group.
 pub(super) struct TaskEntry<'d> {
     /// With those of its groups.
-    pub id: String,
+    pub id: TaskId,
     /// Where its name stands.
     pub name: Range<usize>,
     /// None: it is no table, which has been reported.
@@ -35,8 +35,8 @@ pub(super) struct TaskEntry<'d> {
 
 /// One `[groups.ID]`.
 pub(super) struct GroupEntry<'d> {
-    /// With those of the groups around it.
-    pub id: String,
+    /// With those of the groups around it; of one kind with those of tasks, since no two of them may be equal.
+    pub id: TaskId,
     pub name: Range<usize>,
     pub fields: Fields<'d>,
     pub parent: Option<GroupIx>,
@@ -57,7 +57,7 @@ pub(super) struct Outline<'d> {
     /// The DAG's `default_args`, if there are any.
     pub defaults: Vec<Fields<'d>>,
     /// By full id. Only looked up, never walked, so its order does not matter.
-    ids: HashMap<String, Member>,
+    ids: HashMap<TaskId, Member>,
 }
 
 /// How many tasks and groups a file has, whatever their keys; stops counting beyond the limits.
@@ -81,7 +81,7 @@ impl<'d> Outline<'d> {
         &self.groups[group.index()]
     }
 
-    pub fn id(&self, member: Member) -> &str {
+    pub fn id(&self, member: Member) -> &TaskId {
         match member {
             Member::Task(task) => &self.tasks[task.index()].id,
             Member::Group(group) => &self.group(group).id,
@@ -142,7 +142,7 @@ impl<'d> Outline<'d> {
     fn collect(&mut self, fields: &Fields<'d>, holder: Option<GroupIx>) {
         for (name, value) in fields.table("tasks").into_iter().flatten() {
             self.tasks.push(TaskEntry {
-                id: format!("{}{}", self.prefix(holder), name.get_ref()),
+                id: full_id(self.prefix(holder), name.get_ref()),
                 name: name.span(),
                 document: value.get_ref().as_table(),
                 group: holder,
@@ -160,7 +160,7 @@ impl<'d> Outline<'d> {
     }
 
     fn group_entry(&self, name: &Spanned<Cow<'_, str>>, fields: Fields<'d>, parent: Option<GroupIx>) -> GroupEntry<'d> {
-        let id = format!("{}{}", self.prefix(parent), name.get_ref());
+        let id = full_id(self.prefix(parent), name.get_ref());
         let own = fields.table("default_args").map(|document| Fields::new(&keys::DEFAULT_ARGS, document));
         GroupEntry {
             name: name.span(),
@@ -221,12 +221,14 @@ impl Reader<'_, '_> {
         let groups = (0..outline.groups.len() as u32).map(|at| Member::Group(GroupIx(at)));
         let tasks = (0..outline.tasks.len() as u32).map(|at| Member::Task(TaskIx(at)));
         let mut members: Vec<Member> = groups.chain(tasks).collect();
-        members.sort_by_key(|&member| outline.name(member).start);
+        if !outline.groups.is_empty() {
+            members.sort_by_key(|&member| outline.name(member).start);
+        }
         let mut ids = HashMap::with_capacity(members.len());
         for member in members {
             let id = outline.id(member);
             let Some(&first) = ids.get(id) else {
-                ids.insert(id.to_owned(), member);
+                ids.insert(id.clone(), member);
                 continue;
             };
             let noun = |member| if matches!(member, Member::Task(_)) { "task" } else { "group" };
@@ -318,6 +320,10 @@ impl Reader<'_, '_> {
             }
         }
     }
+}
+
+fn full_id(prefix: &str, name: &str) -> TaskId {
+    if prefix.is_empty() { TaskId::from(name) } else { TaskId::from(format!("{prefix}{name}")) }
 }
 
 /// What a task or group is called inside the group that holds it.

@@ -254,7 +254,7 @@ impl Reader<'_, '_> {
 
     fn task(
         &mut self,
-        task_id: &str,
+        task_id: &TaskId,
         operator: Operator,
         layers: &Layers<'_, '_>,
         dag_owner: &str,
@@ -296,7 +296,7 @@ impl Reader<'_, '_> {
             wait_for_past_depends_before_skipping: is("wait_for_past_depends_before_skipping", false),
             start_date,
             end_date,
-            ..Task::new(TaskId::from(task_id), operator)
+            ..Task::new(task_id.clone(), operator)
         }
     }
 }
