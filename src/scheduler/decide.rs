@@ -118,17 +118,26 @@ impl World {
             self.arm(TimerKey::Wake(run), Deadline::Wall(ahead));
             return Ok(false);
         }
-        let this = self.run_quiet(run);
-        this.is_examined = true;
-        let Pass { marks, schedulable, asks, verdict } = this.progress.pass();
-        let has_changed = !marks.is_empty() || !schedulable.is_empty();
+        self.run_quiet(run).is_examined = true;
+        let room = self.room();
+        let Pass { marks, schedulable, asks, growth, is_cut, verdict } =
+            self.run_quiet(run).progress.pass_at_most(room);
+        let has_changed = !marks.is_empty() || !schedulable.is_empty() || is_cut;
+        self.apply_growth(run, growth);
         for (ix, state) in marks {
             self.mark(run, self.run(run).slot_of(ix), state, now);
         }
+        if is_cut {
+            self.active.insert(run);
+        }
         let may_schedule = self.dag(self.run(run).dag).may_schedule() && self.stopping.is_none();
         if may_schedule {
-            for ix in schedulable {
+            let room = self.room();
+            for &ix in schedulable.iter().take(room) {
                 self.schedule(run, self.run(run).slot_of(ix), now);
+            }
+            if schedulable.len() > room {
+                self.active.insert(run);
             }
         }
         // What left the definition while it ran counts for nothing, but a run is not over while it runs: the next start looks for
@@ -148,6 +157,11 @@ impl World {
             has_changed = true;
         }
         Ok(has_changed)
+    }
+
+    /// How many instances a pass may still move in this turn; one at least, so that it gets on.
+    fn room(&self) -> usize {
+        TURN_ROWS.saturating_sub(self.pending_rows()).max(1)
     }
 
     fn has_executing(&self, run: RunIx) -> bool {
@@ -317,6 +331,7 @@ impl World {
         if key.try_number > 1 {
             self.changes.cleared_xcoms.push(key.instance);
             self.forget_decision(run, slot);
+            self.forget_lengths(run, slot);
         }
         self.set_task_state(run, slot, state);
         self.hold(run, slot, claim);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::SkipDecision;
 use crate::model::{DagRun, Graph, Instance, InstanceKey, Pool, RunKey, RunType, TaskState};
-use crate::scheduler::change::{ImportError, Snapshot};
+use crate::scheduler::change::{ImportError, LengthWrite, Snapshot};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::Stray;
 use crate::scheduler::progress::Progress;
@@ -46,7 +46,7 @@ impl World {
         }
         self.acts.load(snapshot.acts);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
-        self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, now);
+        self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, &snapshot.lengths, now);
     }
 
     /// The pools of airflow.toml are the pools; a row that is no longer there is dropped.
@@ -67,6 +67,7 @@ impl World {
         runs: Vec<DagRun>,
         instances: Vec<Instance>,
         decisions: Vec<(InstanceKey, SkipDecision)>,
+        lengths: &[LengthWrite],
         now: Now,
     ) {
         let mut decisions: BTreeMap<InstanceKey, SkipDecision> = decisions.into_iter().collect();
@@ -80,7 +81,8 @@ impl World {
             dags.insert(dag);
             let rows = by_run.remove(&row.key).unwrap_or_default();
             let decided = rows.iter().filter_map(|row| decisions.remove_entry(&row.key)).collect();
-            self.load_run(dag, row, rows, decided);
+            let run = self.load_run(dag, row, rows, decided);
+            self.load_lengths(run, lengths);
         }
         for dag in dags {
             self.restore_stored(dag, now);
@@ -114,6 +116,7 @@ impl World {
             is_prompt: false,
             past_blocks: BTreeMap::new(),
             decisions,
+            lengths: BTreeMap::new(),
             is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
             row,
             dag,

@@ -12,6 +12,7 @@ pub mod decide;
 mod dense;
 pub mod event;
 pub mod gauge;
+mod growth;
 mod load;
 pub mod machine;
 pub mod past;

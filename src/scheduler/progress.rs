@@ -4,12 +4,18 @@
 //! level a pass. But it evaluates only instances whose inputs have changed since they were last evaluated, against counters that
 //! are kept, so that a finished task costs its out-degree. Knows no clock, no slots and no rows; the world applies what it says.
 
+mod counting;
+mod many;
+mod maps;
 mod past;
 mod skips;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::many::Many;
+pub use self::many::{Growth, Refusal};
+use self::maps::Maps;
 use self::past::Past;
 pub use self::past::PastRule;
 use self::skips::Bars;
@@ -17,8 +23,9 @@ pub use self::skips::Choice;
 
 use super::machine::{TaskEvent, next_task};
 use super::surroundings::Surroundings;
-use super::trigger_rule::{Counts, Decision, Inputs, Unmet, evaluate};
-use crate::model::{Graph, Role, TaskIx, TaskState, TriggerRule};
+use super::trigger_rule::{Counts, Decision, Unmet, evaluate};
+use crate::model::mapping::MAX_INSTANCES;
+use crate::model::{Graph, Mapping, TaskIx, TaskState, TriggerRule};
 
 /// An instance's place in its run: dense, in the order of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +49,10 @@ pub struct Pass {
     /// Instances that wait for nothing but the run before this one, in order. Each pass names them until
     /// [`Progress::answer_past`] has been told of them.
     pub asks: Vec<InstanceIx>,
+    /// What has become of mapped tasks; what is new may be in the other lists too.
+    pub growth: Growth,
+    /// It was bounded, and stopped at its bound: the next one goes on.
+    pub is_cut: bool,
     pub verdict: Verdict,
 }
 
@@ -132,11 +143,24 @@ struct Tally {
 pub struct Progress {
     graph: Arc<Graph>,
     surroundings: Arc<Surroundings>,
+    maps: Arc<Maps>,
+    /// The instances of mapped tasks, in the order of these.
+    many: Vec<Many>,
+    /// By the place of the XCom in `maps`: how many elements it has, by the instance that pushed it.
+    lengths: Vec<BTreeMap<InstanceIx, u32>>,
+    /// Mapped tasks that have instances to be made.
+    filling: BTreeSet<TaskIx>,
+    /// Instances that are to become many in this pass.
+    expandable: Vec<InstanceIx>,
+    /// Mapped tasks whose number of instances is to be looked at in this pass.
+    doubted: BTreeSet<TaskIx>,
+    /// Lengths are still to be told since the last rebuild.
+    is_unsettled: bool,
     /// By task; empty if none depends on the past.
     past: Arc<[PastRule]>,
     bars: Bars,
     slots: Vec<Slot>,
-    /// Task by task, those of one task in order.
+    /// Those of tasks that are not mapped: task by task, those of one task in order.
     instances: Vec<InstanceIx>,
     /// By task, and one more at the end.
     tallies: Vec<Tally>,
@@ -162,19 +186,59 @@ impl Progress {
     /// A run of instances in the order of their rows. All are marked as changed; none in `up_for_retry` may start before
     /// [`Progress::retry_is_over`].
     pub fn new(graph: Arc<Graph>, instances: &[(TaskIx, i32, TaskState)]) -> Self {
+        Self::mapped(graph, &[], instances)
+    }
+
+    /// As [`Progress::new`]; `mappings` are those that the graph's nodes name.
+    pub fn mapped(graph: Arc<Graph>, mappings: &[Mapping], instances: &[(TaskIx, i32, TaskState)]) -> Self {
         let surroundings = Arc::new(Surroundings::of(&graph));
-        Self::within(graph, surroundings, instances)
+        let maps = Arc::new(Maps::of(&graph, mappings, |task| surroundings.observers(task)));
+        Self::within(graph, surroundings, maps, instances)
+    }
+
+    /// The tasks and map indexes of its instances, in order; those that vanished are left out.
+    pub fn places(&self) -> Vec<(TaskIx, i32)> {
+        self.slots.iter().filter_map(|slot| Some((slot.task?, slot.map_index))).collect()
+    }
+
+    /// The instances with which a run begins, of the tasks that `is_wanted` names: of a task whose mappings all stand in the file
+    /// one for each index, of any other one. Of what is more than `most` in all only the last is named: passes make the rest.
+    pub fn first_instances(&self, most: usize, is_wanted: impl Fn(TaskIx) -> bool) -> Vec<(TaskIx, i32)> {
+        let mut first = Vec::with_capacity(self.graph.len());
+        for task in self.graph.indexes().filter(|&task| is_wanted(task)) {
+            match self.maps.literal(task).filter(|&count| count > 0 && count <= MAX_INSTANCES) {
+                None => first.push((task, -1)),
+                Some(count) if first.len() + count as usize <= most => {
+                    first.extend((0..count as i32).map(|at| (task, at)))
+                }
+                Some(count) => first.push((task, count as i32 - 1)),
+            }
+        }
+        first
     }
 
     /// Another run of the same graph, as [`Progress::new`] would make it.
     pub fn of_run(&self, instances: &[(TaskIx, i32, TaskState)]) -> Self {
-        Self::within(Arc::clone(&self.graph), Arc::clone(&self.surroundings), instances).with_past(self.past.clone())
+        let (graph, surroundings) = (Arc::clone(&self.graph), Arc::clone(&self.surroundings));
+        Self::within(graph, surroundings, Arc::clone(&self.maps), instances).with_past(self.past.clone())
     }
 
-    fn within(graph: Arc<Graph>, surroundings: Arc<Surroundings>, instances: &[(TaskIx, i32, TaskState)]) -> Self {
+    fn within(
+        graph: Arc<Graph>,
+        surroundings: Arc<Surroundings>,
+        maps: Arc<Maps>,
+        instances: &[(TaskIx, i32, TaskState)],
+    ) -> Self {
         let slots = instances.iter().map(|&(task, map_index, state)| Slot::new(Some(task), map_index, state)).collect();
         let mut progress = Self {
             surroundings,
+            maps,
+            many: Vec::new(),
+            lengths: Vec::new(),
+            filling: BTreeSet::new(),
+            expandable: Vec::new(),
+            doubted: BTreeSet::new(),
+            is_unsettled: false,
             past: Arc::default(),
             bars: Bars::new(),
             graph,
@@ -212,6 +276,11 @@ impl Progress {
         self.slots[instance.index()].state
     }
 
+    /// -1 for the instance of a task that is not mapped, or not yet.
+    pub fn map_index(&self, instance: InstanceIx) -> i32 {
+        self.slots[instance.index()].map_index
+    }
+
     /// Null when the definition no longer has its task.
     pub fn task(&self, instance: InstanceIx) -> Option<TaskIx> {
         self.slots[instance.index()].task
@@ -236,12 +305,12 @@ impl Progress {
             return;
         }
         slot.is_retry_over = false;
-        let task = slot.task;
+        let (task, map_index) = (slot.task, slot.map_index);
         self.tally(instance, old, |count| *count -= 1);
         self.tally(instance, state, |count| *count += 1);
         self.touch(instance);
         if let Some(task) = task.filter(|_| old.is_finished() || state.is_finished()) {
-            self.recount(task, old, state);
+            self.recount(task, map_index, old, state);
         }
     }
 
@@ -251,7 +320,7 @@ impl Progress {
         self.touch(instance);
     }
 
-    /// The definition has changed: `moved` gives for each old task its new place, null when it has vanished. What is unstarted
+    /// The definition has changed to one without mapped tasks: `moved` gives for each old task its new place, null when it has vanished. What is unstarted
     /// of a vanished task is marked `removed` by the next pass, what executes goes on to its end; neither is upstream of anything
     /// any longer. `added` are instances of new tasks, null state, in order of their rows; their places are returned.
     pub fn replace_graph(
@@ -266,6 +335,7 @@ impl Progress {
         let first = self.slots.len() as u32;
         self.slots.extend(added.iter().map(|&(task, map_index)| Slot::new(Some(task), map_index, TaskState::None)));
         self.surroundings = Arc::new(Surroundings::of(&graph));
+        self.maps = Arc::default();
         self.graph = graph;
         self.rebuild();
         (first..self.slots.len() as u32).map(InstanceIx).collect()
@@ -285,12 +355,25 @@ impl Progress {
 
     /// One pass.
     pub fn pass(&mut self) -> Pass {
+        self.pass_at_most(usize::MAX)
+    }
+
+    /// One pass that marks, readies and makes about `limit` instances at most.
+    pub fn pass_at_most(&mut self, limit: usize) -> Pass {
+        self.settle();
         let mut unfinished = self.unfinished;
         let may_deadlock = unfinished > 0 && self.waiting_outside == 0 && self.past_bound == 0;
-        let mut marks = self.decide();
+        let mut marks = Vec::new();
+        let mut is_cut = self.decide(limit, &mut marks);
+        let is_growing = !self.expandable.is_empty() || !self.doubted.is_empty() || !self.filling.is_empty();
+        let (mut growth, mut surplus) = (Growth::default(), Vec::new());
+        if is_growing {
+            (growth, surplus) = self.grow(limit, &mut marks);
+            is_cut |= self.decide(limit, &mut marks) || !self.filling.is_empty();
+        }
         let schedulable = self.schedulable();
         let asks: Vec<InstanceIx> = self.asking.iter().copied().collect();
-        let mut is_runnable = !marks.is_empty() || !schedulable.is_empty();
+        let mut is_runnable = !marks.is_empty() || !schedulable.is_empty() || is_growing || is_cut;
         if may_deadlock && !is_runnable {
             (marks, is_runnable) = self.scan();
             self.apply(&marks);
@@ -298,8 +381,15 @@ impl Progress {
             unfinished = self.unfinished;
         } else {
             self.apply(&marks);
+            if is_growing {
+                // Airflow: after an expansion it counts once more.
+                unfinished = self.unfinished;
+            }
         }
-        let verdict = if unfinished == 0 && self.failed_leaves > 0 {
+        marks.extend(surplus.into_iter().map(|instance| (instance, TaskState::Removed)));
+        let verdict = if is_cut {
+            Verdict::Running
+        } else if unfinished == 0 && self.failed_leaves > 0 {
             Verdict::Failed(RunFailure::TaskFailure)
         } else if unfinished == 0 {
             Verdict::Success
@@ -308,7 +398,7 @@ impl Progress {
         } else {
             Verdict::Running
         };
-        Pass { marks, schedulable, asks, verdict }
+        Pass { marks, schedulable, asks, growth, is_cut, verdict }
     }
 
     /// Why an instance is not schedulable; null if it is.
@@ -331,9 +421,7 @@ impl Progress {
                 pending: inputs.upstream.pending(),
                 total: inputs.upstream.total,
             }),
-            Decision::Wait(Unmet::Setups) => {
-                Some(NotReady::SetupsPending { pending: inputs.indirect_setups.total - inputs.indirect_setups.success })
-            }
+            Decision::Wait(Unmet::Setups) => Some(NotReady::SetupsPending { pending: inputs.setups_pending() }),
             Decision::Wait(Unmet::Scope) => Some(NotReady::ScopePending { pending: inputs.unfinished_in_scope }),
         }
     }
@@ -350,15 +438,18 @@ impl Progress {
         listed.clone()
     }
 
-    /// Evaluates what has changed. The marks are not applied yet.
-    fn decide(&mut self) -> Vec<(InstanceIx, TaskState)> {
+    /// Evaluates what has changed. The marks are not applied yet; what has one already gets no other. True: it has stopped at the
+    /// limit.
+    fn decide(&mut self, limit: usize, marks: &mut Vec<(InstanceIx, TaskState)>) -> bool {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
-        let mut marks = Vec::new();
-        for &instance in &changed {
+        let marked: BTreeSet<InstanceIx> = marks.iter().map(|&(instance, _)| instance).collect();
+        let (mut done, mut room) = (0, limit);
+        while let Some(&instance) = changed.get(done).filter(|_| room > 0) {
+            done += 1;
             self.slots[instance.index()].is_changed = false;
             let slot = &self.slots[instance.index()];
-            if slot.state.is_finished() {
+            if slot.state.is_finished() || marked.contains(&instance) {
                 continue;
             }
             let decision = self.evaluate(instance);
@@ -374,12 +465,16 @@ impl Progress {
             let is_ready = decision == Decision::Run && is_its_turn;
             match decision {
                 // A waiting instance whose task has vanished is marked wherever it waits.
-                Decision::Mark(state) if is_schedulable || slot.task.is_none() => marks.push((instance, state)),
+                Decision::Mark(state) if is_schedulable || slot.task.is_none() => {
+                    room -= 1;
+                    marks.push((instance, state));
+                }
                 Decision::Mark(_) => self.learn(instance, Known::Marked),
                 Decision::Run => self.learn(instance, Known::Met),
                 Decision::Wait(_) => self.learn(instance, Known::Waits),
             }
-            if is_ready {
+            if is_ready && !self.must_expand(instance) {
+                room -= 1;
                 let slot = &mut self.slots[instance.index()];
                 slot.is_ready = true;
                 if !std::mem::replace(&mut slot.is_listed, true) {
@@ -387,9 +482,9 @@ impl Progress {
                 }
             }
         }
-        changed.clear();
+        changed.drain(..done);
         self.changed = changed;
-        marks
+        !self.changed.is_empty()
     }
 
     /// Airflow's search for an unfinished instance that could still run, in order of the rows and in any state: it marks what it
@@ -426,25 +521,10 @@ impl Progress {
         let slot = &self.slots[instance.index()];
         match slot.task {
             Some(task) if self.is_barred(task, slot.map_index) => Decision::Mark(TaskState::Skipped),
-            Some(task) => evaluate(&self.inputs(task, slot.map_index)),
+            Some(task) => self.heed_inputs(task, evaluate(&self.inputs(task, slot.map_index))),
             // It has started and goes on: as long as it does, the run is not stuck.
             None if slot.has_started() => Decision::Run,
             None => Decision::Mark(TaskState::Removed),
-        }
-    }
-
-    fn inputs(&self, task: TaskIx, map_index: i32) -> Inputs {
-        let sum = |tasks: &[TaskIx]| {
-            tasks.iter().fold(Counts::default(), |sum, task| sum.plus(&self.tallies[task.index()].own))
-        };
-        let tally = &self.tallies[task.index()];
-        Inputs {
-            rule: self.graph.node(task).trigger_rule,
-            map_index,
-            upstream: tally.upstream,
-            upstream_setups: tally.upstream_setups,
-            indirect_setups: sum(self.surroundings.indirect_setups(task)),
-            unfinished_in_scope: sum(self.surroundings.scope(task)).pending(),
         }
     }
 
@@ -459,19 +539,6 @@ impl Progress {
         }
     }
 
-    fn touch_all_of(&mut self, task: TaskIx) {
-        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
-        for at in first..end {
-            self.touch(self.instances[at as usize]);
-        }
-    }
-
-    /// The instances of a task, in order.
-    pub fn instances_of(&self, task: TaskIx) -> impl Iterator<Item = InstanceIx> + '_ {
-        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
-        self.instances[first as usize..end as usize].iter().copied()
-    }
-
     fn learn(&mut self, instance: InstanceIx, known: Known) {
         match std::mem::replace(&mut self.slots[instance.index()].known, known) {
             Known::Met => self.met -= 1,
@@ -483,97 +550,6 @@ impl Progress {
             Known::Marked => self.marked += 1,
             Known::Nothing | Known::Waits => {}
         }
-    }
-
-    /// Counts an instance in or out under a state.
-    fn tally(&mut self, instance: InstanceIx, state: TaskState, count: fn(&mut usize)) {
-        if state.is_finished() {
-            let task = self.slots[instance.index()].task;
-            if state.is_failed_like() && task.is_some_and(|task| self.surroundings.is_leaf[task.index()]) {
-                count(&mut self.failed_leaves);
-            }
-            return;
-        }
-        count(&mut self.unfinished);
-        if state.is_executing() {
-            count(&mut self.executing);
-        }
-        if matches!(state, TaskState::Deferred | TaskState::AwaitingInput) {
-            count(&mut self.waiting_outside);
-        }
-        if self.depends(self.slots[instance.index()].task) {
-            count(&mut self.past_bound);
-        }
-    }
-
-    /// An instance of `task` has gone from one state to another, and one of them is finished.
-    fn recount(&mut self, task: TaskIx, old: TaskState, new: TaskState) {
-        let is_setup = self.graph.node(task).role == Role::Setup;
-        self.tallies[task.index()].own.shift(old, new);
-        for at in 0..self.graph.downstream(task).len() {
-            let down = self.graph.downstream(task)[at];
-            let tally = &mut self.tallies[down.index()];
-            tally.upstream.shift(old, new);
-            if is_setup {
-                tally.upstream_setups.shift(old, new);
-            }
-            self.touch_all_of(down);
-        }
-        for at in 0..self.surroundings.observers(task).len() {
-            self.touch_all_of(self.surroundings.observers(task)[at]);
-        }
-    }
-
-    /// Works everything out anew from the graph and the slots.
-    fn rebuild(&mut self) {
-        let tasks = self.graph.len();
-        self.tallies = vec![Tally::default(); tasks + 1];
-        (self.unfinished, self.executing, self.failed_leaves) = (0, 0, 0);
-        (self.waiting_outside, self.past_bound) = (0, 0);
-        let mut is_mapped = vec![false; tasks];
-        for at in 0..self.slots.len() {
-            let Slot { task, map_index, state, .. } = self.slots[at];
-            self.tally(InstanceIx(at as u32), state, |count| *count += 1);
-            if let Some(task) = task {
-                is_mapped[task.index()] |= map_index >= 0;
-                let counts = &mut self.tallies[task.index()].own;
-                counts.total += 1;
-                if let Some(count) = counts.of(state) {
-                    *count += 1;
-                }
-            }
-        }
-        self.list_instances();
-        for task in self.graph.indexes() {
-            let is_setup = |up: TaskIx| self.graph.node(up).role == Role::Setup;
-            let upstream = self.sum_of_upstream(task, &is_mapped, |_| true);
-            let upstream_setups = self.sum_of_upstream(task, &is_mapped, is_setup);
-            let tally = &mut self.tallies[task.index()];
-            (tally.upstream, tally.upstream_setups) = (upstream, upstream_setups);
-        }
-        self.mark_all_changed();
-    }
-
-    /// Sorts the instances by their tasks.
-    fn list_instances(&mut self) {
-        self.instances = (0..self.slots.len() as u32).map(InstanceIx).collect();
-        self.instances.retain(|instance| self.slots[instance.index()].task.is_some());
-        self.instances.sort_by_key(|instance| self.slots[instance.index()].task);
-        let mut first = 0;
-        for tally in &mut self.tallies {
-            tally.first = first;
-            first += tally.own.total;
-        }
-    }
-
-    /// Airflow counts upstream tasks, or if one of them is mapped, their instances. So a task without an instance is waited for.
-    fn sum_of_upstream(&self, task: TaskIx, is_mapped: &[bool], is_counted: impl Fn(TaskIx) -> bool) -> Counts {
-        let counted = || self.graph.upstream(task).iter().copied().filter(|&up| is_counted(up));
-        let mut sum = counted().fold(Counts::default(), |sum, up| sum.plus(&self.tallies[up.index()].own));
-        if !counted().any(|up| is_mapped[up.index()]) {
-            sum.total = counted().count() as u32;
-        }
-        sum
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
+use crate::scheduler::decide::TURN_ROWS;
 use crate::scheduler::event::{DagFile, Found};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::runs::has_instance;
@@ -320,21 +321,29 @@ impl World {
             let before = std::mem::replace(&mut entry.task, task);
             let before = before.zip(self.run(run).definition.clone()).map(|(ix, old)| old.dag.task(ix).retries);
             match task {
+                // It was one of many, and its task is mapped no longer.
+                Some(task) if is_unfit(self.run(run).entry(slot), task, definition) => self.vanish(run, slot),
                 Some(task) => self.follow_in_instance(run, slot, task, before, definition),
                 None => self.vanish(run, slot),
             }
         }
-        let known: BTreeSet<TaskIx> = self.run(run).instances.iter().filter_map(|entry| entry.task).collect();
+        let stays = |entry: &&InstanceEntry| {
+            let is_gone = |task| entry.row.state == TaskState::Removed && is_unfit(entry, task, definition);
+            !entry.task.is_some_and(is_gone)
+        };
+        let known: BTreeSet<TaskIx> =
+            self.run(run).instances.iter().filter(stays).filter_map(|entry| entry.task).collect();
         let is_missing =
             |task: &TaskIx| !known.contains(task) && has_instance(&self.run(run).row, definition.dag.task(*task));
-        let missing: Vec<TaskIx> = definition.dag.graph.indexes().filter(is_missing).collect();
-        for task in missing {
-            self.add_instance(run, task, definition);
+        let missing = definition.blank().first_instances(TURN_ROWS, |task| is_missing(&task));
+        for (task, map_index) in missing {
+            self.add_instance(run, task, map_index, definition);
         }
         self.run_quiet(run).definition = Some(definition.clone());
         self.limits.set_run(run, dag.max_active_tasks);
         self.rebuild_progress(run, definition);
         self.retell_decisions(run);
+        self.retell_lengths(run);
         self.arm_run_timeout(run, now);
         for slot in self.run(run).slots_in_order() {
             if self.run(run).entry(slot).row.state == TaskState::UpForRetry {
@@ -410,10 +419,10 @@ impl World {
         }
     }
 
-    fn add_instance(&mut self, run: RunIx, task: TaskIx, definition: &Definition) {
+    fn add_instance(&mut self, run: RunIx, task: TaskIx, map_index: i32, definition: &Definition) {
         let key = InstanceKey(self.new_instance_key());
         let run_key = self.run(run).row.key;
-        let row = fresh_row(key, run_key, task, definition);
+        let row = Instance { map_index, ..fresh_row(key, run_key, task, definition) };
         let entry = InstanceEntry { task: Some(task), ..InstanceEntry::new(row, None) };
         let instances = &mut self.run_quiet(run).instances;
         instances.push(entry);
@@ -477,6 +486,11 @@ impl DagEntry {
             held_back_at: None,
         }
     }
+}
+
+/// Whether it has a map index, and its task is not mapped.
+fn is_unfit(entry: &InstanceEntry, task: TaskIx, definition: &Definition) -> bool {
+    entry.row.map_index >= 0 && definition.dag.graph.node(task).mappings.is_empty()
 }
 
 /// The row of an instance that has not begun.

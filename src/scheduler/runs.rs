@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Catchup, DagRun, InstanceKey, RunId, RunKey, RunState, RunType, Schedule, Task, TaskState};
+use crate::model::{
+    Catchup, DagRun, Instance, InstanceKey, RunId, RunKey, RunState, RunType, Schedule, Task, TaskState,
+};
 use crate::scheduler::change::{NextRun, RunLookup};
-use crate::scheduler::decide::iso;
+use crate::scheduler::decide::{TURN_ROWS, iso};
 use crate::scheduler::machine::{self, RunEvent};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::progress::InstanceIx;
@@ -102,16 +104,22 @@ impl World {
     /// Puts a new run and its instances into memory, to be written with this turn.
     pub(super) fn create_run(&mut self, dag: DagIx, row: DagRun, definition: &Arc<Definition>) -> RunIx {
         let key = row.key;
-        let mut instances = Vec::with_capacity(definition.dag.graph.len());
+        let blank = definition.blank();
+        let is_whole = definition.dag.tasks.iter().all(|task| has_instance(&row, task));
+        let first = if is_whole {
+            blank.places()
+        } else {
+            blank.first_instances(TURN_ROWS, |task| has_instance(&row, definition.dag.task(task)))
+        };
+        let mut instances = Vec::with_capacity(first.len());
         let mut present = Vec::new();
-        for task in definition.dag.graph.indexes().filter(|&task| has_instance(&row, definition.dag.task(task))) {
+        for (task, map_index) in first {
             let instance = InstanceKey(self.new_instance_key());
-            let row = fresh_row(instance, key, task, definition);
+            let row = Instance { map_index, ..fresh_row(instance, key, task, definition) };
             let ix = Some(InstanceIx(instances.len() as u32));
             instances.push(InstanceEntry { ix, task: Some(task), ..InstanceEntry::new(row, None) });
-            present.push((task, -1, TaskState::None));
+            present.push((task, map_index, TaskState::None));
         }
-        let is_whole = instances.len() == definition.dag.graph.len();
         if instances.is_empty() && !definition.dag.tasks.is_empty() {
             log::warn!(
                 "{} of {} has nothing to do: its logical date lies outside the dates of all tasks",
@@ -126,13 +134,14 @@ impl World {
             dag,
             definition: Some(definition.clone()),
             instances,
-            progress: if is_whole { definition.blank().clone() } else { definition.blank().of_run(&present) },
+            progress: if is_whole { blank.clone() } else { blank.of_run(&present) },
             slots,
             held: 0,
             is_prompt: true,
             is_examined: false,
             past_blocks: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            lengths: BTreeMap::new(),
             waiting: Vec::new(),
             unwritten: 0,
             has_deadlines: false,

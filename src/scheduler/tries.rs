@@ -158,6 +158,7 @@ impl World {
             machine::next_task(from, event).expect("an executing instance can succeed, skip, fail, retry or requeue");
         let instance = row.key;
         self.set_task_state(run, slot, next);
+        self.apply_lengths(run, slot, end.lengths);
         if is_dropped && let Ok(removed) = machine::next_task(next, TaskEvent::Vanish) {
             // It could not be started, and is not to be any longer.
             self.set_task_state(run, slot, removed);

@@ -49,6 +49,14 @@ impl Counts {
         }
     }
 
+    /// One more of them, in this state.
+    pub const fn add(&mut self, state: TaskState) {
+        self.total += 1;
+        if let Some(count) = self.of(state) {
+            *count += 1;
+        }
+    }
+
     /// The count of a finished state; null for the others, which nobody counts.
     pub const fn of(&mut self, state: TaskState) -> Option<&mut u32> {
         match state {
@@ -76,6 +84,15 @@ pub struct Inputs {
     pub indirect_setups: Counts,
     /// Of a teardown: unfinished instances between its setups and itself.
     pub unfinished_in_scope: u32,
+}
+
+impl Inputs {
+    /// How many indirect setups have not succeeded. To a mapped instance a removed one is as good as none.
+    pub const fn setups_pending(&self) -> u32 {
+        let setups = &self.indirect_setups;
+        let excused = if self.map_index >= 0 { setups.removed } else { 0 };
+        setups.total.saturating_sub(setups.success + excused)
+    }
 }
 
 /// What the rule says.
@@ -106,8 +123,7 @@ pub fn evaluate(inputs: &Inputs) -> Decision {
     if let Some(state) = setup_mark(inputs).or_else(|| mark(inputs)) {
         return Decision::Mark(state);
     }
-    let setups = &inputs.indirect_setups;
-    if setups.total > setups.success {
+    if inputs.setups_pending() > 0 {
         Decision::Wait(Unmet::Setups)
     } else if !is_met(inputs) {
         Decision::Wait(Unmet::Upstream)

@@ -275,7 +275,9 @@ impl World {
             }
             let instances = history.instances(row.key)?;
             let decisions = history.decisions(row.key)?.into_iter().collect();
+            let lengths = history.lengths(row.key)?;
             let run = self.take_up(ix, row, instances, decisions);
+            self.load_lengths(run, &lengths);
             self.start_taken_up(ix, run, &definition, now);
             has_changed = true;
         }

@@ -28,7 +28,8 @@ impl Progress {
     /// The same with tasks that depend on the past, by task; empty if none does.
     pub fn with_past(mut self, past: Arc<[PastRule]>) -> Self {
         self.past = past;
-        self.past_bound = self.slots.iter().filter(|slot| !slot.state.is_finished() && self.depends(slot.task)).count();
+        let bound = self.slots.iter().filter(|slot| !slot.state.is_finished() && self.depends(slot.task)).count();
+        self.past_bound = bound + self.missing_past_bound();
         self
     }
 
@@ -46,9 +47,7 @@ impl Progress {
         if !self.depends(Some(task)) {
             return;
         }
-        let (first, end) = (self.tallies[task.index()].first, self.tallies[task.index() + 1].first);
-        for at in first..end {
-            let instance = self.instances[at as usize];
+        for instance in self.instances_of(task).collect::<Vec<_>>() {
             self.slots[instance.index()].past = Past::Unasked;
             self.touch(instance);
         }

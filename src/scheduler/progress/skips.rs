@@ -43,7 +43,7 @@ impl Progress {
         let graph = self.graph.clone();
         for &down in graph.downstream(task).iter().filter(|down| tasks.contains(down)) {
             self.bars.entry((down, map_index)).or_default().push(decider);
-            self.touch_all_of(down);
+            self.touch_barred(down, map_index);
         }
     }
 
@@ -64,8 +64,16 @@ impl Progress {
                 self.bars.remove(&(down, map_index));
             }
             if has_gone {
-                self.touch_all_of(down);
+                self.touch_barred(down, map_index);
             }
+        }
+    }
+
+    /// Those that a decider of this index speaks for: a mapped one for its own index, any other for all.
+    fn touch_barred(&mut self, task: TaskIx, map_index: i32) {
+        match (usize::try_from(map_index), self.maps.place(task)) {
+            (Ok(at), Some(place)) => self.touch_member(place, at),
+            _ => self.touch_all_of(task),
         }
     }
 

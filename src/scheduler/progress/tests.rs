@@ -3,7 +3,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Node;
+use crate::model::{Node, Role};
+use crate::scheduler::trigger_rule::Inputs;
 
 fn node(trigger_rule: TriggerRule, role: Role) -> Node {
     Node { trigger_rule, role, ..Node::default() }
@@ -38,7 +39,17 @@ fn a_mark_cascades_one_level_a_pass_and_the_run_closes_a_pass_later() {
     assert_eq!((pass.marks, pass.verdict), (vec![(B, TaskState::Skipped)], Verdict::Running));
     let pass = run.pass();
     assert_eq!((pass.marks, pass.verdict), (vec![(C, TaskState::Skipped)], Verdict::Running));
-    assert_eq!(run.pass(), Pass { marks: vec![], schedulable: vec![], asks: vec![], verdict: Verdict::Success });
+    assert_eq!(
+        run.pass(),
+        Pass {
+            marks: vec![],
+            schedulable: vec![],
+            asks: vec![],
+            growth: Growth::default(),
+            is_cut: false,
+            verdict: Verdict::Success
+        }
+    );
 }
 
 #[test]
@@ -52,7 +63,17 @@ fn what_nobody_touches_stays_schedulable() {
 #[test]
 fn a_retry_waits_for_its_delay_and_is_no_deadlock() {
     let mut run = started(&graph(&[ALL_SUCCESS], &[]), &[TaskState::UpForRetry]);
-    assert_eq!(run.pass(), Pass { marks: vec![], schedulable: vec![], asks: vec![], verdict: Verdict::Running });
+    assert_eq!(
+        run.pass(),
+        Pass {
+            marks: vec![],
+            schedulable: vec![],
+            asks: vec![],
+            growth: Growth::default(),
+            is_cut: false,
+            verdict: Verdict::Running
+        }
+    );
     assert_eq!(run.why_waiting(A), Some(NotReady::RetryNotOver));
     run.retry_is_over(A);
     assert_eq!(run.pass().schedulable, [A]);
@@ -125,7 +146,17 @@ fn a_vanished_task_that_runs_is_awaited_and_a_waiting_one_is_taken_out_of_the_qu
     let mut run = started(&before, &[TaskState::Running, TaskState::Scheduled]);
     run.replace_graph(graph(&[], &[]), &[None, None], &[]);
     assert_eq!(run.pass().marks, [(B, TaskState::Removed)]);
-    assert_eq!(run.pass(), Pass { marks: vec![], schedulable: vec![], asks: vec![], verdict: Verdict::Running });
+    assert_eq!(
+        run.pass(),
+        Pass {
+            marks: vec![],
+            schedulable: vec![],
+            asks: vec![],
+            growth: Growth::default(),
+            is_cut: false,
+            verdict: Verdict::Running
+        }
+    );
     run.set_state(A, TaskState::Failed);
     assert_eq!(run.pass().verdict, Verdict::Success);
 }

@@ -12,6 +12,7 @@ use crate::model::SkipDecision;
 use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
+use crate::scheduler::decide::TURN_ROWS;
 use crate::scheduler::past::{self, PastBlock};
 use crate::scheduler::pools::{Claim, Held, RunIx};
 use crate::scheduler::port::ReplyTo;
@@ -55,8 +56,10 @@ impl Definition {
     /// The progress of a run that has just been created.
     pub(in crate::scheduler) fn blank(&self) -> &Progress {
         self.blank.get_or_init(|| {
-            let unstarted: Vec<_> = self.dag.graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
-            Progress::new(self.dag.graph.clone(), &unstarted).with_past(past::rules_of(&self.dag))
+            let shape = Progress::mapped(self.dag.graph.clone(), &self.dag.mappings, &[]);
+            let shape = shape.with_past(past::rules_of(&self.dag));
+            let first = shape.first_instances(TURN_ROWS, |_| true);
+            shape.of_run(&first.iter().map(|&(task, map_index)| (task, map_index, TaskState::None)).collect::<Vec<_>>())
         })
     }
 }
@@ -121,6 +124,8 @@ pub struct Run {
     pub(in crate::scheduler) past_blocks: BTreeMap<InstanceIx, PastBlock>,
     /// What branches and short circuits have decided, by their slots.
     pub(in crate::scheduler) decisions: BTreeMap<Slot, SkipDecision>,
+    /// How many elements those of its XComs have that tasks are mapped over.
+    pub(in crate::scheduler) lengths: BTreeMap<(Slot, Arc<str>), u32>,
     pub(in crate::scheduler) waiting: Vec<ReplyTo<Reply>>,
     /// How many of its instances are to be written.
     pub(in crate::scheduler) unwritten: u32,
