@@ -284,6 +284,18 @@ fn element_of(value: &Value, at: u64) -> Result<Value, Fault> {
     found.ok_or(Fault::Beyond { at, length: elements(value).unwrap_or(0) })
 }
 
+/// What `filter` says by a value: Python's rule; a text that templates print of a false value is false.
+pub fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is) => *is,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !matches!(text.trim(), "" | "0" | "False" | "false" | "None" | "null" | "[]" | "{}"),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(pairs) => !pairs.is_empty(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,6 +119,24 @@ pub fn render(template: &Template, context: &Context) -> Result<String, Template
     render_text(&template.text, template.at, context).map(Cow::into_owned)
 }
 
+/// The value that a template becomes: that of its only expression, else the text.
+///
+/// # Errors
+/// As [`render`].
+pub fn native(template: &Template, context: &Context) -> Result<Value, TemplateError> {
+    let text = &template.text;
+    let inner = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    let is_alone = |inner: &&str| !["{{", "}}", "{%", "{#"].iter().any(|tag| inner.contains(tag));
+    let Some(inner) = inner.filter(is_alone).filter(|inner| !inner.starts_with(['-', '+'])) else {
+        return render(template, context).map(Value::String);
+    };
+    // What stands in the template stays in its place, for messages.
+    let inner = inner.strip_prefix(' ').unwrap_or(inner);
+    let question = format!("{{{{({inner}) | json }}}}");
+    let printed = render_text(&question, template.at, context)?.into_owned();
+    Ok(serde_json::from_str(&printed).unwrap_or(Value::String(printed)))
+}
+
 /// Renders every text inside `value`; keys stay as they are. `at` is where the value stands in the DAG file.
 ///
 /// # Errors

@@ -60,7 +60,7 @@ pub fn state(value: &Value) -> TaskState {
     named(value).unwrap_or(TaskState::None)
 }
 
-fn named<T: std::str::FromStr<Err = minflow::model::state::UnknownName>>(value: &Value) -> Option<T> {
+pub fn named<T: std::str::FromStr<Err = minflow::model::state::UnknownName>>(value: &Value) -> Option<T> {
     value.as_str().map(|name| name.parse().expect("the vectors use Airflow's names"))
 }
 

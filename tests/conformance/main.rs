@@ -13,6 +13,7 @@ mod dags;
 mod depends_on_past;
 mod harness;
 mod manual_intervals;
+mod mapping;
 mod partial_subset;
 mod retry_delay;
 mod run_creation;

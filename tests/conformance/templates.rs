@@ -72,6 +72,14 @@ fn context(all: &Value, name: &str) -> Context {
     }
 }
 
+/// A context of the vectors with variables of an instance's own.
+pub fn with_variables(variables: Value) -> Context {
+    let all = contexts();
+    let name = all["contexts"].as_object().unwrap().keys().next().unwrap().clone();
+    let variables = variables.as_object().unwrap().clone();
+    Context { variables: Arc::new(variables), ..context(&all, &name) }
+}
+
 fn contexts() -> Value {
     let named = harness::folder().join("templates_contexts.json");
     // A folder of further cases need not repeat the contexts.
