@@ -92,6 +92,11 @@ impl Backfills {
         self.has_more
     }
 
+    /// A backfill may have something to promote or to complete.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// The turn's rows are committed before the next turn begins.
     pub(super) fn end_turn(&mut self) {
         self.has_more = !self.next.is_empty();

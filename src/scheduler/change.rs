@@ -38,7 +38,10 @@ pub struct Changes {
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let Self { pools, dropped_pools, cleared_xcoms, import_errors, audit, backfill, .. } = self;
+        let unbounded = pools.len() + dropped_pools.len() + cleared_xcoms.len() + import_errors.len() + audit.len();
+        let of_backfills = backfill.backfills.len() + backfill.planned.len() + backfill.cancelled.len();
+        self.rows() + unbounded + of_backfills == 0
     }
 
     /// How many rows it writes, to bound a turn.

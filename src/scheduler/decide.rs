@@ -58,7 +58,7 @@ impl World {
                     Err(error) => asked = Err(error),
                 }
             }
-            if !has_changed || asked.is_err() {
+            if !has_changed || asked.is_err() || self.is_settled() {
                 break;
             }
         }
@@ -66,6 +66,12 @@ impl World {
         asked = asked.and(self.pause_failing(now, history).map(|_| ()));
         self.is_full = self.is_turn_full();
         asked
+    }
+
+    /// After the last step: nothing is noted that another round of steps would look at.
+    fn is_settled(&self) -> bool {
+        (self.due.is_empty() && self.promotable.is_empty() && self.active.is_empty())
+            && (self.failing.is_empty() && !self.backfills.has_due())
     }
 
     /// One step of Airflow's loop, once. True: it has changed something.

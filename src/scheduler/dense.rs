@@ -43,6 +43,10 @@ impl<T: Dense> DenseSet<T> {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub fn contains(&self, item: T) -> bool {
         self.marks.get(item.index() as usize) == Some(&Mark::In)
     }

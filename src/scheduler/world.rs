@@ -450,7 +450,9 @@ impl World {
     /// Shows `sink` each row that the turn has changed, once, and drops the runs that are over from memory. What is in no row of
     /// a DAG, run or instance (earlier tries, XComs, the audit log) is forgotten: who keeps rows calls [`World::take_turn`].
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
-        self.changes = Changes::default();
+        if !self.changes.is_empty() {
+            self.changes = Changes::default();
+        }
         for (dag, run) in std::mem::take(&mut self.just_ended) {
             if let Some(date) = self.run(run).row.logical_date {
                 self.dag_quiet(dag).dates.remove(&date);

@@ -234,11 +234,14 @@ impl Drive {
     /// From where it stands to all that happens before `until`, in microseconds; returns `until`, or the instant at which
     /// `progress` has stopped it.
     pub(super) fn run(&mut self, until: i64, progress: &mut dyn FnMut(Timestamp) -> bool) -> i64 {
-        let mut at = self.at.unwrap_or_else(|| self.live_through(self.from));
-        while let Some(next) = self.next().filter(|&next| next < until) {
-            at = next.max(at);
+        let (mut at, mut next) = match self.at {
+            Some(at) => (at, self.next()),
+            None => self.live_through(self.from),
+        };
+        while let Some(due) = next.filter(|&next| next < until) {
+            at = due.max(at);
             self.tally.pass_to(at);
-            at = self.live_through(at);
+            (at, next) = self.live_through(at);
             self.instants += 1;
             if self.instants.is_multiple_of(TELL_EVERY) && !progress(instant(at)) {
                 return at;
@@ -249,8 +252,9 @@ impl Drive {
         until
     }
 
-    /// All that happens at one instant; returns the instant at which it is over.
-    fn live_through(&mut self, mut at: i64) -> i64 {
+    /// All that happens at one instant; returns the instant at which it is over, and the next one.
+    fn live_through(&mut self, mut at: i64) -> (i64, Option<i64>) {
+        let mut next = None;
         for turn in 1_usize.. {
             let now = self.now(at);
             while let Some(ends) = self.agenda.due(at) {
@@ -263,7 +267,8 @@ impl Drive {
             // Nothing is asked that could fail.
             let _ = self.world.decide(now, &mut self.past);
             self.end_turn(at);
-            let is_over = !self.world.has_more() && self.next().is_none_or(|next| next > at);
+            next = self.next();
+            let is_over = !self.world.has_more() && next.is_none_or(|next| next > at);
             if is_over {
                 break;
             }
@@ -273,7 +278,7 @@ impl Drive {
             }
         }
         self.tally.close_instant(at, &self.world);
-        at
+        (at, next)
     }
 
     fn end_turn(&mut self, at: i64) {
