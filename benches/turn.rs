@@ -35,29 +35,14 @@ fn instances(count: i64, state: TaskState, prior: Option<TaskState>) -> Vec<Inst
         ProcessIdentity { pid: 4_711, start_ticks: 123_456, boot_id: "0f3c7a9e-5b1d-4c7e-9b52-1f0a".to_owned() };
     let has_begun = prior.is_some();
     let instance = |key: i64| Instance {
-        key: InstanceKey(key),
-        run: RunKey(1),
-        task_id: format!("task_{key}").into(),
-        map_index: -1,
         state,
         try_number: 1,
-        max_tries: 0,
         scheduled_at: Some(day()),
         queued_at: Some(day()),
         start_date: has_begun.then(day),
-        end_date: None,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        priority_weight: 1,
-        operator: "bash".into(),
-        version: None,
         process: has_begun.then(|| process.clone()),
-        exit_code: None,
-        signal: None,
-        reason: None,
         usage: has_begun.then(Usage::default),
-        rendered_map_index: None,
-        retry_delay_override: None,
+        ..Instance::new(InstanceKey(key), RunKey(1), format!("task_{key}"), "default_pool", "bash")
     };
     (1..=count).map(|key| InstanceWrite { instance: instance(key), dag_id: "sales".into(), prior }).collect()
 }

@@ -104,31 +104,8 @@ fn run() -> DagRun {
 }
 
 fn write(state: TaskState, prior: Option<TaskState>) -> InstanceWrite {
-    let instance = Instance {
-        key: InstanceKey(1),
-        run: RunKey(1),
-        task_id: "load".into(),
-        map_index: -1,
-        state,
-        try_number: 1,
-        max_tries: 0,
-        scheduled_at: None,
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        priority_weight: 1,
-        operator: "bash".into(),
-        version: None,
-        process: None,
-        exit_code: None,
-        signal: None,
-        reason: None,
-        usage: None,
-        rendered_map_index: None,
-        retry_delay_override: None,
-    };
+    let instance =
+        Instance { state, try_number: 1, ..Instance::new(InstanceKey(1), RunKey(1), "load", "default_pool", "bash") };
     InstanceWrite { instance, dag_id: "sales".into(), prior }
 }
 

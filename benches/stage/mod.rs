@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use minflow::clock::{BootInstant, Clock};
 use minflow::dagfile::{self, Defaults};
 use minflow::health::Health;
-use minflow::model::{DagId, DagRun, Pool, ProcessIdentity, RunKey, TaskId, TaskState, TryKey, Usage};
-use minflow::scheduler::change::{Earlier, RunLookup};
+use minflow::model::{Pool, ProcessIdentity, TryKey, Usage};
 use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
 use minflow::scheduler::port::{History, Kill, Stray};
 use minflow::scheduler::turn::{Parts, Scheduler};
@@ -33,27 +32,7 @@ impl Store for Forgetful {
     }
 }
 
-impl History for Forgetful {
-    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
-        Ok(None)
-    }
-
-    fn run_before(&mut self, _: &DagId, _: Earlier) -> Result<Option<DagRun>, StoreError> {
-        Ok(None)
-    }
-
-    fn task_states(&mut self, _: RunKey, _: &TaskId) -> Result<Vec<TaskState>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn has_earlier_instance(&mut self, _: &DagId, _: &TaskId, _: Timestamp) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn newest_runs(&mut self, _: &DagId, _: u32) -> Result<Vec<DagRun>, StoreError> {
-        Ok(Vec::new())
-    }
-}
+impl History for Forgetful {}
 
 /// Notes what it is to start.
 #[derive(Clone, Default)]

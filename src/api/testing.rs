@@ -21,29 +21,16 @@ pub(crate) fn at(text: &str) -> Timestamp {
 
 pub(crate) fn failed_instance() -> Instance {
     Instance {
-        key: InstanceKey(7),
-        run: RunKey(1),
-        task_id: "load".into(),
-        map_index: -1,
         state: TaskState::Failed,
         try_number: 2,
         max_tries: 1,
-        scheduled_at: None,
         queued_at: Some(at("2026-11-21T00:00:00Z")),
         start_date: Some(at("2026-11-21T00:00:01Z")),
         end_date: Some(at("2026-11-21T00:00:02.5Z")),
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        priority_weight: 1,
-        operator: Arc::from("bash"),
-        version: None,
-        process: None,
         exit_code: Some(3),
-        signal: None,
         reason: Some("exit_code <3>".to_owned()),
         usage: Some(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() }),
-        rendered_map_index: None,
-        retry_delay_override: None,
+        ..Instance::new(InstanceKey(7), RunKey(1), "load", "default_pool", Arc::from("bash"))
     }
 }
 

@@ -324,25 +324,9 @@ impl Definition {
 /// What the scheduler would note of a DAG that it has not seen.
 fn unseen(definition: &Definition) -> DagRecord {
     let dag = &definition.dag;
-    let timetable = crate::timetable::Timetable::new(&dag.schedule, &dag.timezone).ok();
     DagRecord {
-        dag_id: dag.dag_id.clone(),
-        file: definition.file.clone(),
-        is_paused: dag.is_paused_upon_creation,
-        is_active: true,
-        has_import_errors: false,
-        schedule: timetable.and_then(|timetable| timetable.summary()),
-        timezone: dag.schedule_zone().iana_name().unwrap_or("UTC").to_owned(),
-        description: dag.description.clone(),
-        owner: dag.owner.clone(),
-        tags: dag.tags.clone(),
-        max_active_runs: dag.max_active_runs,
-        max_active_tasks: dag.max_active_tasks,
-        version: None,
-        first_seen_at: None,
-        next_run: None,
-        last_interval: None,
-        pause_reason: None,
+        schedule: crate::timetable::Timetable::of(dag).ok().and_then(|timetable| timetable.summary()),
+        ..DagRecord::new(dag, definition.file.clone())
     }
 }
 

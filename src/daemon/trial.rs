@@ -190,7 +190,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
 fn begin(trial: DagTrial, events: &Sender<Event>) {
     let dag_id = trial.dag.dag_id.clone();
     // As its schedule says; Airflow's `dags test` infers it from the logical date too.
-    let timetable = Timetable::new(&trial.dag.schedule, &trial.dag.timezone).ok();
+    let timetable = Timetable::of(&trial.dag).ok();
     let data_interval = timetable.and_then(|timetable| timetable.infer_manual(trial.logical_date));
     let dag = Dag { schedule: Schedule::Never, is_paused_upon_creation: false, ..trial.dag };
     let found = Found::Parsed { dag: Arc::new(dag), source: "".into(), hash: "".into() };

@@ -20,7 +20,7 @@ fn read(example: &str) -> Dag {
 /// The first runs if each is created as soon as it is due.
 fn first_runs(dag: &Dag) -> String {
     let zone = dag.schedule_zone();
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone).unwrap().with_run_immediately(dag.run_immediately);
+    let timetable = Timetable::of(&dag).unwrap();
     let mut now: Timestamp = SEEN.parse().unwrap();
     let earliest = timetable.earliest(dag.start_date, now, dag.catchup);
     let mut last = None;

@@ -281,18 +281,9 @@ pub fn json(value: &DeValue<'_>) -> Option<Value> {
 pub type Signals = &'static [(&'static str, i32)];
 
 /// The signals that end a process, and those that programs take as a request to end.
-pub const KILL_SIGNALS: Signals = &[
-    ("TERM", libc::SIGTERM),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("HUP", libc::SIGHUP),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("USR2", libc::SIGUSR2),
-    ("ABRT", libc::SIGABRT),
-];
+pub const KILL_SIGNALS: Signals = ENDING_SIGNALS.split_at(8).0;
 
-/// The signals by which processes are seen to end.
+/// The signals by which processes are seen to end; first those of [`KILL_SIGNALS`].
 pub const ENDING_SIGNALS: Signals = &[
     ("TERM", libc::SIGTERM),
     ("INT", libc::SIGINT),

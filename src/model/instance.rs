@@ -46,6 +46,41 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Not begun, not mapped, with one slot and the weight 1. `operator` is the key of its task's operator.
+    pub fn new(
+        key: InstanceKey,
+        run: RunKey,
+        task_id: impl Into<TaskId>,
+        pool: impl Into<PoolName>,
+        operator: impl Into<Arc<str>>,
+    ) -> Self {
+        Self {
+            key,
+            run,
+            task_id: task_id.into(),
+            map_index: -1,
+            state: TaskState::None,
+            try_number: 0,
+            max_tries: 0,
+            scheduled_at: None,
+            queued_at: None,
+            start_date: None,
+            end_date: None,
+            pool: pool.into(),
+            pool_slots: 1,
+            priority_weight: 1,
+            operator: operator.into(),
+            version: None,
+            process: None,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            usage: None,
+            rendered_map_index: None,
+            retry_delay_override: None,
+        }
+    }
+
     pub fn try_key(&self) -> TryKey {
         TryKey { instance: self.key, try_number: self.try_number }
     }

@@ -218,9 +218,8 @@ fn is_latest(dag: &Dag, run: &DagRun, now: Timestamp) -> bool {
     }
     let date = run.logical_date.unwrap_or(run.run_after);
     let interval = run.data_interval.unwrap_or(DataInterval { start: date, end: date });
-    let next = Timetable::new(&dag.schedule, &dag.timezone)
-        .ok()
-        .and_then(|timetable| timetable.next_run(Some(interval), None, None, Catchup::All, now));
+    let next =
+        Timetable::of(dag).ok().and_then(|timetable| timetable.next_run(Some(interval), None, None, Catchup::All, now));
     next.is_none_or(|next| interval.start < now && now <= next.data_interval.end)
 }
 

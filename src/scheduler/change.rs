@@ -7,8 +7,8 @@ use serde_json::Value;
 
 pub use crate::model::run::NextRun;
 use crate::model::{
-    Backfill, BackfillId, BackfillPlace, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool, PoolName,
-    RunKey, SkipDecision, TaskState, VersionKey,
+    Backfill, BackfillId, BackfillPlace, Dag, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool,
+    PoolName, RunKey, SkipDecision, TaskState, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -128,6 +128,31 @@ pub struct DagRecord {
     pub last_interval: Option<DataInterval>,
     /// Why minflow itself has paused it, e.g. `the last 3 runs failed`; null if it has not.
     pub pause_reason: Option<String>,
+}
+
+impl DagRecord {
+    /// What is noted of a DAG when its file is seen for the first time.
+    pub fn new(dag: &Dag, file: String) -> Self {
+        Self {
+            dag_id: dag.dag_id.clone(),
+            file,
+            is_paused: dag.is_paused_upon_creation,
+            is_active: true,
+            has_import_errors: false,
+            schedule: None,
+            timezone: dag.schedule_zone().iana_name().unwrap_or("UTC").to_owned(),
+            description: dag.description.clone(),
+            owner: dag.owner.clone(),
+            tags: dag.tags.clone(),
+            max_active_runs: dag.max_active_runs,
+            max_active_tasks: dag.max_active_tasks,
+            version: None,
+            first_seen_at: None,
+            next_run: None,
+            last_interval: None,
+            pause_reason: None,
+        }
+    }
 }
 
 /// A new definition of a DAG.

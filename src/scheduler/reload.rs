@@ -252,25 +252,7 @@ impl World {
     fn add_dag(&mut self, dag: &Dag, file: &str) -> DagIx {
         let ix = DagIx(self.dags.len() as u32);
         self.dag_index.insert(dag.dag_id.clone(), ix);
-        let record = DagRecord {
-            dag_id: dag.dag_id.clone(),
-            file: file.to_owned(),
-            is_paused: dag.is_paused_upon_creation,
-            is_active: true,
-            has_import_errors: false,
-            schedule: None,
-            timezone: String::new(),
-            description: String::new(),
-            owner: String::new(),
-            tags: Vec::new(),
-            max_active_runs: dag.max_active_runs,
-            max_active_tasks: dag.max_active_tasks,
-            version: None,
-            first_seen_at: None,
-            next_run: None,
-            last_interval: None,
-            pause_reason: None,
-        };
+        let record = DagRecord::new(dag, file.to_owned());
         self.dags.push(DagEntry::new(record));
         ix
     }
@@ -502,29 +484,10 @@ pub(super) fn fresh_row(
 ) -> Instance {
     let spec = definition.dag.task(task);
     Instance {
-        key,
-        run,
-        task_id: spec.task_id.clone(),
-        map_index: -1,
-        state: TaskState::None,
-        try_number: 0,
         max_tries: spec.retries,
-        scheduled_at: None,
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        pool: spec.pool.clone(),
         pool_slots: spec.pool_slots,
         priority_weight: definition.weights[task.index()],
-        operator: definition.operators[task.index()].clone(),
-        version: None,
-        process: None,
-        exit_code: None,
-        signal: None,
-        reason: None,
-        usage: None,
-        rendered_map_index: None,
-        retry_delay_override: None,
+        ..Instance::new(key, run, spec.task_id.clone(), spec.pool.clone(), definition.operators[task.index()].clone())
     }
 }
 

@@ -6,11 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{DagId, DagRun, RunKey, RunState, TaskId, TaskState, TryKey};
+use crate::model::{RunState, TaskState, TryKey};
 use crate::scheduler::DagRecord;
-use crate::scheduler::change::{Earlier, RunLookup};
 use crate::scheduler::event::{Outcome, TryEnd};
-use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{Action, History, Now, Run, RunIx, Sink, Slot, World};
 use crate::simulate::past::Past;
 use crate::simulate::report::Report;
@@ -27,27 +25,7 @@ const TELL_EVERY: u64 = 4_096;
 /// Nobody has run anything before, and dates only go forward.
 pub(super) struct NoHistory;
 
-impl History for NoHistory {
-    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
-        Ok(None)
-    }
-
-    fn run_before(&mut self, _: &DagId, _: Earlier) -> Result<Option<DagRun>, StoreError> {
-        Ok(None)
-    }
-
-    fn task_states(&mut self, _: RunKey, _: &TaskId) -> Result<Vec<TaskState>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn has_earlier_instance(&mut self, _: &DagId, _: &TaskId, _: Timestamp) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    fn newest_runs(&mut self, _: &DagId, _: u32) -> Result<Vec<DagRun>, StoreError> {
-        Ok(Vec::new())
-    }
-}
+impl History for NoHistory {}
 
 /// How a try will end.
 #[derive(Clone, Copy, Debug)]

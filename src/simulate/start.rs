@@ -29,7 +29,7 @@ pub(super) fn last_before(subject: &Subject, at: Timestamp) -> Option<DataInterv
         Schedule::Every(_) => None,
         Schedule::Cron(_) | Schedule::Events(_) => Some(Catchup::Latest),
     };
-    let Ok(timetable) = Timetable::new(&dag.schedule, &dag.timezone) else { return last };
+    let Ok(timetable) = Timetable::of(dag) else { return last };
     let first_seen = subject.first_seen_at.unwrap_or(at);
     let earliest = timetable.earliest(dag.earliest(), first_seen, dag.catchup);
     let before = at - SignedDuration::from_micros(1);
@@ -75,24 +75,10 @@ pub(super) fn world(
 
 /// What the scheduler would have noted of the DAG at `from`, unpaused.
 pub(super) fn record(subject: &Subject, from: Timestamp, last_interval: Option<DataInterval>) -> DagRecord {
-    let dag = &subject.dag;
     DagRecord {
-        dag_id: dag.dag_id.clone(),
-        file: subject.file.to_string(),
         is_paused: false,
-        is_active: true,
-        has_import_errors: false,
-        schedule: None,
-        timezone: String::new(),
-        description: String::new(),
-        owner: String::new(),
-        tags: Vec::new(),
-        max_active_runs: dag.max_active_runs,
-        max_active_tasks: dag.max_active_tasks,
-        version: None,
         first_seen_at: Some(subject.first_seen_at.map_or(from, |seen| seen.min(from))),
-        next_run: None,
         last_interval,
-        pause_reason: None,
+        ..DagRecord::new(&subject.dag, subject.file.to_string())
     }
 }

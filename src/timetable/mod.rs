@@ -23,7 +23,7 @@ pub use description::describe;
 pub use transition::Mark;
 
 use crate::keytable::print_period;
-use crate::model::{Catchup, DataInterval, Intervals, NextRun, RunImmediately, Schedule};
+use crate::model::{Catchup, Dag, DataInterval, Intervals, NextRun, RunImmediately, Schedule};
 use rules::Question;
 use ticks::Ticks;
 
@@ -82,7 +82,15 @@ impl Timetable {
         Ok(Self { kind, run_immediately: RunImmediately::No, summary: summary(schedule) })
     }
 
-    /// The same with the DAG's `run_immediately`.
+    /// The DAG's own: its schedule in its zone, with its `run_immediately`.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new); the parser of DAG files has refused such a DAG.
+    pub fn of(dag: &Dag) -> Result<Self, ScheduleError> {
+        Ok(Self::new(&dag.schedule, &dag.timezone)?.with_run_immediately(dag.run_immediately))
+    }
+
+    /// The same with another `run_immediately`.
     pub fn with_run_immediately(mut self, run_immediately: RunImmediately) -> Self {
         self.run_immediately = run_immediately;
         self

@@ -7,24 +7,15 @@ use super::fields::{DAY, Field, HOUR, MINUTE, MONTH, SECOND, Values, YEAR};
 
 /// As many times of the day are listed one by one.
 const LISTED_TIMES: usize = 6;
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 /// From Monday, as a week is read; cron's number of Sunday is 0.
 const WEEK: [(u32, &str); 7] =
     [(1, "Monday"), (2, "Tuesday"), (3, "Wednesday"), (4, "Thursday"), (5, "Friday"), (6, "Saturday"), (0, "Sunday")];
 const NTH: [(u8, &str); 6] = [(1, "first"), (2, "second"), (3, "third"), (4, "fourth"), (5, "fifth"), (0, "last")];
+
+/// Of a month from 1 to 12.
+fn month_name(month: u32) -> String {
+    jiff::civil::date(2000, month as i8, 1).strftime("%B").to_string()
+}
 
 impl Cron {
     /// The expression in words, e.g. "at 06:00 on Monday to Friday", in the wall time of whatever zone it stands in.
@@ -38,7 +29,7 @@ impl Cron {
         }
         if !self.month.star {
             let months = self.month.numbers(&MONTH);
-            words.push_str(&format!(" in {}", series(months, |month| MONTHS[month as usize - 1].to_owned())));
+            words.push_str(&format!(" in {}", series(months, month_name)));
         }
         if let Some(years) = self.year.filter(|years| !years.star) {
             words.push_str(&format!(" in {}", numbers("year", &years, &YEAR, |year| year.to_string())));

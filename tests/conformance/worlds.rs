@@ -67,25 +67,7 @@ fn at(wall: Timestamp) -> Now {
 
 /// A DAG's row, as a minflow leaves it that has seen the DAG before.
 pub fn record(dag: &Dag, first_seen_at: Timestamp) -> DagRecord {
-    DagRecord {
-        dag_id: dag.dag_id.clone(),
-        file: "d.toml".to_owned(),
-        is_paused: false,
-        is_active: true,
-        has_import_errors: false,
-        schedule: None,
-        timezone: "UTC".to_owned(),
-        description: String::new(),
-        owner: String::new(),
-        tags: Vec::new(),
-        max_active_runs: dag.max_active_runs,
-        max_active_tasks: dag.max_active_tasks,
-        version: None,
-        first_seen_at: Some(first_seen_at),
-        next_run: None,
-        last_interval: None,
-        pause_reason: None,
-    }
+    DagRecord { first_seen_at: Some(first_seen_at), is_paused: false, ..DagRecord::new(dag, "d.toml".to_owned()) }
 }
 
 /// A run of the DAG `d`, named by its key.
@@ -99,31 +81,7 @@ pub fn run(key: i64, run_type: RunType, date: Timestamp, state: RunState) -> Dag
 }
 
 pub fn instance(key: i64, run: &DagRun, task_id: &str, state: TaskState) -> Instance {
-    Instance {
-        key: InstanceKey(key),
-        run: run.key,
-        task_id: task_id.into(),
-        map_index: -1,
-        state,
-        try_number: 0,
-        max_tries: 0,
-        scheduled_at: None,
-        queued_at: None,
-        start_date: None,
-        end_date: None,
-        pool: "default_pool".into(),
-        pool_slots: 1,
-        priority_weight: 1,
-        operator: "bash".into(),
-        version: None,
-        process: None,
-        exit_code: None,
-        signal: None,
-        reason: None,
-        usage: None,
-        rendered_map_index: None,
-        retry_delay_override: None,
-    }
+    Instance { state, ..Instance::new(InstanceKey(key), run.key, task_id, "default_pool", "bash") }
 }
 
 /// What a database holds with this DAG and these runs.

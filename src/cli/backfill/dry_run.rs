@@ -30,7 +30,7 @@ pub fn show(home: &Home, definition: &Definition, asked: &NewBackfill, output: &
             format!("wait for it with `minflow backfill wait {id}`, or end it with `minflow backfill cancel {id}`");
         return Err(Failure::refused(format!("backfill {id} of `{}` is not completed", dag.dag_id), help));
     }
-    let timetable = Timetable::new(&dag.schedule, &dag.timezone).map_err(|error| {
+    let timetable = Timetable::of(dag).map_err(|error| {
         Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help)
     })?;
     let mut records = Vec::new();

@@ -69,7 +69,7 @@ pub fn run_of(home: &Home, definition: &Definition, text: Option<&str>) -> Resul
 /// A manual run that nobody has triggered.
 fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
     let dag = &definition.dag;
-    let interval = Timetable::new(&dag.schedule, &dag.timezone).ok().and_then(|timetable| timetable.infer_manual(date));
+    let interval = Timetable::of(dag).ok().and_then(|timetable| timetable.infer_manual(date));
     let suffix = date.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%.f+00:00");
     DagRun {
         key: RunKey(0),

@@ -39,7 +39,7 @@ pub struct Definition {
 impl Definition {
     /// None when the timetable does not hold, which the parser has already refused.
     pub(in crate::scheduler) fn new(dag: Arc<Dag>, file: &str, version: VersionKey) -> Option<Self> {
-        let timetable = Timetable::new(&dag.schedule, &dag.timezone).ok()?.with_run_immediately(dag.run_immediately);
+        let timetable = Timetable::of(&dag).ok()?;
         let weights = weight::effective(&dag.graph);
         let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut operators = Vec::with_capacity(dag.tasks.len());
