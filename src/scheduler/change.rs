@@ -38,10 +38,46 @@ pub struct Changes {
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        let Self { pools, dropped_pools, cleared_xcoms, import_errors, audit, backfill, .. } = self;
-        let unbounded = pools.len() + dropped_pools.len() + cleared_xcoms.len() + import_errors.len() + audit.len();
-        let of_backfills = backfill.backfills.len() + backfill.planned.len() + backfill.cancelled.len();
-        self.rows() + unbounded + of_backfills == 0
+        // Taken apart to the last field: what is left out here would never be committed.
+        let Self {
+            versions,
+            dags,
+            pools,
+            dropped_pools,
+            runs,
+            history,
+            instances,
+            cleared_xcoms,
+            xcoms,
+            lengths,
+            import_errors,
+            audit,
+            notes,
+            acts,
+            backfill,
+        } = self;
+        let BackfillChanges { backfills, planned, fates, cancelled } = backfill;
+        let rows = [
+            versions.len(),
+            dags.len(),
+            pools.len(),
+            dropped_pools.len(),
+            runs.len(),
+            history.len(),
+            instances.len(),
+            cleared_xcoms.len(),
+            xcoms.len(),
+            lengths.len(),
+            import_errors.len(),
+            audit.len(),
+            notes.len(),
+            acts.len(),
+            backfills.len(),
+            planned.len(),
+            fates.len(),
+            cancelled.len(),
+        ];
+        rows.iter().all(|&rows| rows == 0)
     }
 
     /// How many rows it writes, to bound a turn.
