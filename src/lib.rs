@@ -19,6 +19,7 @@ pub mod mapping;
 pub mod model;
 pub mod observe;
 pub mod operators;
+pub mod params;
 pub mod scheduler;
 pub mod secrets;
 pub mod simulate;

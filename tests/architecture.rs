@@ -228,7 +228,7 @@ fn one_file_is_unsafe() {
 
 #[test]
 fn what_decides_touches_no_file_no_thread_and_no_clock() {
-    const PURE: &[&str] = &["simulate", "scheduler", "template", "dagfile", "timetable", "mapping", "model"];
+    const PURE: &[&str] = &["simulate", "scheduler", "template", "dagfile", "timetable", "mapping", "params", "model"];
     const OUTSIDE: &[&str] = &[
         "std::fs",
         "std::thread",

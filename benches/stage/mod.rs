@@ -72,7 +72,12 @@ pub fn scheduler(
     clock: Arc<dyn Clock>,
 ) -> Scheduler {
     let pool = Pool { name: "default_pool".into(), slots: -1, description: String::new() };
-    let settings = Settings { parallelism, drain_timeout: Duration::from_secs(5), pools: vec![pool] };
+    let settings = Settings {
+        parallelism,
+        drain_timeout: Duration::from_secs(5),
+        pools: vec![pool],
+        overrides: minflow::params::Override::Params,
+    };
     let parts = Parts {
         store,
         executor: Box::new(executor),

@@ -185,6 +185,7 @@ fn scheduler_settings(config: &Config) -> Settings {
         parallelism: config.core.parallelism,
         drain_timeout: config.scheduler.drain_timeout,
         pools: pools(config),
+        overrides: config.core.dag_run_conf_overrides_params.into(),
     }
 }
 

@@ -33,6 +33,11 @@ fn the_checked_in_faults_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_params_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.params.txt", include_str!("faults.params.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_deciders_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.deciders.txt", include_str!("faults.deciders.txt"));
 }

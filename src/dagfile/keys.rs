@@ -122,9 +122,9 @@ pub static DAG: Table = Table {
         ),
         key(
             "params",
-            Kind::Map("param", &Kind::Plain),
+            Kind::Map("param", &Kind::Either(&[Kind::Plain, Kind::Schema])),
             Fallback::Toml("{}"),
-            "Values for templates, `{{ params.NAME }}`, which a trigger may override",
+            "Values for templates, `{{ params.NAME }}`, which a trigger may override; a table is a JSON Schema with a `default`",
         ),
         key(
             "default_args",

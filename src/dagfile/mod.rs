@@ -9,6 +9,7 @@ mod edges;
 pub mod keys;
 mod mapping;
 mod outline;
+mod params;
 mod retry;
 mod schedule;
 mod setup;
@@ -174,6 +175,7 @@ impl Reader<'_, '_> {
         }
         let fields = Fields::new(&keys::DAG, document);
         let timing = self.timing(&fields);
+        let params = self.params(&fields, &timing.schedule);
         let owner = fields.text("owner").unwrap_or("airflow").to_owned();
         let outline = self.outline(&fields);
         let (tasks, mut nodes) = self.tasks(&outline, &owner, &timing);
@@ -205,7 +207,8 @@ impl Reader<'_, '_> {
                 .bool("is_paused_upon_creation")
                 .unwrap_or(self.defaults.is_paused_upon_creation),
             fail_fast,
-            params: params(&fields),
+            params: params.defaults,
+            param_schemas: params.schemas,
             groups,
             mappings,
             ..Dag::new(dag_id, tasks, graph)
@@ -286,10 +289,6 @@ fn groups(outline: &outline::Outline<'_>) -> Vec<Group> {
 
 fn texts(fields: &Fields<'_>, name: &str) -> Vec<String> {
     fields.list(name).iter().filter_map(|item| item.get_ref().as_str()).map(str::to_owned).collect()
-}
-
-fn params(fields: &Fields<'_>) -> Map<String, serde_json::Value> {
-    json_object(fields, "params")
 }
 
 fn json_object(fields: &Fields<'_>, name: &str) -> Map<String, serde_json::Value> {

@@ -104,6 +104,8 @@ pub enum Kind {
     },
     /// What JSON can hold, but not a table.
     Plain,
+    /// A table that is a JSON Schema, with a default in it.
+    Schema,
     /// What JSON can hold; its texts are templates.
     Any,
     /// What can be mapped over: a list or a table, of what JSON can hold.

@@ -93,6 +93,7 @@ impl Shared {
             // Editors hand TOML's times on as text.
             Kind::Time | Kind::Bound => json!({ "type": "string" }),
             Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
+            Kind::Schema => json!({ "type": "object" }),
             Kind::Any => json!({}),
             Kind::Elements => json!({ "type": ["array", "object"] }),
             Kind::List(kind) => json!({ "type": "array", "items": self.schema_of(kind) }),

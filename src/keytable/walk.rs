@@ -161,7 +161,7 @@ impl Check<'_, '_> {
                 let message = format!("`{}` holds a zero byte, which no process can be given", self.key);
                 self.faults.add(value.span(), "bad-value", message, "remove the `\\u0000`");
             }
-            Kind::Plain | Kind::Any | Kind::Elements if value::json(inner).is_none() => {
+            Kind::Plain | Kind::Schema | Kind::Any | Kind::Elements if value::json(inner).is_none() => {
                 let message = format!("`{}` holds a number that JSON has none for", self.key);
                 self.faults.add(value.span(), "bad-value", message, "use a finite number of at most 64 bits, or text");
             }
@@ -280,7 +280,7 @@ fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Any => true,
         Kind::Elements => value.is_array() || value.is_table(),
         Kind::List(_) => value.is_array(),
-        Kind::Map(..) | Kind::Table(_) => value.is_table(),
+        Kind::Map(..) | Kind::Table(_) | Kind::Schema => value.is_table(),
         Kind::Either(kinds) => kinds.iter().any(|kind| accepts(kind, value)),
     }
 }
@@ -313,6 +313,7 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Time => "a date or date-time".to_owned(),
         Kind::Bound => "a time of day or a date-time".to_owned(),
         Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
+        Kind::Schema => "a JSON Schema".to_owned(),
         Kind::Any => "any value".to_owned(),
         Kind::Elements => "a list or a table".to_owned(),
         Kind::List(kind) => match describe(kind).as_str() {
@@ -341,6 +342,7 @@ fn example(kind: &Kind) -> String {
         Kind::Duration { .. } | Kind::Period => "\"90s\"".to_owned(),
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
+        Kind::Schema => "{ type = \"integer\", default = 1 }".to_owned(),
         Kind::Bound => "\"22:00\"".to_owned(),
         Kind::Elements => "[1, 2]".to_owned(),
         Kind::List(kind) => format!("[{}]", example(kind)),

@@ -40,6 +40,8 @@ pub struct Dag {
     pub is_paused_upon_creation: bool,
     /// Defaults by name, in the order of the file.
     pub params: Map<String, Value>,
+    /// The JSON Schemas of those that have one, by name, in the order of the file; such a param may lack a default.
+    pub param_schemas: Map<String, Value>,
     pub tasks: Vec<Task>,
     /// In the order of the file, each behind the one that holds it.
     pub groups: Vec<Group>,
@@ -71,6 +73,7 @@ impl Dag {
             fail_fast: false,
             is_paused_upon_creation: false,
             params: Map::new(),
+            param_schemas: Map::new(),
             tasks,
             groups: Vec::new(),
             mappings: Vec::new(),

@@ -271,7 +271,7 @@ pub struct Touched {
 /// Why a command was refused. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandError {
-    /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `stopping`, `database`,
+    /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `invalid-conf`, `stopping`, `database`,
     /// `invalid-range`, `invalid-limit`, `depends-on-past`, `no-dates`, `too-many-dates`, `backfill-exists`, `backfill-completed`,
     /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`, `unknown-task`, `unknown-map-index`,
     /// `no-runs`, `invalid-pattern`, `invalid-state`.

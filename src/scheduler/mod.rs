@@ -8,6 +8,7 @@ mod act;
 pub mod backfill;
 pub mod change;
 pub mod command;
+pub mod conf;
 pub mod decide;
 mod dense;
 pub mod event;

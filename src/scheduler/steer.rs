@@ -10,6 +10,7 @@ use crate::diagnostic::did_you_mean;
 use crate::model::{DagRun, RunId, RunKey, RunState, RunType};
 use crate::scheduler::change::{AuditEntry, RunLookup, RunWrite};
 use crate::scheduler::command::{Asker, Command, CommandError, Done, LogicalDate, Reply, Stop, Trigger};
+use crate::scheduler::conf;
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::{Force, ReplyTo, StoreError};
 use crate::scheduler::timers::Deadline;
@@ -72,6 +73,7 @@ impl World {
             let message = format!("`{}` has no DAG file any longer", trigger.dag_id);
             return Err(refusal("unknown-dag", message, "put its file back, then trigger again".to_owned()));
         };
+        conf::check(&definition.dag, &trigger.conf, self.settings.overrides)?;
         let (run_id, run_after) = self.manual_run_id(ix, &trigger, now, history)?;
         let logical_date = match trigger.logical_date {
             LogicalDate::RunAfter => Some(run_after),

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::{Dag, DagId, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
+use crate::params::Override;
 use crate::scheduler::act::Acts;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
@@ -63,6 +64,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Those of airflow.toml.
     pub pools: Vec<Pool>,
+    pub overrides: Override,
 }
 
 /// Makes a definition of a stored source text; None when it no longer holds.

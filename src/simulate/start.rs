@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::BootInstant;
 use crate::model::{Catchup, DataInterval, Every, Period, Pool, Schedule};
+use crate::params::Override;
 use crate::scheduler::DagRecord;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::event::{DagFile, Event, Found};
@@ -57,7 +58,8 @@ pub(super) fn world(
     pools: Vec<Pool>,
     from: Timestamp,
 ) -> World {
-    let settings = Settings { parallelism, drain_timeout: Duration::ZERO, pools: pools.clone() };
+    let settings =
+        Settings { parallelism, drain_timeout: Duration::ZERO, pools: pools.clone(), overrides: Override::Params };
     let snapshot =
         Snapshot { dags, pools, next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
     let now = Now { wall: from, boot: BootInstant::default() };

@@ -7,6 +7,7 @@ use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, from_args}
 use minijinja::{Error, ErrorKind, State};
 
 use crate::model::{DagRun, Task};
+use crate::params;
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
 use crate::template::python::{self, Json, from_json};
@@ -125,12 +126,7 @@ fn time_or_none(at: Option<jiff::Timestamp>) -> Value {
 
 /// DAG params, overlaid with the run's conf (SEMANTICS 17).
 fn merged_params(context: &Context) -> Value {
-    let mut merged = context.dag.params.clone();
-    if context.overrides_params {
-        for (name, value) in &context.run.conf {
-            merged.insert(name.clone(), value.clone());
-        }
-    }
+    let merged = params::merged(&context.dag.params, &context.run.conf, context.overrides_params.into());
     from_json(serde_json::Value::Object(merged))
 }
 

@@ -14,6 +14,7 @@ mod depends_on_past;
 mod harness;
 mod manual_intervals;
 mod mapping;
+mod params;
 mod partial_subset;
 mod retry_delay;
 mod run_creation;

@@ -26,7 +26,12 @@ impl Stage {
     /// Starts on what the store holds, and sees the one file that defines the DAG.
     pub fn start(mut store: MemoryStore, dag: &Arc<Dag>, wall: Timestamp) -> Self {
         let pools = vec![Pool { name: "default_pool".into(), slots: -1, description: String::new() }];
-        let settings = Settings { parallelism: 1_000, drain_timeout: Duration::from_secs(1), pools };
+        let settings = Settings {
+            parallelism: 1_000,
+            drain_timeout: Duration::from_secs(1),
+            pools,
+            overrides: minflow::params::Override::Params,
+        };
         let snapshot: Snapshot = store.load().unwrap();
         let world = World::new(settings, snapshot, Box::new(|_, _| None), at(wall));
         let mut stage = Self { world, store, wall, saves: 0 };

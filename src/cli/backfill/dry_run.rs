@@ -1,6 +1,6 @@
 //! `minflow backfill create --dry-run`: the scheduler's own rules, on the database as it is.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::json::Instant;
 use crate::cli::home::{Definition, Home};
@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::model::{NextRun, SkipReason};
 use crate::scheduler::backfill::{self, Fate};
 use crate::scheduler::command::NewBackfill;
+use crate::scheduler::conf;
 use crate::store::Reader;
 use crate::timetable::Timetable;
 
@@ -30,6 +31,8 @@ pub fn show(home: &Home, definition: &Definition, asked: &NewBackfill, output: &
             format!("wait for it with `minflow backfill wait {id}`, or end it with `minflow backfill cancel {id}`");
         return Err(Failure::refused(format!("backfill {id} of `{}` is not completed", dag.dag_id), help));
     }
+    let overrides = home.config.core.dag_run_conf_overrides_params.into();
+    conf::check(dag, asked.conf.as_ref().unwrap_or(&Map::new()), overrides)?;
     let timetable = Timetable::of(dag).map_err(|error| {
         Failure::refused(format!("the schedule of `{}`: {}", dag.dag_id, error.message), error.help)
     })?;

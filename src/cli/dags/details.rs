@@ -67,6 +67,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         "max_consecutive_failed_dag_runs": dag.max_consecutive_failed_dag_runs,
         "dagrun_timeout": dag.dagrun_timeout.map(|timeout| timeout.as_secs_f64()),
         "params": dag.params,
+        "param_schemas": dag.param_schemas,
         "tasks": dag.tasks.iter().map(|task| task.task_id.as_str()).collect::<Vec<_>>(),
     });
     if let (Value::Object(record), Value::Object(more)) = (&mut record, more) {

@@ -6,6 +6,7 @@ use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, engine};
 use crate::clock::{Clock, SystemClock};
+use crate::scheduler::conf;
 
 use super::trigger::parse_conf;
 
@@ -33,5 +34,6 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         return Err(Failure::Usage { message, help: "give a date that has passed".to_owned() });
     }
     let definition = home.definition(&arguments.dag_id)?;
+    conf::check(&definition.dag, &conf, home.config.core.dag_run_conf_overrides_params.into())?;
     engine::test_dag(&home, &definition, logical_date, conf, output)
 }

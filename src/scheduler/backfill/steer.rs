@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::model::{Backfill, BackfillId};
 use crate::scheduler::backfill::{LiveBackfill, Made, plan, refusal};
 use crate::scheduler::change::{CancelledBackfill, PlannedDates};
 use crate::scheduler::command::{Command, CommandError, Done, NewBackfill, Reply};
+use crate::scheduler::conf;
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::steer::unreadable;
@@ -67,6 +68,7 @@ impl World {
                 format!("wait for it with `minflow backfill wait {id}`, or end it with `minflow backfill cancel {id}`");
             return Err(refusal("backfill-exists", message, &help));
         }
+        conf::check(&definition.dag, asked.conf.as_ref().unwrap_or(&Map::new()), self.settings.overrides)?;
         let dates: Arc<[_]> = plan(&definition.dag, &definition.timetable, &asked, now.wall)?.into();
         let id = BackfillId(self.backfills.next_id);
         self.backfills.next_id += 1;

@@ -110,6 +110,7 @@ impl Simulation {
             parallelism,
             drain_timeout: Duration::from_secs(5),
             pools: vec![pool("default_pool", 128), pool("narrow", 1)],
+            overrides: crate::params::Override::Params,
         };
         let store = MemoryStore::default();
         let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
