@@ -138,7 +138,8 @@ fn await_across_restarts(home: &Path, command: &Command) -> Result<Done, Failure
     }
 }
 
-fn unexpected(done: &Done) -> Failure {
+/// The running minflow is of another version.
+pub fn unexpected(done: &Done) -> Failure {
     Failure::refused(
         format!("the running minflow answered {done:?}"),
         "it is of another version; restart it with this one",

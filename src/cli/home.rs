@@ -288,6 +288,46 @@ impl Home {
         Err(Failure::unknown(&noun, text, ids.iter().map(String::as_str), &format!("minflow dags list-runs {dag_id}")))
     }
 
+    /// The note of a run, or of an instance of it: a task and its map index.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn note(&self, run: &DagRun, task: Option<(&str, i32)>) -> Result<Option<String>, Failure> {
+        let Some(reader) = &self.reader else { return Ok(None) };
+        let Some((task_id, map_index)) = task else {
+            return Ok(reader.run_notes(&run.dag_id)?.remove(&run.key));
+        };
+        match reader.instance(run.key, task_id, map_index)? {
+            Some(instance) => Ok(reader.instance_notes(run.key)?.remove(&instance.key)),
+            None => Err(Failure::refused(
+                format!("run `{}` has no instance {map_index} of `{task_id}`", run.run_id),
+                format!("`minflow tasks states-for-dag-run {} {}` shows which there are", run.dag_id, run.run_id),
+            )),
+        }
+    }
+
+    /// Runs as records, each with its note.
+    pub fn run_records(&self, dag_id: &str, runs: &[DagRun]) -> Result<Vec<Value>, Failure> {
+        let mut notes = match &self.reader {
+            Some(reader) => reader.run_notes(dag_id)?,
+            None => BTreeMap::new(),
+        };
+        let mut noted = |run: &DagRun| record::with_note(record::run(run), notes.remove(&run.key));
+        Ok(runs.iter().map(&mut noted).collect())
+    }
+
+    /// Task instances of a run as records, each with its note.
+    pub fn instance_records(&self, run: &DagRun, instances: &[Instance]) -> Result<Vec<Value>, Failure> {
+        let mut notes = match &self.reader {
+            Some(reader) => reader.instance_notes(run.key)?,
+            None => BTreeMap::new(),
+        };
+        let mut noted = |instance: &Instance| {
+            record::with_note(record::instance(&run.dag_id, &run.run_id, instance), notes.remove(&instance.key))
+        };
+        Ok(instances.iter().map(&mut noted).collect())
+    }
+
     /// The task instances of a run, in order of the DAG's tasks as they were created.
     pub fn instances(&self, run: &DagRun) -> Result<Vec<Instance>, Failure> {
         match &self.reader {

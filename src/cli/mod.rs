@@ -3,6 +3,7 @@
 //! Knows every layer below and is known by `main` alone. Data goes to standard output, talk to standard error. It decides
 //! nothing about scheduling: what changes something is a [`Command`](crate::scheduler::Command) that [`engine`] hands over.
 
+mod acts;
 mod backfill;
 mod config;
 mod connections;

@@ -28,6 +28,12 @@ pub fn instance(dag_id: &DagId, run_id: &RunId, instance: &Instance) -> Value {
     to_value(&json::TaskInstance::new(dag_id, run_id, instance))
 }
 
+/// A record with what users have noted of it; null where they have not.
+pub fn with_note(mut record: Value, note: Option<String>) -> Value {
+    record["note"] = note.into();
+    record
+}
+
 /// How a try that did not succeed came to its end, in one line; None if nothing more is known than its state.
 pub fn ending(instance: &Instance) -> Option<String> {
     let reason = instance.reason.as_ref().map(|reason| reason.lines().next().unwrap_or_default().to_owned());

@@ -7,6 +7,7 @@
 //!
 //! Knows how things are stored, and no rule about what is stored. No SQL stands anywhere else.
 
+mod act;
 mod backfill;
 mod checkpoint;
 mod fault;

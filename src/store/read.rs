@@ -10,15 +10,13 @@ use serde_json::Value;
 use crate::model::SkipDecision;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{
-    DagRecord, Earlier, ImportError, LengthWrite, RunLookup, RunSpan, Snapshot, VersionWrite,
-};
+use crate::scheduler::change::{DagRecord, Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
 use crate::store::fault::Fault;
 use crate::store::row::{
-    DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, maybe_micros, micros,
-    run_columns, try_columns, version_columns,
+    DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
+    try_columns, version_columns,
 };
-use crate::store::{OpenError, backfill, open};
+use crate::store::{OpenError, act, backfill, open};
 
 /// A DAG and its newest run by run_after.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,14 +176,6 @@ pub(super) const UNFINISHED_LENGTHS: &str = "SELECT m.instance_key, m.key, m.len
      WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY m.instance_key, m.key";
 pub(super) const LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM task_instance i \
      CROSS JOIN task_map m ON m.instance_key = i.key WHERE i.run_key = ?1 ORDER BY m.instance_key, m.key";
-pub(super) const RUNS_IN: &str = concat!(
-    "SELECT ",
-    run_columns!(),
-    " FROM dag_run r WHERE r.dag_id = ?1 AND (r.run_after, r.key) > (?2, ?3) AND r.key <= ?4 \
-     AND (?5 IS NULL OR r.logical_date >= ?5) AND (?6 IS NULL OR r.logical_date <= ?6) \
-     ORDER BY r.run_after, r.key LIMIT ?7"
-);
-const ACTS: &str = "SELECT key, body FROM act ORDER BY key";
 /// What the branches of a run have decided; few tasks push under this key.
 pub(super) const DECISIONS: &str = "SELECT x.instance_key, x.value FROM task_instance i CROSS JOIN xcom x \
      ON x.instance_key = i.key AND x.key = 'skipmixin_key' WHERE i.run_key = ?1 ORDER BY i.key";
@@ -457,7 +447,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         runs: collect(connection, UNFINISHED_RUNS, [], run)?,
         instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
         lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
-        acts: collect(connection, ACTS, [], act)?,
+        acts: act::unfinished(connection)?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
@@ -517,23 +507,6 @@ pub(super) fn lengths_of(connection: &Connection, run: RunKey) -> Result<Vec<Len
     collect(connection, LENGTHS, [run.0], length)
 }
 
-pub(super) fn runs_in(
-    connection: &Connection,
-    dag_id: &DagId,
-    span: &RunSpan,
-    limit: usize,
-) -> Result<Vec<DagRun>, Fault> {
-    let (run_after, key) = span.after.map_or((i64::MIN, 0), |(run_after, key)| (micros(run_after), key.0));
-    let (from, to) = (maybe_micros(span.from), maybe_micros(span.to));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    collect(connection, RUNS_IN, params![dag_id.as_str(), run_after, key, span.until.0, from, to, limit], run)
-}
-
-fn act(row: &Row<'_>) -> Result<(i64, Value), Fault> {
-    let mut fields = Fields::new(row, "act");
-    Ok((fields.take()?, fields.json()?))
-}
-
 pub(super) fn decisions_of(connection: &Connection, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, Fault> {
     Ok(collect(connection, DECISIONS, [run.0], decision)?.into_iter().flatten().collect())
 }
@@ -557,7 +530,7 @@ fn listing(row: &Row<'_>) -> Result<DagListing, Fault> {
     Ok(DagListing { dag, last_run })
 }
 
-fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
+pub(super) fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
     Fields::new(row, "dag_run").run()
 }
 

@@ -14,14 +14,14 @@ use crate::model::{
     Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState,
 };
 use crate::scheduler::change::{
-    ActWrite, AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, NoteWrite, RunLookup,
-    RunSpan, RunWrite, Snapshot, VersionWrite, XcomWrite,
+    AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunSpan, RunWrite,
+    Snapshot, VersionWrite, XcomWrite,
 };
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
-use crate::store::{OpenError, backfill, open, read};
+use crate::store::{OpenError, act, backfill, open, read};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -107,8 +107,8 @@ impl Database {
             put_import_errors(&transaction, filename, errors)?;
         }
         put_audit(&transaction, &changes.audit)?;
-        put_notes(&transaction, &changes.notes)?;
-        put_acts(&transaction, &changes.acts)?;
+        act::put_notes(&transaction, &changes.notes)?;
+        act::put(&transaction, &changes.acts)?;
         backfill::put(&transaction, &changes.backfill, &mut counts)?;
         counts.put(&transaction)?;
         transaction.commit()?;
@@ -159,7 +159,7 @@ impl History for Database {
     }
 
     fn runs_in(&mut self, dag_id: &DagId, span: &RunSpan, limit: usize) -> Result<Vec<DagRun>, StoreError> {
-        self.answer("list the runs", |connection| read::runs_in(connection, dag_id, span, limit))
+        self.answer("list the runs", |connection| act::runs_in(connection, dag_id, span, limit))
     }
 
     fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {
@@ -509,31 +509,6 @@ fn put_import_errors(connection: &Connection, filename: &str, errors: &[ImportEr
                 error.help,
                 micros(error.timestamp),
             ])?;
-    }
-    Ok(())
-}
-
-fn put_notes(connection: &Connection, notes: &[NoteWrite]) -> Result<(), Fault> {
-    for NoteWrite { run, instance, note } in notes {
-        let (sql, key) = match instance {
-            Some(instance) => ("UPDATE task_instance SET note = ?2 WHERE key = ?1", instance.0),
-            None => ("UPDATE dag_run SET note = ?2 WHERE key = ?1", run.0),
-        };
-        connection.prepare_cached(sql)?.execute(params![key, note])?;
-    }
-    Ok(())
-}
-
-fn put_acts(connection: &Connection, acts: &[ActWrite]) -> Result<(), Fault> {
-    for ActWrite { key, body } in acts {
-        match body {
-            Some(body) => connection
-                .prepare_cached(
-                    "INSERT INTO act (key, body) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = ?2",
-                )?
-                .execute(params![key, json(body)])?,
-            None => connection.prepare_cached("DELETE FROM act WHERE key = ?1")?.execute([key])?,
-        };
     }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! `minflow dags list-runs`
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, record};
 use crate::diagnostic::did_you_mean;
-use crate::model::RunState;
+use crate::model::{DagRun, RunState};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  minflow dags list-runs host_report --state failed --start-date 2026-11-01 -o json")]
@@ -29,15 +28,14 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let home = Home::open(globals)?;
     let start = arguments.start_date.as_deref().map(|text| home.instant(text)).transpose()?;
     let end = arguments.end_date.as_deref().map(|text| home.instant(text)).transpose()?;
-    let records: Vec<Value> = home
+    let runs: Vec<DagRun> = home
         .runs(&arguments.dag_id)?
-        .iter()
+        .into_iter()
         .filter(|run| state.is_none_or(|state| run.state == state))
         .filter(|run| start.is_none_or(|start| run.logical_date.is_some_and(|date| date >= start)))
         .filter(|run| end.is_none_or(|end| run.logical_date.is_some_and(|date| date <= end)))
-        .map(record::run)
         .collect();
-    Ok(output.list(&records, &record::RUN_COLUMNS)?)
+    Ok(output.list(&home.run_records(&arguments.dag_id, &runs)?, &record::RUN_COLUMNS)?)
 }
 
 fn parse_state(text: &str) -> Result<RunState, Failure> {

@@ -1,11 +1,14 @@
 //! `minflow dags …`
 
+mod clear;
 mod details;
 mod list;
 mod list_import_errors;
 mod list_runs;
 mod next_execution;
+mod note;
 mod pause;
+mod set_state;
 mod show;
 mod state;
 mod test;
@@ -37,6 +40,12 @@ pub enum Command {
     State(state::Arguments),
     /// List the runs of a DAG, newest first
     ListRuns(list_runs::Arguments),
+    /// Do runs over again
+    Clear(clear::Arguments),
+    /// End a run as success or failed, or queue it again
+    SetState(set_state::Arguments),
+    /// Write a note to a run, or print it
+    Note(note::Arguments),
     /// Print when a DAG runs next
     NextExecution(next_execution::Arguments),
     /// List the DAG files that do not load, and why
@@ -54,6 +63,9 @@ pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome 
         Command::Test(arguments) => test::run(globals, &arguments, output),
         Command::State(arguments) => state::run(globals, &arguments, output),
         Command::ListRuns(arguments) => list_runs::run(globals, &arguments, output),
+        Command::Clear(arguments) => clear::run(globals, arguments, output),
+        Command::SetState(arguments) => set_state::run(globals, &arguments, output),
+        Command::Note(arguments) => note::run(globals, &arguments, output),
         Command::NextExecution(arguments) => next_execution::run(globals, &arguments, output),
         Command::ListImportErrors(arguments) => list_import_errors::run(globals, &arguments, output),
     }

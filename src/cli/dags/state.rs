@@ -14,6 +14,8 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
-    let run = Home::open(globals)?.run(&arguments.dag_id, &arguments.logical_date_or_run_id)?;
-    Ok(output.answer(run.state.as_str(), &record::run(&run))?)
+    let home = Home::open(globals)?;
+    let run = home.run(&arguments.dag_id, &arguments.logical_date_or_run_id)?;
+    let record = record::with_note(record::run(&run), home.note(&run, None)?);
+    Ok(output.answer(run.state.as_str(), &record)?)
 }

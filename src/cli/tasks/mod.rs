@@ -1,8 +1,11 @@
 //! `minflow tasks …`
 
+mod clear;
 mod list;
 mod logs;
+mod note;
 mod render;
+mod set_state;
 mod state;
 mod states_for_dag_run;
 mod test;
@@ -26,6 +29,12 @@ pub enum Command {
     StatesForDagRun(states_for_dag_run::Arguments),
     /// Print what a task wrote
     Logs(logs::Arguments),
+    /// Do tasks over again, in one run or in many
+    Clear(clear::Arguments),
+    /// Say what became of a task: success, failed or skipped
+    SetState(set_state::Arguments),
+    /// Write a note to a task instance, or print it
+    Note(note::Arguments),
 }
 
 pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome {
@@ -36,5 +45,8 @@ pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome 
         Command::State(arguments) => state::run(globals, &arguments, output),
         Command::StatesForDagRun(arguments) => states_for_dag_run::run(globals, &arguments, output),
         Command::Logs(arguments) => logs::run(globals, &arguments, output),
+        Command::Clear(arguments) => clear::run(globals, arguments, output),
+        Command::SetState(arguments) => set_state::run(globals, arguments, output),
+        Command::Note(arguments) => note::run(globals, &arguments, output),
     }
 }

@@ -18,5 +18,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let home = Home::open(globals)?;
     let run = home.run(&arguments.dag_id, &arguments.logical_date_or_run_id)?;
     let instance = home.instance(&run, &arguments.task_id)?;
-    Ok(output.answer(instance.state.as_str(), &record::instance(&run.dag_id, &run.run_id, &instance))?)
+    let note = home.note(&run, Some((&instance.task_id, instance.map_index)))?;
+    let record = record::with_note(record::instance(&run.dag_id, &run.run_id, &instance), note);
+    Ok(output.answer(instance.state.as_str(), &record)?)
 }

@@ -1,11 +1,10 @@
 //! `minflow tasks states-for-dag-run`
 
 use clap::Args;
-use serde_json::Value;
 
 use crate::cli::home::Home;
 use crate::cli::output::{Column, Output};
-use crate::cli::{Globals, Outcome, record};
+use crate::cli::{Globals, Outcome};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -28,7 +27,6 @@ const COLUMNS: [Column; 8] = [
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let home = Home::open(globals)?;
     let run = home.run(&arguments.dag_id, &arguments.logical_date_or_run_id)?;
-    let records: Vec<Value> =
-        home.instances(&run)?.iter().map(|instance| record::instance(&run.dag_id, &run.run_id, instance)).collect();
+    let records = home.instance_records(&run, &home.instances(&run)?)?;
     Ok(output.list(&records, &COLUMNS)?)
 }

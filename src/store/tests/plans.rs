@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::{backfill, read};
+use crate::store::{act, backfill, read};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -27,7 +27,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::UNFINISHED_LENGTHS, "dag_run_unfinished"),
         (read::UNFINISHED_DECISIONS, "dag_run_unfinished"),
         (read::DECISIONS, "task_instance_identity"),
-        (read::RUNS_IN, "dag_run_newest"),
+        (act::RUNS_IN, "dag_run_newest"),
         (backfill::COUNT_QUEUED, "dag_run_backfill"),
         (backfill::QUEUED_RUNS, "dag_run_backfill"),
         (read::PREVIOUS_SUCCESS, "dag_run_logical_date"),

@@ -1,0 +1,86 @@
+//! What acts of users need: the runs that they go over, the acts that are not over, and notes.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+
+use crate::model::{DagId, DagRun, InstanceKey, RunKey};
+use crate::scheduler::StoreError;
+use crate::scheduler::change::{ActWrite, NoteWrite, RunSpan};
+use crate::store::fault::Fault;
+use crate::store::read::{Reader, collect, run};
+use crate::store::row::{Fields, maybe_micros, micros, run_columns};
+use crate::store::write::json;
+
+pub(super) const RUNS_IN: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND (r.run_after, r.key) > (?2, ?3) AND r.key <= ?4 \
+     AND (?5 IS NULL OR r.logical_date >= ?5) AND (?6 IS NULL OR r.logical_date <= ?6) \
+     ORDER BY r.run_after, r.key LIMIT ?7"
+);
+const ACTS: &str = "SELECT key, body FROM act ORDER BY key";
+
+impl Reader {
+    /// What users have noted of the runs of a DAG.
+    pub fn run_notes(&self, dag_id: &str) -> Result<BTreeMap<RunKey, String>, StoreError> {
+        let sql = "SELECT key, note FROM dag_run WHERE dag_id = ?1 AND note IS NOT NULL";
+        let notes = self.list("read the notes", sql, [dag_id], |row| Ok((RunKey(row.get(0)?), row.get(1)?)))?;
+        Ok(notes.into_iter().collect())
+    }
+
+    /// What users have noted of the task instances of a run.
+    pub fn instance_notes(&self, run: RunKey) -> Result<BTreeMap<InstanceKey, String>, StoreError> {
+        let sql = "SELECT key, note FROM task_instance WHERE run_key = ?1 AND note IS NOT NULL";
+        let notes = self.list("read the notes", sql, [run.0], |row| Ok((InstanceKey(row.get(0)?), row.get(1)?)))?;
+        Ok(notes.into_iter().collect())
+    }
+}
+
+/// What was asked for and is not over, by key.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<(i64, Value)>, Fault> {
+    collect(connection, ACTS, [], body)
+}
+
+pub(super) fn runs_in(
+    connection: &Connection,
+    dag_id: &DagId,
+    span: &RunSpan,
+    limit: usize,
+) -> Result<Vec<DagRun>, Fault> {
+    let (run_after, key) = span.after.map_or((i64::MIN, 0), |(run_after, key)| (micros(run_after), key.0));
+    let (from, to) = (maybe_micros(span.from), maybe_micros(span.to));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    collect(connection, RUNS_IN, params![dag_id.as_str(), run_after, key, span.until.0, from, to, limit], run)
+}
+
+fn body(row: &Row<'_>) -> Result<(i64, Value), Fault> {
+    let mut fields = Fields::new(row, "act");
+    Ok((fields.take()?, fields.json()?))
+}
+
+pub(super) fn put_notes(connection: &Connection, notes: &[NoteWrite]) -> Result<(), Fault> {
+    for NoteWrite { run, instance, note } in notes {
+        let (sql, key) = match instance {
+            Some(instance) => ("UPDATE task_instance SET note = ?2 WHERE key = ?1", instance.0),
+            None => ("UPDATE dag_run SET note = ?2 WHERE key = ?1", run.0),
+        };
+        connection.prepare_cached(sql)?.execute(params![key, note])?;
+    }
+    Ok(())
+}
+
+pub(super) fn put(connection: &Connection, acts: &[ActWrite]) -> Result<(), Fault> {
+    for ActWrite { key, body } in acts {
+        match body {
+            Some(body) => connection
+                .prepare_cached(
+                    "INSERT INTO act (key, body) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET body = ?2",
+                )?
+                .execute(params![key, json(body)])?,
+            None => connection.prepare_cached("DELETE FROM act WHERE key = ?1")?.execute([key])?,
+        };
+    }
+    Ok(())
+}
