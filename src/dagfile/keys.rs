@@ -469,7 +469,7 @@ pub static RETRY_RULE: Table = Table {
             "output",
             Kind::Text,
             Fallback::Nothing,
-            "A regular expression that matches something in the last 64 KiB of its output; `^` and `$` are the ends of a line",
+            "A regular expression that matches something in the last 64 KiB of its output (in less, if the task's patterns are large together); `^` and `$` are the ends of a line",
         ),
         key(
             "retries",

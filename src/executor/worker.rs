@@ -16,7 +16,7 @@ use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, paths};
-use crate::model::retry::output_pattern;
+use crate::model::retry;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::{self, Fault, Place, Program, Step};
@@ -240,8 +240,7 @@ fn matched(begun: &Begun, end: &End, outcome: &Outcome) -> Vec<String> {
     }
     let tail = last_output(begun, end);
     let text = String::from_utf8_lossy(&tail);
-    let patterns = task.retry_on.iter().filter_map(|rule| rule.output.as_ref());
-    patterns.filter(|pattern| output_pattern(pattern).is_ok_and(|regex| regex.is_match(&text))).cloned().collect()
+    retry::matched(&task.retry_on, &text)
 }
 
 fn remove(path: &PathBuf) {
