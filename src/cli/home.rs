@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::api::json;
 use crate::cli::failure::eprint;
-use crate::cli::{Failure, Globals, files, instants, record, settings};
+use crate::cli::{Failure, Globals, files, instants, plan, record, settings};
 use crate::config::Config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
@@ -72,7 +72,8 @@ impl Home {
         let now = Timestamp::now();
         match &self.reader {
             Some(reader) => {
-                let listings = reader.dags()?;
+                let mut listings = reader.dags()?;
+                plan::renew(self, listings.iter_mut().map(|listing| &mut listing.dag), now)?;
                 Ok(listings
                     .iter()
                     .map(|dag| record::to_value(&json::Dag::new(&dag.dag, dag.last_run.as_ref(), now)))
@@ -96,8 +97,10 @@ impl Home {
             Some(reader) => reader.runs(&definition.dag.dag_id, Some(1))?.into_iter().next(),
             None => None,
         };
-        let record = definition.record.clone().unwrap_or_else(|| unseen(definition));
-        Ok(record::to_value(&json::Dag::new(&record, last_run.as_ref(), Timestamp::now())))
+        let mut record = definition.record.clone().unwrap_or_else(|| unseen(definition));
+        let now = Timestamp::now();
+        plan::renew(self, std::iter::once(&mut record), now)?;
+        Ok(record::to_value(&json::Dag::new(&record, last_run.as_ref(), now)))
     }
 
     /// The faults of DAG files as the scheduler has noted them; without a database those of the files now.
@@ -132,13 +135,11 @@ impl Home {
             Some(reader) => reader.dag(dag_id)?.map(|listing| listing.dag),
             None => None,
         };
-        let (defaults, folder) = (self.defaults(), &self.config.core.dags_folder);
+        let defaults = self.defaults();
         if let Some(record) = record {
-            return match parse(folder, Path::new(&record.file), &defaults) {
-                Ok(dag) if &*dag.dag_id == dag_id => {
-                    Ok(Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record) })
-                }
-                _ => self.stored_definition(record, &defaults),
+            return match self.definition_of_file(&record, &defaults) {
+                Some(definition) => Ok(definition),
+                None => self.stored_definition(record, &defaults),
             };
         }
         let mut found = self.definitions_of_files();
@@ -146,6 +147,13 @@ impl Home {
             Some(at) => Ok(found.swap_remove(at)),
             None => Err(self.unknown_dag(dag_id, &found)),
         }
+    }
+
+    /// As the DAG's file has it now. None: it is broken, gone or another DAG's.
+    pub fn definition_of_file(&self, record: &DagRecord, defaults: &Defaults) -> Option<Definition> {
+        let dag = parse(&self.config.core.dags_folder, Path::new(&record.file), defaults).ok()?;
+        let is_its_own = dag.dag_id == record.dag_id;
+        is_its_own.then(|| Definition { dag: Arc::new(dag), file: record.file.clone(), record: Some(record.clone()) })
     }
 
     fn stored_definition(&self, record: DagRecord, defaults: &Defaults) -> Result<Definition, Failure> {

@@ -17,6 +17,7 @@ mod home;
 mod init;
 mod instants;
 mod output;
+mod plan;
 mod pools;
 mod record;
 mod run;

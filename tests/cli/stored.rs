@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use minflow::config::Synchronous;
 use minflow::model::{
-    Dag, DagRun, DataInterval, Graph, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage,
+    Dag, DagRun, DataInterval, Graph, Instance, InstanceKey, NextRun, RunKey, RunState, RunType, TaskState, Usage,
 };
 use minflow::scheduler::{Changes, DagRecord, InstanceWrite, RunWrite, Store};
 use minflow::store::{Database, SCHEMA_VERSION};
@@ -120,6 +120,25 @@ fn runs_and_their_tasks_are_read_without_a_running_minflow() {
         }]))
         .run();
     Test::new("dags list-runs sales --state success -o json").database(one_run).json(json!([])).run();
+}
+
+/// A database in which the DAG `sales`, unpaused, is planned for a day long ago.
+fn one_plan(path: &Path) {
+    let at: jiff::Timestamp = "2020-01-01T06:00:00Z".parse().unwrap();
+    let next_run = NextRun { logical_date: at, data_interval: DataInterval { start: at, end: at }, run_after: at };
+    let dag = Dag::new("sales".into(), Vec::new(), Graph::default());
+    let dag = DagRecord { next_run: Some(next_run), ..DagRecord::new(&dag, "sales.toml".to_owned()) };
+    let changes = Changes { dags: vec![dag], ..Changes::default() };
+    Database::open(path, Synchronous::Full).unwrap().commit(&changes).unwrap();
+}
+
+#[test]
+fn a_next_run_that_passed_while_nobody_ran_it_is_the_one_that_the_next_start_makes() {
+    let list = || Test::new("dags list -o plain --columns dag_id,next_dagrun_create_after").database(one_plan);
+    let file = "schedule = \"0 6 * * *\"\nstart_date = 2099-01-01\n[tasks.a]\nempty = true\n";
+    let head = "dag_id  next_dagrun_create_after\n";
+    list().file("dags/sales.toml", file).stdout(&format!("{head}sales   2099-01-01 06:00:00 UTC\n")).run();
+    list().stdout(&format!("{head}sales\n")).run();
 }
 
 #[test]
