@@ -56,6 +56,7 @@ fn bench() -> Bench {
         logs: home.path().join("logs"),
         dags_folder: home.path().join("dags"),
         parallelism: 2,
+        max_map_length: 1_024,
         max_log_bytes: 1 << 20,
         overrides_params: true,
         search_path: std::env::var("PATH").unwrap(),
@@ -106,6 +107,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         map_index: -1,
         run: Arc::new(run),
         max_tries: 0,
+        epoch: 0,
     }
 }
 

@@ -4,6 +4,7 @@
 //! renamed. Instants are UTC with six decimals; null where there is none.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -83,6 +84,8 @@ pub struct TaskInstance {
     pub task_id: TaskId,
     /// -1 unless mapped.
     pub map_index: i32,
+    /// What its `map_index_template` gave; null where there is none.
+    pub rendered_map_index: Option<Arc<str>>,
     /// Null: created, and waiting for its dependencies.
     pub state: Option<&'static str>,
     pub try_number: u32,
@@ -118,6 +121,7 @@ impl TaskInstance {
             run_id: run_id.clone(),
             task_id: instance.task_id.clone(),
             map_index: instance.map_index,
+            rendered_map_index: instance.rendered_map_index.clone(),
             state: instance.state.as_nullable(),
             try_number: instance.try_number,
             max_tries: instance.max_tries,
@@ -389,7 +393,7 @@ mod tests {
         let instance = crate::api::testing::failed_instance();
         let shown = serde_json::to_value(TaskInstance::new(&"d".into(), &"r".into(), &instance)).unwrap();
         let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
-        let promised = "dag_id run_id task_id map_index state try_number max_tries queued_at start_date end_date \
+        let promised = "dag_id run_id task_id map_index rendered_map_index state try_number max_tries queued_at start_date end_date \
              duration pool pool_slots priority_weight operator exit_code signal reason user_cpu system_cpu max_rss \
              read_bytes write_bytes";
         assert_eq!(fields, promised.split_whitespace().collect::<Vec<_>>());

@@ -237,14 +237,14 @@ pub fn test_dag(
 pub fn test_task(
     home: &Home,
     definition: &Definition,
-    task: TaskIx,
+    (task, map_index): (TaskIx, i32),
     run: DagRun,
     output: &mut Output,
 ) -> Result<(), Failure> {
     start_log(TRIAL_LOG);
     let is_made_up = home.find_run(&run.dag_id, &run.run_id)?.is_none();
     let run_dir = paths::run_dir(&home.config.home, &run.dag_id, &run.run_id);
-    let trial = TaskTrial { dag: definition.dag.clone(), file: definition.file.clone(), task, run };
+    let trial = TaskTrial { dag: definition.dag.clone(), file: definition.file.clone(), task, map_index, run };
     let tried = daemon::test_task(&home.config, trial, output);
     if is_made_up {
         // Nobody could ever find it again. What cannot be removed does no harm.

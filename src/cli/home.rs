@@ -345,20 +345,58 @@ impl Home {
     }
 
     /// # Errors
-    /// The run has no such task.
-    pub fn instance(&self, run: &DagRun, task_id: &str) -> Result<Instance, Failure> {
+    /// The run has no such task, or of a mapped one no such index.
+    pub fn instance(&self, run: &DagRun, task_id: &str, map_index: Option<i32>) -> Result<Instance, Failure> {
         let mut instances = self.instances(run)?;
-        match instances.iter().position(|instance| &*instance.task_id == task_id) {
-            Some(at) => Ok(instances.swap_remove(at)),
-            None => {
-                let known = instances.iter().map(|instance| instance.task_id.as_str());
-                Err(Failure::unknown("task_id", task_id, known, &format!("minflow tasks list {}", run.dag_id)))
-            }
+        if !instances.iter().any(|instance| &*instance.task_id == task_id) {
+            let known: BTreeSet<&str> = instances.iter().map(|instance| instance.task_id.as_str()).collect();
+            let known = known.into_iter();
+            return Err(Failure::unknown("task_id", task_id, known, &format!("minflow tasks list {}", run.dag_id)));
         }
+        instances.retain(|instance| &*instance.task_id == task_id);
+        instances.sort_by_key(|instance| instance.map_index);
+        let first = instances[0].map_index;
+        let at = match map_index {
+            Some(index) => instances.iter().position(|instance| instance.map_index == index),
+            None => Some(0).filter(|_| first < 0),
+        };
+        if let Some(at) = at {
+            return Ok(instances.swap_remove(at));
+        }
+        let last = instances[instances.len() - 1].map_index;
+        let (message, help) = if last < 0 {
+            let message = format!("`{task_id}` has no map indexes in run `{}`", run.run_id);
+            (message, "leave --map-index out".to_owned())
+        } else {
+            let index = map_index.map_or_else(String::new, |index| format!(", and none with index {index}"));
+            let message = format!("`{task_id}` has {} instances in run `{}`{index}", instances.len(), run.run_id);
+            (message, format!("ask for --map-index {first} to {last}"))
+        };
+        Err(Failure::refused(message, help))
     }
 }
 
 impl Definition {
+    /// The map index that a user named for a task; -1 of one that is not mapped.
+    ///
+    /// # Errors
+    /// One is missing, or is of no account.
+    pub fn map_index(&self, task: crate::model::TaskIx, given: Option<i32>) -> Result<i32, Failure> {
+        let task_id = &self.dag.task(task).task_id;
+        let is_mapped = !self.dag.graph.node(task).mappings.is_empty();
+        match given {
+            Some(index) if is_mapped == (index >= 0) => Ok(index),
+            None if !is_mapped => Ok(-1),
+            Some(_) if !is_mapped => {
+                Err(Failure::refused(format!("`{task_id}` is not mapped"), "leave --map-index out"))
+            }
+            _ => Err(Failure::refused(
+                format!("`{task_id}` is mapped: each of its instances is another"),
+                "name one with --map-index, from 0",
+            )),
+        }
+    }
+
     /// # Errors
     /// The DAG has no such task.
     pub fn task(&self, task_id: &str) -> Result<crate::model::TaskIx, Failure> {

@@ -55,6 +55,8 @@ pub struct TaskTrial {
     /// Relative to the dags folder.
     pub file: String,
     pub task: TaskIx,
+    /// -1 unless mapped.
+    pub map_index: i32,
     /// An existing run, whose XComs are read from minflow.db, or one that is made up.
     pub run: DagRun,
 }
@@ -271,6 +273,7 @@ fn in_words(outcome: &Outcome) -> String {
         Outcome::Signaled(signal) => format!("signal {signal}"),
         Outcome::TimedOut => "timed out".to_owned(),
         Outcome::Killed { reason } | Outcome::Faulted { reason } | Outcome::Unstarted { reason } => reason.clone(),
+        Outcome::Skipped { reason } => format!("skipped: {reason}"),
         Outcome::Lost => "lost".to_owned(),
     }
 }
@@ -301,9 +304,10 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
         dag: trial.dag,
         file: trial.file.into(),
         task: trial.task,
-        map_index: -1,
+        map_index: trial.map_index,
         run,
         max_tries: spec.retries,
+        epoch: 0,
     };
     let Handed { title, log } = handed(&logs, &work);
     let (mut watch, _open, grown) = LogWatch::new();

@@ -7,6 +7,7 @@
 pub mod asked;
 mod crew;
 pub mod environment;
+pub mod mapped;
 mod output;
 pub mod paths;
 mod reclaim;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::executor::crew::Crew;
+use crate::executor::mapped::Values;
 use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
@@ -58,6 +60,8 @@ pub struct ExecutorSettings {
     pub dags_folder: PathBuf,
     /// How many tries run at once.
     pub parallelism: u32,
+    /// `core.max_map_length`.
+    pub max_map_length: u32,
     /// `logging.max_file_size`.
     pub max_log_bytes: u64,
     /// `core.dag_run_conf_overrides_params`.
@@ -75,6 +79,7 @@ impl ExecutorSettings {
             logs: config.logging.base_log_folder.clone(),
             dags_folder: config.core.dags_folder.clone(),
             parallelism: config.core.parallelism,
+            max_map_length: config.core.max_map_length,
             max_log_bytes: config.logging.max_file_size,
             overrides_params: config.core.dag_run_conf_overrides_params,
             secrets: Arc::new(Secrets::of_process(config.secrets.clone())),
@@ -123,6 +128,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     health: Health,
     lookup: Arc<dyn Lookup>,
+    values: Values,
     events: Sender<Event>,
     /// None while there is none, and when the executor closes.
     supervisor: Mutex<Option<Arc<dyn Supervise>>>,
@@ -317,7 +323,18 @@ impl LocalExecutor {
                 shared.perform(job);
             }
         })?;
-        let shared = Arc::new(Shared { settings, clock, health, lookup, events, supervisor, tries, crew, closing });
+        let shared = Arc::new(Shared {
+            settings,
+            clock,
+            health,
+            lookup,
+            values: Values::default(),
+            events,
+            supervisor,
+            tries,
+            crew,
+            closing,
+        });
         let _ = whole.set(Arc::downgrade(&shared));
         Ok(Self { shared, open: Some(open) })
     }

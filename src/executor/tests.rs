@@ -69,6 +69,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         map_index: -1,
         run: Arc::new(run),
         max_tries: 0,
+        epoch: 0,
     }
 }
 
@@ -90,6 +91,7 @@ fn run_try(
         logs: home.path().join("logs"),
         dags_folder: home.path().join("dags"),
         parallelism: 1,
+        max_map_length: 1_024,
         max_log_bytes: 1 << 20,
         overrides_params: true,
         search_path: "/usr/bin:/bin".to_owned(),

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
+use crate::executor::mapped::{self, Stop};
 use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
@@ -31,6 +32,7 @@ struct Prepared {
     value: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
+    variables: Arc<Map<String, Value>>,
 }
 
 /// What is left to do for a try.
@@ -38,6 +40,8 @@ enum Todo {
     Start(Box<Prepared>),
     /// No process is needed: this is its answer, if its operator has one.
     Nothing(Option<Value>),
+    /// The filter of its mapping refuses its element.
+    Skip,
 }
 
 /// A try that the supervisor has: what its end needs.
@@ -47,6 +51,8 @@ pub struct Begun {
     value: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
+    /// What it has by its mapping.
+    variables: Arc<Map<String, Value>>,
 }
 
 impl Begun {
@@ -78,12 +84,16 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
     };
     let asked = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
     let began_at = shared.clock.now();
-    let Prepared { start, value, xcom, files } = match prepare(shared, &work, task, &log, asked.clone()) {
+    let Prepared { start, value, xcom, files, variables } = match prepare(shared, &work, task, &log, asked.clone()) {
         Ok(Todo::Start(prepared)) => *prepared,
         Ok(Todo::Nothing(answer)) => {
             let end = TryEnd { started_at: Some(began_at), ..without_process(shared, work.key, Outcome::Exited(0)) };
             let said = Answer { value: answer, process: None };
-            return Some(close(shared, &log, decided(&work, end, said)));
+            return Some(close(shared, &log, measured(shared, &work, decided(&work, end, said))));
+        }
+        Ok(Todo::Skip) => {
+            let reason = "the filter of its mapping refuses its element".to_owned();
+            return Some(close(shared, &log, without_process(shared, work.key, Outcome::Skipped { reason })));
         }
         Err(fault) => {
             let outcome = asked.failure().map_or_else(
@@ -93,7 +103,7 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
             return Some(close(shared, &log, without_process(shared, work.key, outcome)));
         }
     };
-    let begun = Box::new(Begun { work, log, value, xcom, files });
+    let begun = Box::new(Begun { work, log, value, xcom, files, variables });
     let (begun, outcome) = shared.hand_over(begun, start).err()?;
     begun.files.iter().for_each(remove);
     Some(close(shared, &begun.log, without_process(shared, begun.key(), outcome)))
@@ -122,6 +132,7 @@ pub fn is_brief(begun: &Begun, told: &Told) -> bool {
     let has_process = matches!(told, Told::Ended(_));
     has_process
         && !has_output_rules(begun.work.dag.task(begun.work.task))
+        && begun.work.dag.task(begun.work.task).map_index_template.is_none()
         && begun.value.is_none()
         && begun.files.is_empty()
         && is_absent(&begun.xcom)
@@ -148,7 +159,8 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
                 output::collect(left, &|lack| shared.outwait(key, lack))
             });
             concluded.matched = matched(begun, &end, &concluded.outcome);
-            answered(shared, begun, &end, concluded)
+            let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
+            named(shared, begun, ended)
         }
         Told::NotStarted { kind: Refusal::Transient, message } => {
             without_process(shared, key, Outcome::Unstarted { reason: message })
@@ -203,6 +215,28 @@ fn answered(shared: &Shared, begun: &Begun, end: &End, concluded: TryEnd) -> Try
             decided(&begun.work, ended, Answer { value: None, process: Some((code, Wrote::Something)) })
         }
         _ => concluded,
+    }
+}
+
+/// Adds to the end of a try how long that is which others are mapped over.
+fn measured(shared: &Shared, work: &Work, end: TryEnd) -> TryEnd {
+    mapped::measure(&work.dag, work.task, end, shared.settings.max_map_length)
+}
+
+/// Adds to the end of a try of a mapped task its name. A name that cannot be had is no failure of the task's.
+fn named(shared: &Shared, begun: &Begun, end: TryEnd) -> TryEnd {
+    let work = &begun.work;
+    let template = work.dag.task(work.task).map_index_template.as_ref().filter(|_| work.map_index >= 0);
+    let Some(template) = template else { return end };
+    let run_dir = paths::run_dir(&shared.settings.home, &work.dag.dag_id, &work.run.run_id);
+    let lookup = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
+    let context = Context { variables: begun.variables.clone(), ..context(shared, work, run_dir, lookup) };
+    match mapped::name(template, &context) {
+        Ok(name) => TryEnd { rendered_map_index: Some(name), ..end },
+        Err(error) => {
+            begun.log.note(&format!("map_index_template gives no name: {error}"), shared.clock.now());
+            end
+        }
     }
 }
 
@@ -310,6 +344,7 @@ fn farewell(end: &TryEnd) -> String {
         Outcome::TimedOut => format!("ended at its execution_timeout{took}"),
         Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
         Outcome::Faulted { reason } => format!("failed: {reason}"),
+        Outcome::Skipped { reason } => format!("skipped: {reason}"),
         Outcome::Unstarted { reason } => format!("not started, waits: {reason}"),
         Outcome::Lost => "lost: the supervisor ended before this try did".to_owned(),
     }
@@ -350,7 +385,12 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
     let mut xcom = scratch.as_os_str().to_owned();
     xcom.push(".xcom");
     let xcom = PathBuf::from(xcom);
-    let context = context(shared, work, run_dir, lookup);
+    let mut context = context(shared, work, run_dir, lookup);
+    match mapped::variables(&context, &shared.values, work.epoch) {
+        Ok(variables) => context.variables = Arc::new(variables),
+        Err(Stop::Refused) => return Ok(Todo::Skip),
+        Err(Stop::Fault(reason)) => return Err(Fault::Task(reason)),
+    }
     let folders = Folders { home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
     let variables = environment::variables(work, folders);
     let mut env = Vec::with_capacity(task.env.len() + variables.added.len());
@@ -389,7 +429,8 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         grace_ms: task.grace.as_millis() as u64,
         wants_tail: (looked_at(task) != Output::None && value.is_none()) || has_output_rules(task),
     };
-    Ok(Todo::Start(Box::new(Prepared { start, value, xcom, files })))
+    let variables = context.variables.clone();
+    Ok(Todo::Start(Box::new(Prepared { start, value, xcom, files, variables })))
 }
 
 fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {

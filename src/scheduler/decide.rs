@@ -349,6 +349,7 @@ impl World {
             map_index,
             run: self.shared_run(run),
             max_tries,
+            epoch: self.run(run).epoch,
         };
         self.actions.push(Action::Start(work));
     }

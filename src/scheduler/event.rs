@@ -87,6 +87,8 @@ pub struct TryEnd {
     pub decision: Option<SkipDecision>,
     /// How many elements those of its XComs have, by key, that tasks after it are mapped over.
     pub lengths: Vec<(String, u32)>,
+    /// What its task's `map_index_template` gives.
+    pub rendered_map_index: Option<Arc<str>>,
 }
 
 impl TryEnd {
@@ -102,6 +104,7 @@ impl TryEnd {
             matched: Vec::new(),
             decision: None,
             lengths: Vec::new(),
+            rendered_map_index: None,
         }
     }
 }
@@ -119,6 +122,10 @@ pub enum Outcome {
     },
     /// It failed outside its process: a template's error, a missing interpreter, an output that is not JSON, too large an XCom.
     Faulted {
+        reason: String,
+    },
+    /// It is not to run, though its dependencies let it: the filter of its mapping refuses its element.
+    Skipped {
         reason: String,
     },
     /// Nothing was started, and nothing is wrong with the task: no processes, memory or descriptors left. It waits and is tried again.

@@ -44,6 +44,7 @@ impl World {
         if lengths.is_empty() {
             return;
         }
+        self.run_quiet(run).epoch += 1;
         for (key, length) in lengths {
             let key: Arc<str> = key.into();
             let this = self.run_quiet(run);
@@ -75,6 +76,7 @@ impl World {
             .range((slot, Arc::from(""))..)
             .map_while(|(at, _)| (at.0 == slot).then(|| at.clone()))
             .collect();
+        this.epoch += u64::from(!keys.is_empty());
         for at in keys {
             this.lengths.remove(&at);
             if let Some(ix) = this.entry(slot).ix {

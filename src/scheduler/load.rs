@@ -117,6 +117,7 @@ impl World {
             past_blocks: BTreeMap::new(),
             decisions,
             lengths: BTreeMap::new(),
+            epoch: 0,
             is_examined: instances.iter().any(|entry| entry.row.try_number > 0),
             row,
             dag,

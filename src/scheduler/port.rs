@@ -174,6 +174,8 @@ pub struct Work {
     pub map_index: i32,
     pub run: Arc<DagRun>,
     pub max_tries: u32,
+    /// Another number when something was pushed in its run that tasks are mapped over, or was removed.
+    pub epoch: u64,
 }
 
 /// How to end a try.

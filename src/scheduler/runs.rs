@@ -142,6 +142,7 @@ impl World {
             past_blocks: BTreeMap::new(),
             decisions: BTreeMap::new(),
             lengths: BTreeMap::new(),
+            epoch: 0,
             waiting: Vec::new(),
             unwritten: 0,
             has_deadlines: false,

@@ -115,6 +115,7 @@ impl World {
         row.exit_code = meaning.exit_code;
         row.signal = meaning.signal;
         row.usage = end.usage;
+        row.rendered_map_index = end.rendered_map_index;
         if state == TaskState::Restarting {
             row.start_date = end.started_at.or(row.start_date);
             row.end_date = Some(end.ended_at);
@@ -214,6 +215,9 @@ impl World {
             Outcome::TimedOut => failed("timed_out"),
             Outcome::Lost => failed("lost"),
             Outcome::Killed { reason } | Outcome::Faulted { reason } => failed(reason),
+            Outcome::Skipped { reason } => {
+                Meaning { event: TaskEvent::Skip, exit_code: None, signal: None, reason: Some(reason.clone()) }
+            }
             Outcome::Unstarted { reason } => {
                 Meaning { event: TaskEvent::Requeue, exit_code: None, signal: None, reason: Some(reason.clone()) }
             }

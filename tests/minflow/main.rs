@@ -9,6 +9,7 @@ mod cron;
 mod harness;
 mod input;
 mod limits;
+mod mapped;
 mod path;
 mod reload;
 mod retries;

@@ -25,6 +25,9 @@ pub struct Arguments {
     task_id: String,
     /// The run: its run_id or its logical date [default: the newest run]
     logical_date_or_run_id: Option<String>,
+    /// Which instance of a mapped task
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    map_index: Option<i32>,
     /// Which try [default: the latest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     try_number: Option<u32>,
@@ -49,7 +52,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         Some(text) => home.run(&arguments.dag_id, text)?,
         None => home.newest_run(&arguments.dag_id)?,
     };
-    let instance = home.instance(&run, &arguments.task_id)?;
+    let instance = home.instance(&run, &arguments.task_id, arguments.map_index)?;
     if arguments.follow {
         follow(&home, &run, instance, arguments.try_number, output)
     } else {
@@ -147,7 +150,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
     let mut log = Log::new(home, log_path(home, run, &instance, number));
     let mut watch = Watch::new(home, &log.path, &wake)?;
     await_run(home, run, wake);
-    let task_id = instance.task_id.clone();
+    let (task_id, map_index) = (instance.task_id.clone(), Some(instance.map_index).filter(|&index| index >= 0));
     let (mut is_over, mut is_fresh) = (false, true);
     loop {
         // The state first: what a try wrote before its end is in the log by the time its end is committed.
@@ -165,7 +168,7 @@ fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>
             Wake::RunEnded => is_over = true,
             Wake::Gone => return Err(home.not_running()),
         }
-        instance = home.instance(run, &task_id)?;
+        instance = home.instance(run, &task_id, map_index)?;
     }
 }
 

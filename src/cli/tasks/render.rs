@@ -12,6 +12,7 @@ use crate::cli::output::{Format, Output};
 use crate::cli::{Failure, Globals, Outcome, settings};
 use crate::clock::{Clock, SystemClock};
 use crate::executor::asked::Asked;
+use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
 use crate::model::{Bash, DagId, DagRun, RunKey, RunState, RunType, Script, TaskIx};
 use crate::store::ReaderPool;
@@ -26,6 +27,9 @@ pub struct Arguments {
     task_id: String,
     /// The run: its run_id or its logical date; a date without a run makes one up [default: now]
     logical_date_or_run_id: Option<String>,
+    /// Which instance of a mapped task
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    map_index: Option<i32>,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
@@ -33,7 +37,21 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let definition = home.definition(&arguments.dag_id)?;
     let task = definition.task(&arguments.task_id)?;
     let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
-    let fields = render(&home, &definition, task, run).map_err(|error| {
+    let map_index = definition.map_index(task, arguments.map_index)?;
+    let mut context = context(&home, &definition, task, run);
+    context.map_index = map_index;
+    context.variables = match mapped::variables(&context, &Values::default(), 0) {
+        Ok(variables) => Arc::new(variables),
+        Err(Stop::Refused) => {
+            let message = "the filter of its mapping refuses its element: this instance is skipped";
+            return Err(Failure::refused(message, "name another with --map-index"));
+        }
+        Err(Stop::Fault(reason)) => {
+            let message = home.secrets.masker().mask(&reason);
+            return Err(Failure::refused(message, "name a run in which the tasks before it are done"));
+        }
+    };
+    let fields = render(&context).map_err(|error| {
         let place = format!("{}:{}:{}", error.path, error.line, error.column);
         let message = format!("{place}: {}", error.message);
         Failure::refused(home.secrets.masker().mask(&message), error.help)
@@ -92,8 +110,7 @@ fn made_up(definition: &Definition, date: Timestamp) -> DagRun {
     }
 }
 
-/// The rendered fields by name, in the order in which a DAG file has them.
-fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Result<Map<String, Value>, TemplateError> {
+fn context(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Context {
     let dag = &definition.dag;
     let task = dag.task(ix);
     let lookup: Arc<dyn Lookup> = match &home.reader {
@@ -101,7 +118,7 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
         None => Arc::new(Nothing),
     };
     let lookup = Arc::new(Asked::of(lookup, home.secrets.clone()));
-    let context = Context {
+    Context {
         dag: dag.clone(),
         file: settings::shown(&home.config.core.dags_folder.join(&definition.file), &home.config.home)
             .to_string_lossy()
@@ -116,8 +133,13 @@ fn render(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Resu
         overrides_params: home.config.core.dag_run_conf_overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
         lookup,
-    };
-    let text = |template| template::render(template, &context).map(Value::String);
+    }
+}
+
+/// The rendered fields by name, in the order in which a DAG file has them.
+fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
+    let task = context.dag.task(context.task);
+    let text = |template| template::render(template, context).map(Value::String);
     let mut fields = Map::new();
     let operator = &task.operator;
     if let Some(expr) = operator.expr() {

@@ -16,6 +16,9 @@ pub struct Arguments {
     task_id: String,
     /// The run: its run_id or its logical date; a date without a run makes one up [default: now]
     logical_date_or_run_id: Option<String>,
+    /// Which instance of a mapped task
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    map_index: Option<i32>,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
@@ -23,5 +26,6 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let definition = home.definition(&arguments.dag_id)?;
     let task = definition.task(&arguments.task_id)?;
     let run = run_of(&home, &definition, arguments.logical_date_or_run_id.as_deref())?;
-    engine::test_task(&home, &definition, task, run, output)
+    let map_index = definition.map_index(task, arguments.map_index)?;
+    engine::test_task(&home, &definition, (task, map_index), run, output)
 }

@@ -126,6 +126,8 @@ pub struct Run {
     pub(in crate::scheduler) decisions: BTreeMap<Slot, SkipDecision>,
     /// How many elements those of its XComs have that tasks are mapped over.
     pub(in crate::scheduler) lengths: BTreeMap<(Slot, Arc<str>), u32>,
+    /// How often `lengths` has changed.
+    pub(in crate::scheduler) epoch: u64,
     pub(in crate::scheduler) waiting: Vec<ReplyTo<Reply>>,
     /// How many of its instances are to be written.
     pub(in crate::scheduler) unwritten: u32,
