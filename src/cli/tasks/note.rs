@@ -29,7 +29,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let (task_id, map_index) = (arguments.task_id.as_str(), arguments.map_index);
     if map_index < 0 {
         // Here an unknown id is answered with what may have been meant.
-        home.instance(&run, task_id)?;
+        home.instance(&run, task_id, None)?;
     }
     let note = arguments.note.write(&home, &run, Some((task_id.into(), map_index)))?;
     let record = json!({ "dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "map_index": map_index,
