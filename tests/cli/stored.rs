@@ -112,11 +112,11 @@ fn runs_and_their_tasks_are_read_without_a_running_minflow() {
     Test::new("tasks states-for-dag-run sales 2026-11-21T06:00 -o json")
         .database(one_run)
         .json(json!([{
-            "dag_id": "sales", "run_id": RUN, "task_id": "load", "map_index": -1, "state": "failed", "try_number": 2,
+            "dag_id": "sales", "run_id": RUN, "task_id": "load", "map_index": -1, "rendered_map_index": null, "state": "failed", "try_number": 2,
             "max_tries": 1, "queued_at": "2026-11-21T06:00:00.000000Z", "start_date": "2026-11-21T06:00:00.000000Z",
             "end_date": "2026-11-21T06:00:02.500000Z", "duration": 2.5, "pool": "default_pool", "pool_slots": 1,
             "priority_weight": 1, "operator": "bash", "exit_code": 3, "signal": null, "reason": null, "user_cpu": 0.0,
-            "system_cpu": 0.0, "max_rss": 0, "read_bytes": 0, "write_bytes": 0
+            "system_cpu": 0.0, "max_rss": 0, "read_bytes": 0, "write_bytes": 0, "note": null
         }]))
         .run();
     Test::new("dags list-runs sales --state success -o json").database(one_run).json(json!([])).run();
