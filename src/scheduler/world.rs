@@ -193,7 +193,8 @@ pub struct World {
     pub(super) dates_gone_over: usize,
     /// Runs that have ended in this turn: neither alive any longer nor in the database as they are.
     pub(super) just_ended: BTreeSet<(DagIx, RunIx)>,
-    /// Logical dates that this turn has queued a run of a backfill for: neither in memory nor in the database yet.
+    /// Logical dates that this turn has queued a run of a backfill for, a new or a cleared one: not in memory, and in the database not
+    /// as it is.
     pub(super) made_dates: BTreeSet<(DagIx, Timestamp)>,
     /// The newest run_after that this turn has given a run by hand.
     pub(super) given_instants: BTreeMap<DagIx, Timestamp>,

@@ -299,7 +299,9 @@ impl World {
         let run = match known {
             Some(run) => run,
             // It waits for its backfill, and runs in any case.
-            None if !row.state.is_finished() => return Ok(Effect::default()),
+            None if !row.state.is_finished() || self.is_queued_by_backfill(job.dag, &row) => {
+                return Ok(Effect::default());
+            }
             None => self.bring_back(job.dag, row, history)?,
         };
         let rows: Vec<(Slot, &Instance)> =
@@ -325,6 +327,11 @@ impl World {
             self.let_go(run);
         }
         Ok(Effect { seen, touched: instances, cleared })
+    }
+
+    /// Its backfill has queued the run in this turn, so that the database does not know yet.
+    fn is_queued_by_backfill(&self, ix: DagIx, row: &DagRun) -> bool {
+        row.logical_date.is_some_and(|date| self.made_dates.contains(&(ix, date)))
     }
 
     /// Tells who asked, and the audit log.

@@ -181,6 +181,7 @@ impl World {
             logical_date: existing.logical_date,
             data_interval: existing.data_interval,
         };
+        self.made_dates.extend(row.logical_date.map(|date| (ix, date)));
         self.changes.runs.push(RunWrite { run: row, prior: Some(prior) });
         key
     }

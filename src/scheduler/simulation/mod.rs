@@ -3,7 +3,9 @@
 
 mod acts;
 mod backfill;
+mod order;
 mod property;
+mod random;
 mod retries;
 mod runs;
 mod skips;

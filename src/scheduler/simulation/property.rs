@@ -6,114 +6,23 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES};
 use super::tests::trigger;
 use super::{Simulation, defaults};
 use crate::clock::Clock;
-use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, RunType, TaskState, TryKey};
-use crate::scheduler::command::{Command, NewBackfill};
+use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, RunType, SkipDecision, TaskState, TryKey};
+use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
 use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
 use crate::scheduler::{Store, StoreError};
 
 const SEEDS: u64 = 150;
 const STEPS: usize = 60;
 const PARALLELISM: u32 = 3;
-const MAX_ACTIVE_TASKS: usize = 2;
-const MAX_ACTIVE_RUNS: usize = 2;
-const START: &str = "2026-11-21T12:00:00Z";
-/// All begin at [`START`].
-const SCHEDULES: [&str; 6] = [
-    "schedule = \"*/10 * * * *\"\n",
-    "schedule = \"*/10 * * * *\"\ndata_interval = true\n",
-    "schedule = { every = \"7m\" }\n",
-    "schedule = { crons = [\"*/15 * * * *\", \"5 * * * *\"] }\n",
-    "schedule = { events = [2026-11-21T12:40:00, 2026-11-21T12:41:00, 2026-11-21T13:30:00] }\n",
-    CONTINUOUS,
-];
-/// It allows one run at a time.
-const CONTINUOUS: &str = "schedule = \"@continuous\"\n";
-const CATCHUPS: [&str; 3] = ["catchup = true\n", "catchup = false\n", "catchup = \"window:30m\"\n"];
-const RULES: [&str; 4] = ["all_success", "all_done", "none_failed", "one_success"];
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % sides as u64) as usize
-    }
-
-    fn one_in(&mut self, sides: usize) -> bool {
-        self.below(sides) == 0
-    }
-}
-
-/// A task of a random DAG; its upstream tasks stand before it.
-struct RandomTask {
-    upstream: Vec<usize>,
-    rule: &'static str,
-    retries: usize,
-    is_narrow: bool,
-    is_empty: bool,
-    depends_on_past: bool,
-    waits_for_downstream: bool,
-}
-
-struct RandomDag {
-    schedule: Option<&'static str>,
-    catchup: &'static str,
-    tasks: Vec<RandomTask>,
-    has_timeout: bool,
-}
-
-impl RandomDag {
-    fn roll(dice: &mut Dice) -> Self {
-        let tasks = (0..1 + dice.below(5)).map(|at| RandomTask {
-            upstream: (0..at).filter(|_| dice.one_in(2)).collect(),
-            rule: RULES[dice.below(RULES.len())],
-            retries: dice.below(3),
-            is_narrow: dice.one_in(3),
-            is_empty: dice.one_in(5),
-            depends_on_past: dice.one_in(4),
-            waits_for_downstream: dice.one_in(8),
-        });
-        let tasks = tasks.collect();
-        let schedule = dice.one_in(2).then(|| SCHEDULES[dice.below(SCHEDULES.len())]);
-        let catchup = CATCHUPS[dice.below(CATCHUPS.len())];
-        Self { schedule, catchup, tasks, has_timeout: dice.one_in(4) }
-    }
-
-    /// The file with the tasks of `present`. When it is not `whole`, it has neither a schedule nor tasks that wait for other runs.
-    fn text(&self, present: &[bool], whole: bool, comment: usize) -> String {
-        let max_active_runs = if self.schedule == Some(CONTINUOUS) { 1 } else { MAX_ACTIVE_RUNS };
-        let mut text = format!(
-            "description = \"{comment}\"\nmax_active_runs = {max_active_runs}\nmax_active_tasks = {MAX_ACTIVE_TASKS}\n"
-        );
-        if let (Some(schedule), true) = (self.schedule, whole) {
-            text.push_str(&format!("{schedule}start_date = 2026-11-21T12:00:00\n{}", self.catchup));
-        }
-        if self.has_timeout {
-            text.push_str("dagrun_timeout = \"5m\"\n");
-        }
-        for (at, task) in self.tasks.iter().enumerate().filter(|(at, _)| present[*at]) {
-            let upstream: Vec<String> =
-                task.upstream.iter().filter(|up| present[**up]).map(|up| format!("\"t{up}\"")).collect();
-            let operator = if task.is_empty { "empty = true" } else { "bash = \"true\"" };
-            let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
-            text.push_str(&format!(
-                "[tasks.t{at}]\n{operator}\ndepends_on = [{}]\ntrigger_rule = \"{}\"\nretries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\n{pool}",
-                upstream.join(", "),
-                task.rule,
-                task.retries,
-                whole && task.depends_on_past,
-                whole && task.waits_for_downstream,
-            ));
-        }
-        text
-    }
-}
+pub(super) const MAX_ACTIVE_TASKS: usize = 2;
+pub(super) const MAX_ACTIVE_RUNS: usize = 2;
+pub(super) const START: &str = "2026-11-21T12:00:00Z";
+/// What a user may set a run to.
+const RUN_STATES: [RunState; 3] = [RunState::Success, RunState::Failed, RunState::Queued];
 
 struct Story {
     simulation: Simulation,
@@ -123,6 +32,8 @@ struct Story {
     redrawn: BTreeSet<usize>,
     /// DAGs whose schedules have changed, or whose dates were filled up: their dates and what came before them are another's.
     rescheduled: BTreeSet<usize>,
+    /// When a DAG's runs were last cleared or marked: what was scheduled until then may find its upstream changed.
+    acted_at: BTreeMap<usize, jiff::Timestamp>,
     /// Tries that have ended; they are never begun again.
     over: BTreeSet<TryKey>,
     begun: BTreeSet<TryKey>,
@@ -158,6 +69,7 @@ impl Story {
             dags,
             redrawn: BTreeSet::new(),
             rescheduled: BTreeSet::new(),
+            acted_at: BTreeMap::new(),
             over: BTreeSet::new(),
             begun: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -184,7 +96,61 @@ impl Story {
         }
         let ended_at = self.simulation.clock.now();
         let started_at = self.begun.contains(&key).then_some(ended_at);
-        Event::Ended(Box::new(TryEnd { started_at, ..TryEnd::new(key, outcome, ended_at) }))
+        let decision = if outcome == Outcome::Exited(0) { self.random_decision(key) } else { None };
+        let xcoms = decision.iter().map(|decision| (SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom())).collect();
+        Event::Ended(Box::new(TryEnd { started_at, decision, xcoms, ..TryEnd::new(key, outcome, ended_at) }))
+    }
+
+    /// What a task that decides lets run of those right after it.
+    fn random_decision(&mut self, key: TryKey) -> Option<SkipDecision> {
+        let row = self.simulation.store.instances().into_iter().find(|row| row.key == key.instance)?;
+        let run = self.simulation.store.runs().into_iter().find(|run| run.key == row.run)?;
+        let (dag, task): (usize, usize) = (run.dag_id[1..].parse().ok()?, row.task_id[1..].parse().ok()?);
+        let tasks = &self.dags[dag].tasks;
+        if !tasks[task].decides || self.dice.one_in(4) {
+            return None;
+        }
+        let is_after = |down: &usize| tasks[*down].upstream.contains(&task) && tasks[*down].teardown_of.is_none();
+        let after = (0..tasks.len()).filter(is_after).filter(|_| self.dice.one_in(2));
+        let named = after.map(|down| format!("t{down}").into()).collect();
+        Some(if self.dice.one_in(2) { SkipDecision::Followed(named) } else { SkipDecision::Skipped(named) })
+    }
+
+    /// A user clears or marks something, in one run or in many.
+    fn act(&mut self, dag: usize) {
+        let dag_id = || format!("d{dag}").as_str().into();
+        let runs = self.simulation.store.runs().into_iter().filter(|run| *run.dag_id == *format!("d{dag}"));
+        let runs: Vec<DagRun> = runs.collect();
+        if runs.is_empty() {
+            return;
+        }
+        let run_id = runs[self.dice.below(runs.len())].run_id.clone();
+        let task = format!("t{}", self.dice.below(self.dags[dag].tasks.len()));
+        let spread = Spread { upstream: self.dice.one_in(4), downstream: self.dice.one_in(2) };
+        let (past, future) = (self.dice.one_in(4), self.dice.one_in(4));
+        let range = RunRange { run_id: Some(run_id.clone()), past, future, ..RunRange::default() };
+        let command = match self.dice.below(8) {
+            0 => Command::MarkRun { dag_id: dag_id(), run_id, state: RUN_STATES[self.dice.below(3)] },
+            1 | 2 => Command::MarkTasks(MarkTasks {
+                dag_id: dag_id(),
+                tasks: vec![task],
+                spread,
+                map_index: None,
+                runs: range,
+                state: [TaskState::Success, TaskState::Failed, TaskState::Skipped][self.dice.below(3)],
+            }),
+            _ => Command::Clear(Clear {
+                dag_id: dag_id(),
+                tasks: if self.dice.one_in(3) { Chosen::All } else { Chosen::Named(vec![task]) },
+                spread,
+                map_index: None,
+                runs: range,
+                only: Only { failed: self.dice.one_in(4), running: self.dice.one_in(6) },
+                is_dry: self.dice.one_in(8),
+            }),
+        };
+        self.simulation.command(command);
+        self.acted_at.insert(dag, self.simulation.clock.now());
     }
 
     fn random_end(&mut self, key: TryKey) -> Event {
@@ -207,7 +173,7 @@ impl Story {
             self.simulation.store.fail_call(call, error);
         }
         let dag = self.dice.below(self.dags.len());
-        match self.dice.below(18) {
+        match self.dice.below(20) {
             0 | 1 => drop(self.simulation.command(trigger(&format!("d{dag}")))),
             2 => {
                 let seconds = self.dice.below(90) as u64;
@@ -231,6 +197,7 @@ impl Story {
             }
             8 => self.fill_up(dag),
             9 => self.steer_backfill(),
+            10 | 11 => self.act(dag),
             _ => self.report(),
         }
         // The loop tries a failed commit again before it takes in anything else, unless it dies.
@@ -340,7 +307,7 @@ impl Story {
         for run in &runs {
             let active = held.iter().filter(|key| by_key[&key.instance].run == run.key).count();
             assert!(active <= MAX_ACTIVE_TASKS, "max_active_tasks: {active}");
-            let group = |run: &DagRun| (run.dag_id.clone(), run.backfill.map(|place| place.backfill));
+            let group = |run: &DagRun| (run.dag_id.clone(), run.counts_with().map(|place| place.backfill));
             let of_group = |other: &&DagRun| other.state == RunState::Running && group(other) == group(run);
             assert!(runs.iter().filter(of_group).count() <= MAX_ACTIVE_RUNS, "max_active_runs of {:?}", group(run));
         }
@@ -353,7 +320,8 @@ impl Story {
             let row = by_key[&key.instance];
             let run = runs.iter().find(|run| run.key == row.run).expect("an instance has a run");
             let dag: usize = run.dag_id[1..].parse().expect("DAGs are numbered");
-            if !self.redrawn.contains(&dag) {
+            let is_after_acts = row.scheduled_at > self.acted_at.get(&dag).copied();
+            if !self.redrawn.contains(&dag) && is_after_acts {
                 self.check_upstream(&self.dags[dag], row, &rows);
                 if !self.strays.contains(key) && !self.is_finishing {
                     let is_steady = !self.rescheduled.contains(&dag);
@@ -361,7 +329,8 @@ impl Story {
                 }
             }
         }
-        for row in rows.iter().filter(|row| row.state.is_executing()) {
+        let is_awaited = |row: &&Instance| row.state.is_executing() || row.state == TaskState::Restarting;
+        for row in rows.iter().filter(is_awaited) {
             assert!(held.contains(&row.try_key()), "{} is {} and nobody has it", row.task_id, row.state);
         }
         self.known = held;
@@ -394,6 +363,11 @@ impl Story {
             rows.iter().find(is_it).expect("each task has an instance").state
         };
         let states: Vec<TaskState> = dag.tasks[task].upstream.iter().map(state_of).collect();
+        if let Some(setup) = dag.tasks[task].teardown_of {
+            let is_met = states.iter().all(|state| state.is_finished()) && state_of(&setup) == TaskState::Success;
+            assert!(is_met, "the teardown t{task} began after {states:?}");
+            return;
+        }
         let is_met = match dag.tasks[task].rule {
             "all_success" => states.iter().all(|state| *state == TaskState::Success),
             "none_failed" => states.iter().all(|state| matches!(state, TaskState::Success | TaskState::Skipped)),

@@ -63,3 +63,21 @@ fn a_decision_is_known_after_a_restart() {
     let run = simulation.scheduler.world().run(run.first().unwrap().1);
     assert_eq!(run.decisions.values().collect::<Vec<_>>(), [&SkipDecision::Followed(vec!["left".into()])]);
 }
+#[test]
+fn the_first_failure_in_a_dag_that_fails_fast_ends_all_but_teardowns() {
+    let text = "schedule = \"@once\"\nis_paused_upon_creation = false\nfail_fast = true\n\
+        tasks.a = { bash = \"x\" }\ntasks.b = { bash = \"x\" }\ntasks.c = { bash = \"x\" }\n\
+        tasks.d = { bash = \"x\", depends_on = [\"c\"] }\n\
+        tasks.open = { bash = \"x\", setup = true }\n\
+        tasks.close = { bash = \"x\", teardown_of = [\"open\"] }\n";
+    let mut simulation = Simulation::with(&[("f.toml", text)]);
+    simulation.succeed("f.open");
+    simulation.started("f.b");
+    simulation.started("f.a");
+    simulation.trace();
+    simulation.end("f.a", Outcome::Exited(1));
+    assert_eq!(simulation.states(&["a", "b", "c", "d", "close"]), ["failed", "failed", "skipped", "skipped", "queued"]);
+    assert_eq!(simulation.trace(), ["kill f.b: failed", "kill f.c: skipped"]);
+    simulation.succeed("f.close");
+    assert_eq!(simulation.run_states()[0].1, RunState::Failed);
+}
