@@ -1,10 +1,12 @@
 //! A home in a temporary folder, the minflow that runs on it, and commands beside it. What is started here is ended here, by its
 //! number; every wait is for a condition and has a deadline.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::chown;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,7 +67,12 @@ impl Ran {
 pub struct Home {
     folder: TempDir,
     path: PathBuf,
+    /// Whom commands run as, by a binary of the home's own; None: who runs the tests, by the binary that was built.
+    user: Option<u32>,
 }
+
+/// `nobody` by custom; a user without rights in any case.
+const COMMON_USER: u32 = 65_534;
 
 impl Home {
     pub fn new() -> Self {
@@ -77,7 +84,21 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join(folders).components().collect();
         fs::create_dir_all(path.join("dags")).unwrap();
-        Self { folder, path }
+        Self { folder, path, user: None }
+    }
+
+    /// The home of a user who is bound by what binds all but root.
+    pub fn of_common_user() -> Self {
+        let mut home = Self::new();
+        if rustix::process::geteuid().is_root() {
+            // The one that was built may lie where nobody else may look.
+            fs::copy(env!("CARGO_BIN_EXE_minflow"), home.file("minflow")).unwrap();
+            for path in [home.path.clone(), home.file("dags"), home.file("minflow")] {
+                chown(path, Some(COMMON_USER), Some(COMMON_USER)).unwrap();
+            }
+            home.user = Some(COMMON_USER);
+        }
+        home
     }
 
     pub fn path(&self) -> &Path {
@@ -105,8 +126,19 @@ impl Home {
     }
 
     pub fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_minflow"));
-        self.settle(command.args(words.split_whitespace()));
+        let built = PathBuf::from(env!("CARGO_BIN_EXE_minflow"));
+        let mut command = self.command_of(self.user.map_or(built, |_| self.file("minflow")), words);
+        self.settle(&mut command);
+        command
+    }
+
+    /// Any program, as the user of the home.
+    pub fn command_of(&self, program: impl AsRef<OsStr>, words: &str) -> Command {
+        let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command.args(words.split_whitespace());
         command
     }
 

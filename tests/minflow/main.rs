@@ -16,3 +16,4 @@ mod retries;
 mod secrets;
 mod simulate;
 mod trial;
+mod unprivileged;
