@@ -14,6 +14,7 @@ pub mod dagfile;
 pub mod diagnostic;
 pub mod executor;
 pub mod health;
+pub mod jinja;
 pub mod keytable;
 pub mod mapping;
 pub mod model;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, RunKey};
+use crate::model::{DagId, DagRun, RunId, RunKey};
 use crate::secrets::{Connection, Secrets};
 use crate::template::Lookup;
 
@@ -39,8 +39,26 @@ impl Asked {
 }
 
 impl Lookup for Asked {
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String> {
         self.noted(self.lookup.xcom(run, task_id, map_index, key))
+    }
+
+    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
+        self.noted(self.lookup.xcoms(run, task_id, key))
+    }
+
+    fn earlier_xcoms(
+        &self,
+        dag_id: &DagId,
+        task_id: &str,
+        key: &str,
+        before: Timestamp,
+    ) -> Result<Vec<(i32, Value)>, String> {
+        self.noted(self.lookup.earlier_xcoms(dag_id, task_id, key, before))
+    }
+
+    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String> {
+        self.noted(self.lookup.run_key(dag_id, run_id))
     }
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {

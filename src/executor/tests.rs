@@ -9,8 +9,8 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::model::dag::Position;
 use crate::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, RunKey, RunState, RunType, Script, Task, TaskIx,
-    Template, Usage,
+    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, RunId, RunKey, RunState, RunType, Script, Task,
+    TaskIx, Template, Usage,
 };
 use crate::scheduler::event::TryEnd;
 use crate::secrets::{Given, Secrets};
@@ -22,21 +22,45 @@ struct NoLookup;
 struct BrokenLookup;
 
 impl Lookup for BrokenLookup {
-    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
         Err("no descriptors".to_owned())
     }
 
     fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Err("no descriptors".to_owned())
+    }
+
+    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
+        Err("no descriptors".to_owned())
+    }
+
+    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
+        Err("no descriptors".to_owned())
+    }
+
+    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
         Err("no descriptors".to_owned())
     }
 }
 
 impl Lookup for NoLookup {
-    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
         Ok(None)
     }
 
     fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(None)
+    }
+
+    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
         Ok(None)
     }
 }

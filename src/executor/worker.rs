@@ -20,11 +20,11 @@ use crate::executor::{Shared, Told, paths};
 use crate::model::retry;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
-use crate::operators::{self, Fault, Place, Program, Step};
+use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
 use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start};
-use crate::template::{self, Context};
+use crate::template::{self, Context, UndefinedKind};
 
 /// A try that is ready to start.
 struct Prepared {
@@ -436,6 +436,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
 fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {
     let settings = &shared.settings;
     let folder = settings.dags_folder.strip_prefix(&settings.home).unwrap_or(&settings.dags_folder);
+    let dag_file = settings.dags_folder.join(&*work.file);
     Context {
         dag: work.dag.clone(),
         file: folder.join(&*work.file).to_string_lossy().into(),
@@ -447,8 +448,12 @@ fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -
         run_dir,
         variables: Arc::default(),
         overrides_params: settings.overrides_params,
+        now: shared.clock.now(),
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
         lookup,
+        files: Arc::new(TemplateFolder::new(dag_file.parent().unwrap_or(&settings.dags_folder))),
+        additions: Arc::default(),
+        undefined: UndefinedKind::Strict,
     }
 }
 

@@ -12,7 +12,7 @@ pub fn prepare(bash: &Bash, place: &Place<'_>) -> Result<Program, Fault> {
     match &bash.script {
         Script::File(name) => Ok(Program { argv: vec![shell, script_path(name, place)?], ..Program::default() }),
         Script::Text(script) => {
-            let script = template::render(script, place.context)?;
+            let script = template::render_script(script, place.context)?;
             if script.len() <= MAX_INLINE {
                 return Ok(Program { argv: vec![shell, "-c".to_owned(), script], ..Program::default() });
             }

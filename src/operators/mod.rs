@@ -6,6 +6,7 @@
 
 mod bash;
 pub mod decider;
+mod files;
 mod python;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use serde_json::Value;
 
 use crate::model::Operator;
 use crate::template::{self, Context, TemplateError};
+
+pub use files::TemplateFolder;
 
 /// Longer scripts go through a file: Linux holds one argument to 128 KiB.
 const MAX_INLINE: usize = 100 << 10;

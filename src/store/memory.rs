@@ -115,6 +115,24 @@ impl MemoryStore {
         values
     }
 
+    /// The same of the run with the latest logical date before `before` that has any.
+    pub fn earlier_xcoms(&self, dag_id: &str, task_id: &str, key: &str, before: Timestamp) -> Vec<(i32, Value)> {
+        let is_earlier = |run: &&DagRun| &*run.dag_id == dag_id && run.logical_date.is_some_and(|date| date < before);
+        let mut runs: Vec<_> = {
+            let memory = self.0.lock();
+            memory.runs.values().filter(is_earlier).map(|run| (run.logical_date, run.key)).collect()
+        };
+        runs.sort_by(|one, other| other.cmp(one));
+        let found = runs.into_iter().map(|(_, run)| self.xcoms(run, task_id, key));
+        found.into_iter().find(|values| !values.is_empty()).unwrap_or_default()
+    }
+
+    /// The key of a run, by its names.
+    pub fn run_key(&self, dag_id: &str, run_id: &str) -> Option<RunKey> {
+        let memory = self.0.lock();
+        memory.runs.values().find(|run| &*run.dag_id == dag_id && &*run.run_id == run_id).map(|run| run.key)
+    }
+
     /// The successful run with the latest logical date before `before`.
     pub fn previous_success(&self, dag_id: &str, before: Timestamp) -> Option<DagRun> {
         let memory = self.0.lock();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, RunKey};
+use crate::model::{DagId, DagRun, RunId, RunKey};
 use crate::scheduler::StoreError;
 use crate::store::{MemoryStore, Reader};
 use crate::template::Lookup;
@@ -81,12 +81,27 @@ impl Drop for Loan<'_> {
 }
 
 impl Lookup for ReaderPool {
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
-        let found = match map_index {
-            Some(map_index) => self.with(|reader| reader.xcom(run, task_id, map_index, key)),
-            None => self.with(|reader| reader.xcoms(run, task_id, key)).map(joined),
-        };
-        found.map_err(sentence)
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String> {
+        self.with(|reader| reader.xcom(run, task_id, map_index, key)).map_err(sentence)
+    }
+
+    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
+        self.with(|reader| reader.xcoms(run, task_id, key)).map_err(sentence)
+    }
+
+    fn earlier_xcoms(
+        &self,
+        dag_id: &DagId,
+        task_id: &str,
+        key: &str,
+        before: Timestamp,
+    ) -> Result<Vec<(i32, Value)>, String> {
+        self.with(|reader| reader.earlier_xcoms(dag_id, task_id, key, before)).map_err(sentence)
+    }
+
+    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String> {
+        let found = self.with(|reader| reader.run(dag_id, run_id)).map_err(sentence)?;
+        Ok(found.map(|run| run.key))
     }
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
@@ -95,24 +110,30 @@ impl Lookup for ReaderPool {
 }
 
 impl Lookup for MemoryStore {
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String> {
-        Ok(match map_index {
-            Some(map_index) => MemoryStore::xcom(self, run, task_id, map_index, key),
-            None => joined(self.xcoms(run, task_id, key)),
-        })
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String> {
+        Ok(MemoryStore::xcom(self, run, task_id, map_index, key))
+    }
+
+    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
+        Ok(MemoryStore::xcoms(self, run, task_id, key))
+    }
+
+    fn earlier_xcoms(
+        &self,
+        dag_id: &DagId,
+        task_id: &str,
+        key: &str,
+        before: Timestamp,
+    ) -> Result<Vec<(i32, Value)>, String> {
+        Ok(MemoryStore::earlier_xcoms(self, dag_id, task_id, key, before))
+    }
+
+    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String> {
+        Ok(MemoryStore::run_key(self, dag_id, run_id))
     }
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
         Ok(MemoryStore::previous_success(self, dag_id, before))
-    }
-}
-
-/// The value of an unmapped task, else the list of those of all its instances (Airflow: `xcom_pull` without map indexes).
-fn joined(mut values: Vec<(i32, Value)>) -> Option<Value> {
-    match values.first() {
-        None => None,
-        Some((-1, _)) => Some(values.swap_remove(0).1),
-        Some(_) => Some(values.into_iter().map(|(_, value)| value).collect()),
     }
 }
 

@@ -196,6 +196,9 @@ pub(super) const XCOM: &str = "SELECT i.key, x.value FROM task_instance i JOIN x
      WHERE i.run_key = ?1 AND i.task_id = ?2 AND i.map_index = ?3 AND x.key = ?4";
 pub(super) const XCOMS: &str = "SELECT i.key, i.map_index, x.value FROM task_instance i JOIN xcom x \
      ON x.instance_key = i.key WHERE i.run_key = ?1 AND i.task_id = ?2 AND x.key = ?3 ORDER BY i.map_index";
+pub(super) const RUN_WITH_XCOM: &str = "SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 \
+     AND EXISTS (SELECT 1 FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
+     WHERE i.run_key = r.key AND i.task_id = ?3 AND x.key = ?4) ORDER BY r.logical_date DESC LIMIT 1";
 pub(super) const RECENT_FAILURES: &str = "SELECT i.key, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, \
      i.end_date, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
      ORDER BY i.end_date DESC LIMIT ?1";
@@ -314,6 +317,21 @@ impl Reader {
             fields.take::<i64>()?;
             Ok((fields.take()?, fields.json()?))
         })
+    }
+
+    /// The same of the run with the latest logical date before `before` that has any.
+    pub fn earlier_xcoms(
+        &self,
+        dag_id: &str,
+        task_id: &str,
+        key: &str,
+        before: Timestamp,
+    ) -> Result<Vec<(i32, Value)>, StoreError> {
+        let run: Option<i64> =
+            self.one("read an XCom", RUN_WITH_XCOM, params![dag_id, micros(before), task_id, key], |row| {
+                Ok(row.get::<_, i64>(0)?)
+            })?;
+        run.map_or(Ok(Vec::new()), |run| self.xcoms(RunKey(run), task_id, key))
     }
 
     /// By file, in the order in which the file shows them.

@@ -1,6 +1,7 @@
-//! What can be said of a DAG's templates before any run: whether they parse, and whether what is mapped hides a variable of theirs.
+//! What can be said of a DAG's templates before any run: whether they parse and have filters and tests that exist, and whether
+//! what is mapped hides a variable of theirs.
 //!
-//! Names and filters are looked up when a try renders them, since only a run has them all.
+//! Variables are looked up when a try renders them, since only a run has them all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
+use crate::jinja;
 use crate::model::dag::Position;
 use crate::model::{Dag, Mapping, Script, Task, Template};
 use crate::template::variables::NAMES;
-use crate::template::{ENVIRONMENT, TemplateError, has_tags};
+use crate::template::{TemplateError, filters, has_tags};
 
 /// The faults of syntax in the templates of `dag`, whose file `path` holds `source`; in the order of its tasks.
 pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
@@ -21,8 +23,8 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
         if !has_tags(text) {
             return None;
         }
-        let error = ENVIRONMENT.template_from_named_str(&file, text).err()?;
-        Some(TemplateError::new(&error, text, usize::MAX, at, &file))
+        let fault = jinja::check(text, &|name| filters::NAMES.contains(&name)).err()?;
+        Some(TemplateError::new(*fault, at, &file))
     };
     for task in &dag.tasks {
         let found = templates(task).filter_map(|template| fault_of(&template.text, template.at));
@@ -51,7 +53,7 @@ fn hidden(mapping: &Mapping, file: &Arc<str>) -> Option<TemplateError> {
     let Position { line, column } = mapping.at;
     let message = format!("`{name}` is a variable that every template has: nothing that is mapped can be called so");
     let help = format!("rename it, for example to `my_{name}`");
-    Some(TemplateError { path: Arc::clone(file), line, column, message, help })
+    Some(TemplateError { path: Arc::clone(file), line, column, message, help, class: "AirflowException" })
 }
 
 fn templates(task: &Task) -> impl Iterator<Item = &Template> {

@@ -1,44 +1,70 @@
-//! Times, dates and durations as templates see them: Python's and pendulum's attributes and methods.
+//! Moments as templates see them: Python's and pendulum's attributes and methods.
 
+use std::any::Any;
 use std::cmp::Ordering;
-use std::fmt;
-use std::sync::Arc;
 
 use jiff::civil::{self, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Zoned};
-use minijinja::value::{DynObject, Kwargs, Object, ObjectRepr, Value, from_args};
-use minijinja::{Error, ErrorKind, State};
+use jiff::{Span, Timestamp, ToSpan, Unit, Zoned};
 
+use crate::jinja::arguments::{given, int_of, needed};
+use crate::jinja::fault::{Fault, Res, type_error, value_error};
+use crate::jinja::{Args, Object, Value, Vm, print};
+use crate::template::date::{Date, Time, unit_length, unit_start};
+use crate::template::duration::{Interval, TimeDelta};
 use crate::template::strftime::{self, Parts, strftime};
 
-fn invalid(message: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.to_string())
+pub(super) fn invalid(message: impl std::fmt::Display) -> Box<Fault> {
+    Fault::new("ValueError", message.to_string())
 }
 
 /// A moment with microseconds; without a zone it is naive, as Python calls it.
 #[derive(Clone)]
-pub(super) enum DateTime {
+pub(super) struct DateTime {
+    at: At,
+    /// Python's own class, which `macros.datetime` makes, and not pendulum's.
+    is_plain: bool,
+}
+
+#[derive(Clone)]
+enum At {
     Aware(Zoned),
     Naive(civil::DateTime),
 }
 
 impl DateTime {
     pub(super) fn utc(at: Timestamp) -> Self {
-        Self::Aware(at.to_zoned(TimeZone::UTC))
+        Self::zoned_at(at.to_zoned(TimeZone::UTC))
     }
 
-    fn civil(&self) -> civil::DateTime {
-        match self {
-            Self::Aware(zoned) => zoned.datetime(),
-            Self::Naive(at) => *at,
+    pub(super) fn zoned_at(at: Zoned) -> Self {
+        Self { at: At::Aware(at), is_plain: false }
+    }
+
+    pub(super) fn naive(at: civil::DateTime) -> Self {
+        Self { at: At::Naive(at), is_plain: false }
+    }
+
+    /// The same as Python's own class.
+    pub(super) fn plain(self) -> Self {
+        Self { is_plain: true, ..self }
+    }
+
+    fn with(&self, at: At) -> Self {
+        Self { at, is_plain: self.is_plain }
+    }
+
+    pub(super) fn civil(&self) -> civil::DateTime {
+        match &self.at {
+            At::Aware(zoned) => zoned.datetime(),
+            At::Naive(at) => *at,
         }
     }
 
-    fn zoned(&self) -> Option<&Zoned> {
-        match self {
-            Self::Aware(zoned) => Some(zoned),
-            Self::Naive(_) => None,
+    pub(super) fn zoned(&self) -> Option<&Zoned> {
+        match &self.at {
+            At::Aware(zoned) => Some(zoned),
+            At::Naive(_) => None,
         }
     }
 
@@ -47,44 +73,45 @@ impl DateTime {
     }
 
     /// The instant; a naive time counts as UTC.
-    fn timestamp(&self) -> Timestamp {
-        match self {
-            Self::Aware(zoned) => zoned.timestamp(),
-            Self::Naive(at) => at.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).unwrap_or(Timestamp::MAX),
+    pub(super) fn timestamp(&self) -> Timestamp {
+        match &self.at {
+            At::Aware(zoned) => zoned.timestamp(),
+            At::Naive(at) => at.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |zoned| zoned.timestamp()),
         }
     }
 
-    /// The same wall clock with another reading.
-    fn with_civil(&self, at: civil::DateTime) -> Result<Self, Error> {
-        Ok(match self {
-            Self::Aware(zoned) => Self::Aware(at.to_zoned(zoned.time_zone().clone()).map_err(invalid)?),
-            Self::Naive(_) => Self::Naive(at),
+    /// The same, with a zone.
+    pub(super) fn as_zoned(&self) -> Zoned {
+        self.zoned().cloned().unwrap_or_else(|| self.timestamp().to_zoned(TimeZone::UTC))
+    }
+
+    /// The same zone with another reading of the clock.
+    fn with_civil(&self, at: civil::DateTime) -> Res<Self> {
+        Ok(match &self.at {
+            At::Aware(zoned) => self.with(At::Aware(at.to_zoned(zoned.time_zone().clone()).map_err(invalid)?)),
+            At::Naive(_) => self.with(At::Naive(at)),
         })
     }
 
-    fn shifted(&self, span: Span) -> Result<Self, Error> {
-        Ok(match self {
-            Self::Aware(zoned) => Self::Aware(zoned.checked_add(span).map_err(invalid)?),
-            Self::Naive(at) => Self::Naive(at.checked_add(span).map_err(invalid)?),
-        })
+    pub(super) fn shifted(&self, span: Span) -> Res<Self> {
+        let shifted = match &self.at {
+            At::Aware(zoned) => zoned.checked_add(span).map(At::Aware),
+            At::Naive(at) => at.checked_add(span).map(At::Naive),
+        };
+        let shifted = shifted.map_err(|_| Fault::new("OverflowError", "date value out of range"))?;
+        Ok(self.with(shifted))
     }
 
-    pub(super) fn add(&self, delta: TimeDelta) -> Result<Self, Error> {
+    pub(super) fn add(&self, delta: TimeDelta) -> Res<Self> {
         self.shifted(Span::new().try_microseconds(delta.micros).map_err(invalid)?)
     }
 
-    /// `self - other` as pendulum gives it.
-    pub(super) fn since(&self, other: &Self) -> Interval {
-        Interval { start: other.clone(), end: self.clone() }
+    fn in_timezone(&self, name: &str) -> Res<Self> {
+        Ok(self.with(At::Aware(self.timestamp().to_zoned(zone(name)?))))
     }
 
-    fn in_timezone(&self, name: &str) -> Result<Self, Error> {
-        let zone = TimeZone::get(name)
-            .map_err(|_| invalid(format!("unknown time zone `{name}`; write an IANA name such as `Europe/Berlin`")))?;
-        Ok(Self::Aware(self.timestamp().to_zoned(zone)))
-    }
-
-    fn text(&self, separator: &str) -> String {
+    /// With microseconds if there are any, and with the offset.
+    fn text_with(&self, separator: &str) -> String {
         let format = if self.civil().subsec_nanosecond() == 0 { "%H:%M:%S" } else { "%H:%M:%S.%f" };
         let mut text = strftime(self.parts(), &format!("%Y-%m-%d{separator}{format}"));
         if let Some(zoned) = self.zoned() {
@@ -94,457 +121,597 @@ impl DateTime {
     }
 
     pub(super) fn isoformat(&self) -> String {
-        self.text("T")
-    }
-
-    fn attribute(&self, name: &str) -> Option<Value> {
-        let at = self.civil();
-        Some(match name {
-            "year" => Value::from(at.year()),
-            "month" => Value::from(at.month()),
-            "day" => Value::from(at.day()),
-            "hour" => Value::from(at.hour()),
-            "minute" => Value::from(at.minute()),
-            "second" => Value::from(at.second()),
-            "microsecond" => Value::from(at.subsec_nanosecond() / 1000),
-            "day_of_week" => Value::from(at.weekday().to_monday_zero_offset()),
-            "day_of_year" => Value::from(at.date().day_of_year()),
-            "week_of_year" => Value::from(at.date().iso_week_date().week()),
-            "week_of_month" => {
-                let lead = at.date().first_of_month().weekday().to_monday_zero_offset();
-                Value::from((at.day() + lead - 1) / 7 + 1)
-            }
-            "days_in_month" => Value::from(at.date().days_in_month()),
-            "quarter" => Value::from(strftime::quarter(at.date())),
-            "int_timestamp" => Value::from(self.timestamp().as_second()),
-            "float_timestamp" => Value::from(self.seconds()),
-            "timezone_name" | "timezone" | "tz" | "tzinfo" => match self.zoned() {
-                Some(zoned) => Value::from(zone_name(zoned)),
-                None => Value::from(()),
-            },
-            "offset" => self.zoned().map_or(Value::from(()), |zoned| Value::from(zoned.offset().seconds())),
-            _ => return None,
-        })
+        self.text_with("T")
     }
 
     fn seconds(&self) -> f64 {
         self.timestamp().as_microsecond() as f64 / 1e6
     }
 
-    fn start_of(&self, unit: &str) -> Result<Self, Error> {
+    fn start_of(&self, unit: &str) -> Res<Self> {
         let at = self.civil();
         let date = at.date();
-        let day = match unit {
-            "second" => return self.with_civil(at.with().subsec_nanosecond(0).build().map_err(invalid)?),
-            "minute" => return self.with_civil(date.at(at.hour(), at.minute(), 0, 0)),
-            "hour" => return self.with_civil(date.at(at.hour(), 0, 0, 0)),
-            "day" => date,
-            "week" => date.checked_sub(i64::from(at.weekday().to_monday_zero_offset()).days()).map_err(invalid)?,
-            "month" => date.first_of_month(),
-            "quarter" => date.with().month(strftime::quarter(date) * 3 - 2).day(1).build().map_err(invalid)?,
-            "year" => date.first_of_year(),
-            "decade" => civil::date(date.year() - date.year().rem_euclid(10), 1, 1),
-            _ => {
-                return Err(invalid(format!(
-                    "unknown unit `{unit}`; write second, minute, hour, day, week, month, quarter, year or decade"
-                )));
-            }
-        };
-        self.with_civil(day.at(0, 0, 0, 0))
+        match unit {
+            "second" => self.with_civil(at.with().subsec_nanosecond(0).build().map_err(invalid)?),
+            "minute" => self.with_civil(date.at(at.hour(), at.minute(), 0, 0)),
+            "hour" => self.with_civil(date.at(at.hour(), 0, 0, 0)),
+            _ => self.with_civil(unit_start(date, unit)?.at(0, 0, 0, 0)),
+        }
     }
 
     /// The last microsecond of the unit.
-    fn end_of(&self, unit: &str) -> Result<Self, Error> {
+    fn end_of(&self, unit: &str) -> Res<Self> {
         let start = self.start_of(unit)?;
         let length = match unit {
             "second" => 1.second(),
             "minute" => 1.minute(),
             "hour" => 1.hour(),
-            "day" => 1.day(),
-            "week" => 1.week(),
-            "month" => 1.month(),
-            "quarter" => 3.months(),
-            "year" => 1.year(),
-            _ => 10.years(),
+            _ => unit_length(unit)?,
         };
         let next = start.civil().checked_add(length).map_err(invalid)?;
         start.with_civil(next.checked_sub(1.microsecond()).map_err(invalid)?)
     }
 
-    fn replace(&self, kwargs: &Kwargs) -> Result<Self, Error> {
-        let at = self.civil();
-        let mut with = at.with();
-        if let Some(year) = kwargs.get::<Option<i16>>("year")? {
-            with = with.year(year);
+    /// `replace` and `set`: the named parts anew.
+    fn replaced(&self, args: Args, method: &str) -> Res<Self> {
+        let names = ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "tz", "fold"];
+        let [year, month, day, hour, minute, second, micros, tzinfo, tz, _fold] = args.bind(method, names)?;
+        let mut with = self.civil().with();
+        if let Some(year) = given(year) {
+            with = with.year(small(&year, "year")?);
         }
-        for (name, set) in [
-            ("month", civil::DateTimeWith::month as fn(civil::DateTimeWith, i8) -> civil::DateTimeWith),
-            ("day", civil::DateTimeWith::day),
-            ("hour", civil::DateTimeWith::hour),
-            ("minute", civil::DateTimeWith::minute),
-            ("second", civil::DateTimeWith::second),
-        ] {
-            if let Some(value) = kwargs.get::<Option<i8>>(name)? {
-                with = set(with, value);
+        type Set = fn(civil::DateTimeWith, i8) -> civil::DateTimeWith;
+        let parts: [(&str, Option<Value>, Set); 5] = [
+            ("month", month, civil::DateTimeWith::month),
+            ("day", day, civil::DateTimeWith::day),
+            ("hour", hour, civil::DateTimeWith::hour),
+            ("minute", minute, civil::DateTimeWith::minute),
+            ("second", second, civil::DateTimeWith::second),
+        ];
+        for (name, value, set) in parts {
+            if let Some(value) = given(value) {
+                with = set(with, small(&value, name)?);
             }
         }
-        if let Some(micros) = kwargs.get::<Option<i32>>("microsecond")? {
-            with =
-                with.subsec_nanosecond(micros.checked_mul(1000).ok_or_else(|| invalid("microsecond is out of range"))?);
+        if let Some(micros) = given(micros) {
+            let nanos = int_of(&micros)?.checked_mul(1000).and_then(|nanos| i32::try_from(nanos).ok());
+            with = with.subsec_nanosecond(nanos.ok_or_else(|| invalid("microsecond must be in 0..999999"))?);
         }
-        let replaced = with.build().map_err(invalid)?;
-        match kwargs.get::<Option<Value>>("tzinfo")? {
-            Some(zone) if zone.is_none() => Ok(Self::Naive(replaced)),
-            Some(zone) => {
-                let name = zone.to_string();
-                let zone = TimeZone::get(&name).map_err(|_| invalid(format!("unknown time zone `{name}`")))?;
-                Ok(Self::Aware(replaced.to_zoned(zone).map_err(invalid)?))
-            }
-            None => self.with_civil(replaced),
+        let at = with.build().map_err(invalid)?;
+        match tzinfo.or(tz) {
+            Some(Value::None) => Ok(self.with(At::Naive(at))),
+            Some(name) => Ok(self.with(At::Aware(at.to_zoned(zone(&print::text(&name)?)?).map_err(invalid)?))),
+            None => self.with_civil(at),
         }
     }
 
-    fn method(&self, method: &str, args: &[Value]) -> Result<Value, Error> {
+    /// `add` and `subtract`.
+    fn moved(&self, args: Args, method: &str) -> Res<Self> {
+        let sign = if method == "add" { 1 } else { -1 };
+        if let [Value::Object(_)] = args.positional.as_slice() {
+            let [delta] = args.all(method, ["delta"])?;
+            return self.add(TimeDelta::of(&delta)?.times(sign));
+        }
+        let names = ["years", "months", "weeks", "days", "hours", "minutes", "seconds", "microseconds"];
+        let values = args.bind(method, names)?;
+        self.shifted(span_of(&values, sign)?)
+    }
+
+    fn method(&self, vm: &mut Vm<'_>, method: &str, args: Args) -> Res<Value> {
+        if let Some(text) = named_format(method) {
+            args.none(method)?;
+            return Ok(Value::text(strftime::pendulum(self.parts(), text)));
+        }
         let at = self.civil();
-        Ok(match method {
-            "strftime" => Value::from(strftime(self.parts(), from_args::<(&str,)>(args)?.0)),
-            "format" => Value::from(strftime::pendulum(self.parts(), from_args::<(&str,)>(args)?.0)),
-            "isoformat" | "to_iso8601_string" | "to_rfc3339_string" => {
-                let (separator, kwargs): (Option<&str>, Kwargs) = from_args(args)?;
-                let named: Option<String> = kwargs.get("sep")?;
-                kwargs.assert_all_used()?;
-                let text = self.text(named.as_deref().or(separator).unwrap_or("T"));
-                Value::from(match method {
-                    "to_iso8601_string" => text.replace("+00:00", "Z"),
-                    _ => text,
-                })
+        match method {
+            "strftime" => {
+                let [format] = args.all(method, ["format"])?;
+                Ok(Value::text(strftime(self.parts(), &print::text(&format)?)))
             }
-            "to_date_string" => Value::from(strftime(self.parts(), "%Y-%m-%d")),
-            "to_time_string" => Value::from(strftime(self.parts(), "%H:%M:%S")),
-            "to_datetime_string" => Value::from(strftime(self.parts(), "%Y-%m-%d %H:%M:%S")),
-            "to_day_datetime_string" => Value::from(strftime(self.parts(), "%a, %b %-d, %Y %-I:%M %p")),
-            "date" => Value::from_object(Date(at.date())),
-            "time" => Value::from(strftime(
-                self.parts(),
-                if at.subsec_nanosecond() == 0 { "%H:%M:%S" } else { "%H:%M:%S.%f" },
-            )),
-            "timestamp" => Value::from(self.seconds()),
-            "weekday" => Value::from(at.weekday().to_monday_zero_offset()),
-            "isoweekday" => Value::from(at.weekday().to_monday_one_offset()),
-            "is_leap_year" => Value::from(at.date().in_leap_year()),
-            "utcoffset" => match self.zoned() {
-                Some(zoned) => {
-                    Value::from_object(TimeDelta { micros: i64::from(zoned.offset().seconds()) * 1_000_000 })
-                }
-                None => Value::from(()),
-            },
-            "tzname" => Value::from(strftime(self.parts(), "%Z")),
-            "naive" => Value::from_object(Self::Naive(at)),
+            "format" => {
+                let [format, _locale] = args.bind(method, ["fmt", "locale"])?;
+                Ok(Value::text(strftime::pendulum(self.parts(), &print::text(&needed(format, method, "fmt")?)?)))
+            }
+            "isoformat" => {
+                let [separator, _timespec] = args.bind(method, ["sep", "timespec"])?;
+                let separator = separator.map_or(Ok("T".to_owned()), |separator| print::text(&separator))?;
+                Ok(Value::text(self.text_with(&separator)))
+            }
             "in_timezone" | "in_tz" | "astimezone" => {
-                let (name,): (Value,) = from_args(args)?;
-                Value::from_object(self.in_timezone(&name.to_string())?)
+                let [name] = args.all(method, ["tz"])?;
+                Ok(Value::object(self.in_timezone(&print::text(&name)?)?))
             }
-            "add" | "subtract" => {
-                let (delta, kwargs): (Option<Value>, Kwargs) = from_args(args)?;
-                let sign = if method == "add" { 1 } else { -1 };
-                let moved = match delta.as_ref().map(TimeDelta::of) {
-                    Some(delta) => self.add(delta?.times(sign))?,
-                    None => self.shifted(span_of(&kwargs, sign)?)?,
-                };
-                kwargs.assert_all_used()?;
-                Value::from_object(moved)
+            "add" | "subtract" => Ok(Value::object(self.moved(args, method)?)),
+            "replace" | "set" => Ok(Value::object(self.replaced(args, method)?)),
+            "on" => {
+                let [year, month, day] = args.all(method, ["year", "month", "day"])?;
+                let date = civil::Date::new(small(&year, "year")?, small(&month, "month")?, small(&day, "day")?);
+                Ok(Value::object(self.with_civil(date.map_err(invalid)?.to_datetime(at.time()))?))
             }
-            "replace" | "set" => {
-                let (kwargs,): (Kwargs,) = from_args(args)?;
-                let replaced = self.replace(&kwargs)?;
-                kwargs.assert_all_used()?;
-                Value::from_object(replaced)
+            "at" => {
+                let [hour, minute, second, micros] = args.bind(method, ["hour", "minute", "second", "microsecond"])?;
+                let part = |value: Option<Value>, name: &str| value.map_or(Ok(0), |value| small(&value, name));
+                let nanos = micros.map_or(Ok(0), |micros| int_of(&micros))? * 1000;
+                let nanos = i32::try_from(nanos).map_err(|_| invalid("microsecond must be in 0..999999"))?;
+                let (hour, minute, second) = (part(hour, "hour")?, part(minute, "minute")?, part(second, "second")?);
+                let time = civil::Time::new(hour, minute, second, nanos).map_err(invalid)?;
+                Ok(Value::object(self.with_civil(at.date().to_datetime(time))?))
             }
-            "start_of" => Value::from_object(self.start_of(from_args::<(&str,)>(args)?.0)?),
-            "end_of" => Value::from_object(self.end_of(from_args::<(&str,)>(args)?.0)?),
+            "start_of" | "end_of" => {
+                let [unit] = args.all(method, ["unit"])?;
+                let unit = print::text(&unit)?;
+                Ok(Value::object(if method == "start_of" { self.start_of(&unit)? } else { self.end_of(&unit)? }))
+            }
             "diff" => {
-                let (other,): (Value,) = from_args(args)?;
-                let other = other.downcast_object_ref::<Self>().ok_or_else(|| invalid("`diff` takes a datetime"))?;
-                Value::from_object(other.since(self))
+                let [other, absolute] = args.bind(method, ["dt", "abs"])?;
+                let other = self.other(vm, other)?;
+                let is_absolute = absolute.map_or(Ok(true), |absolute| absolute.is_true())?;
+                let interval = Interval::between(self, &other);
+                Ok(Value::object(if is_absolute { interval.absolute() } else { interval }))
+            }
+            "diff_for_humans" => {
+                let [other, absolute, _locale] = args.bind(method, ["other", "absolute", "locale"])?;
+                let other = given(other);
+                let is_now = other.is_none();
+                let other = self.other(vm, other)?;
+                let is_absolute = absolute.map_or(Ok(false), |absolute| absolute.is_true())?;
+                Ok(Value::text(Interval::between(self, &other).for_humans(is_now, is_absolute)))
             }
             "next" | "previous" => {
-                let (weekday,): (Option<i8>,) = from_args(args)?;
-                let weekday = match weekday {
-                    Some(day) => Weekday::from_monday_zero_offset(day).map_err(invalid)?,
-                    None => at.weekday(),
-                };
+                let [weekday, keeps_time] = args.bind(method, ["day_of_week", "keep_time"])?;
+                let weekday = weekday_of(given(weekday), at.weekday())?;
                 let date = at.date().nth_weekday(if method == "next" { 1 } else { -1 }, weekday).map_err(invalid)?;
-                Value::from_object(self.with_civil(date.at(0, 0, 0, 0))?)
+                let keeps_time = keeps_time.map_or(Ok(false), |keeps| keeps.is_true())?;
+                Ok(Value::object(self.with_civil(if keeps_time {
+                    date.to_datetime(at.time())
+                } else {
+                    date.at(0, 0, 0, 0)
+                })?))
             }
-            _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+            "first_of" | "last_of" | "nth_of" | "average" | "closest" | "farthest" | "is_same_day"
+            | "is_anniversary" | "is_birthday" => self.compared(vm, method, args),
+            _ => {
+                args.none(method)?;
+                self.simple(vm, method)
+            }
+        }
+    }
+
+    /// The other moment of a comparison; now if none is given.
+    fn other(&self, vm: &Vm<'_>, other: Option<Value>) -> Res<Self> {
+        match given(other) {
+            None => {
+                let now = vm.now();
+                Ok(Self::zoned_at(now.to_zoned(self.as_zoned().time_zone().clone())))
+            }
+            Some(other) => Self::of(&other),
+        }
+    }
+
+    /// The moment that a value is: a date is its midnight.
+    pub(super) fn of(value: &Value) -> Res<Self> {
+        if let Some(at) = value.downcast::<Self>() {
+            return Ok(at.clone());
+        }
+        match value.downcast::<Date>() {
+            Some(date) => Ok(Self::naive(date.day.at(0, 0, 0, 0))),
+            None => type_error(format!("a datetime is wanted, not {}", value.type_name())),
+        }
+    }
+
+    /// What looks at a part of the calendar around it, or at other moments.
+    fn compared(&self, vm: &Vm<'_>, method: &str, args: Args) -> Res<Value> {
+        let at = self.civil();
+        match method {
+            "first_of" | "last_of" => {
+                let [unit, weekday] = args.bind(method, ["unit", "day_of_week"])?;
+                let unit = print::text(&needed(unit, method, "unit")?)?;
+                let start = unit_start(at.date(), &unit)?;
+                let date = if method == "first_of" {
+                    start
+                } else {
+                    start.checked_add(unit_length(&unit)?).and_then(|next| next.yesterday()).map_err(invalid)?
+                };
+                let date = match given(weekday) {
+                    None => date,
+                    Some(weekday) => {
+                        let weekday = weekday_of(Some(weekday), at.weekday())?;
+                        let days = if method == "first_of" {
+                            weekday.since(date.weekday())
+                        } else {
+                            -date.weekday().since(weekday)
+                        };
+                        date.checked_add(i64::from(days).days()).map_err(invalid)?
+                    }
+                };
+                Ok(Value::object(self.with_civil(date.at(0, 0, 0, 0))?))
+            }
+            "nth_of" => {
+                let [unit, nth, weekday] = args.all(method, ["unit", "nth", "day_of_week"])?;
+                let unit = print::text(&unit)?;
+                let weekday = weekday_of(Some(weekday), at.weekday())?;
+                let start = unit_start(at.date(), &unit)?;
+                let end = start.checked_add(unit_length(&unit)?).map_err(invalid)?;
+                let first = start.checked_add(i64::from(weekday.since(start.weekday())).days()).map_err(invalid)?;
+                let weeks = Span::new().try_weeks(int_of(&nth)? - 1).map_err(invalid)?;
+                let date = first.checked_add(weeks).map_err(invalid)?;
+                if date >= end || date < start {
+                    return value_error(format!("Unable to find occurrence {} in {unit}", int_of(&nth)?));
+                }
+                Ok(Value::object(self.with_civil(date.at(0, 0, 0, 0))?))
+            }
+            "closest" | "farthest" => {
+                let others = args.positional.iter().map(Self::of).collect::<Res<Vec<_>>>()?;
+                let distance =
+                    |other: &Self| (self.timestamp().as_microsecond() - other.timestamp().as_microsecond()).abs();
+                let found = if method == "closest" {
+                    others.into_iter().min_by_key(distance)
+                } else {
+                    others.into_iter().max_by_key(distance)
+                };
+                found.map(Value::object).ok_or_else(|| invalid(format!("{method} takes datetimes to choose from")))
+            }
+            _ => {
+                let [other] = args.bind(method, ["dt"])?;
+                let other = self.other(vm, other)?;
+                let theirs = other.civil();
+                Ok(match method {
+                    "average" => {
+                        let (one, two) = (self.timestamp().as_microsecond(), other.timestamp().as_microsecond());
+                        Value::object(self.add(TimeDelta { micros: (two - one) / 2 })?)
+                    }
+                    "is_same_day" => Value::Bool(at.date() == theirs.date()),
+                    _ => Value::Bool((at.month(), at.day()) == (theirs.month(), theirs.day())),
+                })
+            }
+        }
+    }
+
+    /// The methods without arguments.
+    fn simple(&self, vm: &Vm<'_>, method: &str) -> Res<Value> {
+        let at = self.civil();
+        let iso = at.date().iso_week_date();
+        let number = |number: i64| Value::int(number);
+        Ok(match method {
+            "to_iso8601_string" => Value::text(self.isoformat().replace("+00:00", "Z")),
+            "to_rfc3339_string" => Value::text(self.isoformat()),
+            "for_json" => Value::text(self.isoformat()),
+            "date" => Value::object(Date { day: at.date(), is_plain: self.is_plain }),
+            "time" | "timetz" => Value::object(Time(at.time())),
+            "timestamp" => Value::Float(self.seconds()),
+            "weekday" => number(at.weekday().to_monday_zero_offset().into()),
+            "isoweekday" => number(at.weekday().to_monday_one_offset().into()),
+            "isocalendar" => Value::tuple(vec![
+                number(iso.year().into()),
+                number(iso.week().into()),
+                number(at.weekday().to_monday_one_offset().into()),
+            ]),
+            "toordinal" => number(ordinal(at.date())),
+            "ctime" => Value::text(strftime(self.parts(), "%a %b %e %H:%M:%S %Y")),
+            "is_leap_year" => Value::Bool(at.date().in_leap_year()),
+            "is_long_year" => {
+                Value::Bool(civil::Date::new(at.year(), 12, 28).is_ok_and(|day| day.iso_week_date().week() == 53))
+            }
+            "is_utc" => Value::Bool(self.zoned().is_some_and(|zoned| zoned.offset().is_zero())),
+            "is_local" => Value::Bool(false),
+            "is_dst" => Value::Bool(self.zoned().is_some_and(is_dst)),
+            "is_past" => Value::Bool(self.timestamp() < vm.now()),
+            "is_future" => Value::Bool(self.timestamp() > vm.now()),
+            "utcoffset" => match self.zoned() {
+                Some(zoned) => Value::object(TimeDelta { micros: i64::from(zoned.offset().seconds()) * 1_000_000 }),
+                None => Value::None,
+            },
+            "dst" => match self.zoned() {
+                Some(zoned) => Value::object(TimeDelta { micros: if is_dst(zoned) { 3_600_000_000 } else { 0 } }),
+                None => Value::None,
+            },
+            "tzname" => match self.zoned() {
+                Some(_) => Value::text(strftime(self.parts(), "%Z")),
+                None => Value::None,
+            },
+            "naive" => Value::object(self.with(At::Naive(at))),
+            _ => return Err(Fault::new("AttributeError", format!("'DateTime' object has no attribute '{method}'"))),
         })
     }
 }
 
-fn zone_name(zoned: &Zoned) -> String {
+fn is_dst(zoned: &Zoned) -> bool {
+    zoned.time_zone().to_offset_info(zoned.timestamp()).dst().is_dst()
+}
+
+/// Python's count of days since the year 1.
+fn ordinal(date: civil::Date) -> i64 {
+    civil::date(1, 1, 1).until((Unit::Day, date)).map_or(0, |span| i64::from(span.get_days()) + 1)
+}
+
+/// pendulum's formats that have a method.
+fn named_format(method: &str) -> Option<&'static str> {
+    Some(match method {
+        "to_date_string" => "YYYY-MM-DD",
+        "to_time_string" => "HH:mm:ss",
+        "to_datetime_string" => "YYYY-MM-DD HH:mm:ss",
+        "to_day_datetime_string" => "ddd, MMM D, YYYY h:mm A",
+        "to_formatted_date_string" => "MMM DD, YYYY",
+        "to_atom_string" | "to_w3c_string" => "YYYY-MM-DDTHH:mm:ssZ",
+        "to_cookie_string" => "dddd, DD-MMM-YYYY HH:mm:ss zz",
+        "to_rfc822_string" | "to_rfc1036_string" => "ddd, DD MMM YY HH:mm:ss ZZ",
+        "to_rfc850_string" => "dddd, DD-MMM-YY HH:mm:ss zz",
+        "to_rfc1123_string" | "to_rfc2822_string" | "to_rss_string" => "ddd, DD MMM YYYY HH:mm:ss ZZ",
+        _ => return None,
+    })
+}
+
+/// A part of a date or a time.
+pub(super) fn small<T: TryFrom<i64>>(value: &Value, name: &str) -> Res<T> {
+    T::try_from(int_of(value)?).map_err(|_| invalid(format!("{name} is out of range")))
+}
+
+fn weekday_of(value: Option<Value>, default: Weekday) -> Res<Weekday> {
+    match value {
+        Some(day) => Weekday::from_monday_zero_offset(small(&day, "day_of_week")?).map_err(invalid),
+        None => Ok(default),
+    }
+}
+
+/// The zone of that IANA name, or of an offset such as `+02:00`.
+pub(super) fn zone(name: &str) -> Res<TimeZone> {
+    if let Some(offset) = strftime::read_offset(name) {
+        return Ok(TimeZone::fixed(offset));
+    }
+    TimeZone::get(name).map_err(|_| {
+        Fault::new("InvalidTimezone", format!("unknown time zone `{name}`; write an IANA name such as `Europe/Berlin`"))
+    })
+}
+
+pub(super) fn zone_name(zoned: &Zoned) -> String {
     match zoned.time_zone().iana_name() {
         Some(name) => name.to_owned(),
         None => strftime::offset(zoned.offset(), ":"),
     }
 }
 
-/// `years=`, `months=`, … as pendulum's `add` takes them.
-fn span_of(kwargs: &Kwargs, sign: i64) -> Result<Span, Error> {
+/// Years, months, weeks, days, hours, minutes, seconds and microseconds; those of the clock may be fractions.
+pub(super) fn span_of(values: &[Option<Value>; 8], sign: i64) -> Res<Span> {
+    type Set = fn(Span, i64) -> Result<Span, jiff::Error>;
+    let setters: [Set; 4] = [Span::try_years, Span::try_months, Span::try_weeks, Span::try_days];
+    let too_large = |_| Fault::new("OverflowError", "date value out of range");
     let mut span = Span::new();
-    for (name, set) in [
-        ("years", Span::try_years::<i64> as fn(Span, i64) -> Result<Span, jiff::Error>),
-        ("months", Span::try_months),
-        ("weeks", Span::try_weeks),
-        ("days", Span::try_days),
-        ("hours", Span::try_hours),
-        ("minutes", Span::try_minutes),
-        ("seconds", Span::try_seconds),
-        ("microseconds", Span::try_microseconds),
-    ] {
-        if let Some(amount) = kwargs.get::<Option<i64>>(name)? {
-            span = set(span, amount.saturating_mul(sign)).map_err(invalid)?;
+    for (value, set) in values.iter().zip(setters) {
+        if let Some(value) = value {
+            span = set(span, int_of(value)?.saturating_mul(sign)).map_err(too_large)?;
         }
     }
-    Ok(span)
+    let mut micros = 0.0;
+    for (value, unit) in values[4..].iter().zip([3.6e9, 6e7, 1e6, 1.0]) {
+        if let Some(value) = value {
+            let Some(number) = value.as_float() else {
+                return type_error(format!("a number is wanted, not {}", value.type_name()));
+            };
+            micros += number * unit;
+        }
+    }
+    if micros.abs() > 9e18 {
+        return Err(Fault::new("OverflowError", "date value out of range"));
+    }
+    span.try_microseconds((micros.round() as i64).saturating_mul(sign)).map_err(too_large)
 }
 
-impl fmt::Debug for DateTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text(" "))
+/// What a date has as well.
+pub(super) fn date_attribute(date: civil::Date, name: &str) -> Option<Value> {
+    let number = |number: i64| Some(Value::int(number));
+    match name {
+        "year" => number(date.year().into()),
+        "month" => number(date.month().into()),
+        "day" => number(date.day().into()),
+        "day_of_week" => number(date.weekday().to_monday_zero_offset().into()),
+        "day_of_year" => number(date.day_of_year().into()),
+        "week_of_year" => number(date.iso_week_date().week().into()),
+        "week_of_month" => {
+            let lead = i64::from(date.first_of_month().weekday().to_monday_zero_offset());
+            number((i64::from(date.day()) + lead - 1) / 7 + 1)
+        }
+        "days_in_month" => number(date.days_in_month().into()),
+        "quarter" => number(strftime::quarter(date).into()),
+        _ => None,
     }
 }
+
+const METHODS: [&str; 64] = [
+    "add",
+    "astimezone",
+    "at",
+    "average",
+    "closest",
+    "ctime",
+    "date",
+    "diff",
+    "diff_for_humans",
+    "dst",
+    "end_of",
+    "farthest",
+    "first_of",
+    "for_json",
+    "format",
+    "in_timezone",
+    "in_tz",
+    "is_anniversary",
+    "is_birthday",
+    "is_dst",
+    "is_future",
+    "is_leap_year",
+    "is_local",
+    "is_long_year",
+    "is_past",
+    "is_same_day",
+    "is_utc",
+    "isocalendar",
+    "isoformat",
+    "isoweekday",
+    "last_of",
+    "naive",
+    "next",
+    "nth_of",
+    "on",
+    "previous",
+    "replace",
+    "set",
+    "start_of",
+    "strftime",
+    "subtract",
+    "time",
+    "timestamp",
+    "timetz",
+    "to_atom_string",
+    "to_cookie_string",
+    "to_date_string",
+    "to_datetime_string",
+    "to_day_datetime_string",
+    "to_formatted_date_string",
+    "to_iso8601_string",
+    "to_rfc1036_string",
+    "to_rfc1123_string",
+    "to_rfc2822_string",
+    "to_rfc3339_string",
+    "to_rfc822_string",
+    "to_rfc850_string",
+    "to_rss_string",
+    "to_time_string",
+    "to_w3c_string",
+    "toordinal",
+    "tzname",
+    "utcoffset",
+    "weekday",
+];
 
 impl Object for DateTime {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
+    fn type_name(&self) -> &str {
+        if self.is_plain { "datetime.datetime" } else { "DateTime" }
     }
 
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.attribute(key.as_str()?)
+    fn text(&self) -> String {
+        self.text_with(" ")
     }
 
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        self.method(method, args)
-    }
-
-    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.timestamp().cmp(&other.downcast_ref::<Self>()?.timestamp()))
-    }
-}
-
-/// A calendar day.
-#[derive(Clone, Copy)]
-pub(super) struct Date(pub(super) civil::Date);
-
-impl Date {
-    /// Whole days, as Python moves a date.
-    pub(super) fn add(self, delta: TimeDelta) -> Result<Self, Error> {
-        let days = Span::new().try_days(delta.micros.div_euclid(DAY)).map_err(invalid)?;
-        self.0.checked_add(days).map(Self).map_err(invalid)
-    }
-
-    pub(super) fn since(self, other: Self) -> TimeDelta {
-        let midnight = |date: Self| DateTime::Naive(date.0.at(0, 0, 0, 0)).timestamp().as_microsecond();
-        TimeDelta { micros: midnight(self) - midnight(other) }
-    }
-}
-
-impl fmt::Debug for Date {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl Object for Date {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let name = key.as_str()?;
-        let is_of_time = matches!(name, "hour" | "minute" | "second" | "microsecond") || name.contains("timestamp");
-        if is_of_time { None } else { DateTime::Naive(self.0.at(0, 0, 0, 0)).attribute(name) }
-    }
-
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        if matches!(method, "isoformat" | "to_date_string") {
-            return Ok(Value::from(self.0.to_string()));
+    fn repr(&self) -> String {
+        let at = self.civil();
+        let micros = at.subsec_nanosecond() / 1000;
+        let mut text = if self.is_plain { "datetime.datetime(" } else { "DateTime(" }.to_owned();
+        text.push_str(&format!("{}, {}, {}, {}, {}", at.year(), at.month(), at.day(), at.hour(), at.minute()));
+        if !self.is_plain || at.second() != 0 || micros != 0 {
+            text.push_str(&format!(", {}", at.second()));
         }
-        let value = DateTime::Naive(self.0.at(0, 0, 0, 0)).method(method, args)?;
-        // What moves a date gives a date.
-        Ok(match value.downcast_object_ref::<DateTime>() {
-            Some(moved) => Value::from_object(Self(moved.civil().date())),
-            None => value,
+        if micros != 0 {
+            text.push_str(&format!(", {micros}"));
+        }
+        if let Some(zoned) = self.zoned() {
+            text.push_str(&format!(", tzinfo=Timezone('{}')", zone_name(zoned)));
+        }
+        text + ")"
+    }
+
+    fn attribute(&self, name: &str) -> Res<Option<Value>> {
+        let at = self.civil();
+        if let Some(found) = date_attribute(at.date(), name) {
+            return Ok(Some(found));
+        }
+        Ok(Some(match name {
+            "hour" => Value::int(at.hour()),
+            "minute" => Value::int(at.minute()),
+            "second" => Value::int(at.second()),
+            "microsecond" => Value::int(at.subsec_nanosecond() / 1000),
+            "fold" => Value::Int(0),
+            "int_timestamp" => Value::int(self.timestamp().as_second()),
+            "float_timestamp" => Value::Float(self.seconds()),
+            "timezone_name" => self.zoned().map_or(Value::None, |zoned| Value::text(zone_name(zoned))),
+            "timezone" | "tz" | "tzinfo" => match self.zoned() {
+                Some(zoned) => Value::object(Zone(zone_name(zoned))),
+                None => Value::None,
+            },
+            "offset" => self.zoned().map_or(Value::None, |zoned| Value::int(zoned.offset().seconds())),
+            "offset_hours" => {
+                self.zoned().map_or(Value::None, |zoned| Value::Float(f64::from(zoned.offset().seconds()) / 3600.0))
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn methods(&self) -> &'static [&'static str] {
+        &METHODS
+    }
+
+    fn call_method(&self, vm: &mut Vm<'_>, name: &str, args: Args) -> Res<Value> {
+        self.method(vm, name, args)
+    }
+
+    fn order(&self, other: &Value) -> Option<Ordering> {
+        let other = other.downcast::<Self>()?;
+        // Python compares no naive time with an aware one.
+        (self.zoned().is_some() == other.zoned().is_some()).then(|| self.timestamp().cmp(&other.timestamp()))
+    }
+
+    fn operate(&self, operator: &str, other: &Value, is_right: bool) -> Option<Res<Value>> {
+        if let Ok(delta) = TimeDelta::of(other) {
+            return match operator {
+                "+" => Some(self.add(delta).map(Value::object)),
+                "-" if !is_right => Some(self.add(delta.times(-1)).map(Value::object)),
+                _ => None,
+            };
+        }
+        let theirs = other.downcast::<Self>().filter(|_| operator == "-" && !is_right);
+        let Some(theirs) = theirs else {
+            let is_number = other.as_float().is_some() && matches!(operator, "+" | "-");
+            return is_number.then(|| {
+                type_error(format!(
+                    "unsupported operand type(s) for {operator}: a time and {}: to a time one adds a duration, e.g. `macros.timedelta(days=1)`",
+                    other.type_name()
+                ))
+            });
+        };
+        if self.zoned().is_some() != theirs.zoned().is_some() {
+            return Some(type_error("can't subtract offset-naive and offset-aware datetimes"));
+        }
+        let interval = Interval::between(theirs, self);
+        Some(Ok(if self.is_plain && theirs.is_plain {
+            Value::object(interval.delta())
+        } else {
+            Value::object(interval)
+        }))
+    }
+
+    fn format(&self, spec: &str) -> Res<String> {
+        Ok(match spec {
+            "" => self.text(),
+            _ if spec.contains('%') || self.is_plain => strftime(self.parts(), spec),
+            _ => strftime::pendulum(self.parts(), spec),
         })
     }
 
-    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.0.cmp(&other.downcast_ref::<Self>()?.0))
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
-/// A span of exact time, in microseconds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct TimeDelta {
-    pub(super) micros: i64,
-}
+/// A time zone.
+struct Zone(String);
 
-const DAY: i64 = 86_400_000_000;
-
-impl TimeDelta {
-    /// The span that a value is, if it is one.
-    pub(super) fn of(value: &Value) -> Result<Self, Error> {
-        if let Some(delta) = value.downcast_object_ref::<Self>() {
-            return Ok(*delta);
-        }
-        match value.downcast_object_ref::<Interval>() {
-            Some(interval) => Ok(interval.delta()),
-            None => {
-                Err(invalid(format!("`{value}` is no duration; write e.g. `days=1` or `macros.timedelta(days=1)`")))
-            }
-        }
+impl Object for Zone {
+    fn type_name(&self) -> &str {
+        "Timezone"
     }
 
-    pub(super) fn times(self, factor: i64) -> Self {
-        Self { micros: self.micros.saturating_mul(factor) }
+    fn text(&self) -> String {
+        self.0.clone()
     }
 
-    /// `timedelta(days=0, seconds=0, microseconds=0, milliseconds=0, minutes=0, hours=0, weeks=0)`.
-    ///
-    /// # Errors
-    /// Wrong arguments, or a span of more than 290,000 years.
-    pub(super) fn from_arguments(args: &[Value]) -> Result<Self, Error> {
-        let (days, seconds, microseconds, kwargs): (Option<f64>, Option<f64>, Option<f64>, Kwargs) = from_args(args)?;
-        let mut micros = 0.0;
-        for (amount, unit) in [(days, DAY as f64), (seconds, 1e6), (microseconds, 1.0)] {
-            micros += amount.unwrap_or_default() * unit;
-        }
-        for (name, unit) in [
-            ("weeks", 7.0 * DAY as f64),
-            ("days", DAY as f64),
-            ("hours", 3.6e9),
-            ("minutes", 6e7),
-            ("seconds", 1e6),
-            ("milliseconds", 1e3),
-            ("microseconds", 1.0),
-        ] {
-            micros += kwargs.get::<Option<f64>>(name)?.unwrap_or_default() * unit;
-        }
-        kwargs.assert_all_used()?;
-        if micros.abs() > 9e18 {
-            return Err(invalid("the timedelta is out of range"));
-        }
-        Ok(Self { micros: micros.round_ties_even() as i64 })
-    }
-}
-
-impl fmt::Debug for TimeDelta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let days = self.micros.div_euclid(DAY);
-        let rest = self.micros.rem_euclid(DAY);
-        if days != 0 {
-            write!(f, "{days} day{}, ", if days.abs() == 1 { "" } else { "s" })?;
-        }
-        let seconds = rest / 1_000_000;
-        write!(f, "{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
-        if rest % 1_000_000 != 0 {
-            write!(f, ".{:06}", rest % 1_000_000)?;
-        }
-        Ok(())
-    }
-}
-
-fn delta_attribute(micros: i64, name: &str) -> Option<Value> {
-    let rest = micros.rem_euclid(DAY);
-    Some(match name {
-        "days" => Value::from(micros.div_euclid(DAY)),
-        "seconds" => Value::from(rest / 1_000_000),
-        "microseconds" => Value::from(rest % 1_000_000),
-        _ => return None,
-    })
-}
-
-/// What pendulum's durations have beyond Python's: whole units, truncated towards zero.
-fn in_units(micros: i64, method: &str) -> Result<Value, Error> {
-    let unit = match method {
-        "total_seconds" => return Ok(Value::from(micros as f64 / 1e6)),
-        "total_minutes" => return Ok(Value::from(micros as f64 / 6e7)),
-        "total_hours" => return Ok(Value::from(micros as f64 / 3.6e9)),
-        "total_days" => return Ok(Value::from(micros as f64 / DAY as f64)),
-        "in_seconds" => 1_000_000,
-        "in_minutes" => 60_000_000,
-        "in_hours" => 3_600_000_000,
-        "in_days" => DAY,
-        "in_weeks" => 7 * DAY,
-        _ => return Err(Error::from(ErrorKind::UnknownMethod)),
-    };
-    Ok(Value::from(micros / unit))
-}
-
-impl Object for TimeDelta {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
+    fn repr(&self) -> String {
+        format!("Timezone('{}')", self.0)
     }
 
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        delta_attribute(self.micros, key.as_str()?)
+    fn attribute(&self, name: &str) -> Res<Option<Value>> {
+        Ok(matches!(name, "name" | "key").then(|| Value::text(&*self.0)))
     }
 
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        let () = from_args(args)?;
-        in_units(self.micros, method)
-    }
-
-    fn is_true(self: &Arc<Self>) -> bool {
-        self.micros != 0
-    }
-
-    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.micros.cmp(&other.downcast_ref::<Self>()?.micros))
-    }
-}
-
-/// The difference of two times, as pendulum gives it.
-pub(super) struct Interval {
-    start: DateTime,
-    end: DateTime,
-}
-
-impl Interval {
-    pub(super) fn delta(&self) -> TimeDelta {
-        TimeDelta { micros: self.end.timestamp().as_microsecond() - self.start.timestamp().as_microsecond() }
-    }
-}
-
-impl fmt::Debug for Interval {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<Interval [{:?} -> {:?}]>", self.start, self.end)
-    }
-}
-
-impl Object for Interval {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
-            "start" => Some(Value::from_object(self.start.clone())),
-            "end" => Some(Value::from_object(self.end.clone())),
-            name => delta_attribute(self.delta().micros, name),
-        }
-    }
-
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
-        let () = from_args(args)?;
-        in_units(self.delta().micros, method)
-    }
-
-    fn is_true(self: &Arc<Self>) -> bool {
-        self.delta().micros != 0
-    }
-
-    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.delta().micros.cmp(&other.downcast_ref::<Self>()?.delta().micros))
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

@@ -1,57 +1,80 @@
-//! Templates: Airflow's variables, macros and filters on minijinja (SEMANTICS 18, CONTRACTS 7).
+//! Templates: Airflow's variables, macros and filters for Jinja (SEMANTICS 18, CONTRACTS 7).
 //!
 //! Knows how a template's text becomes the text that a task gets, and where in the DAG file a faulty template stands. Must not
-//! know disks, threads, clocks or databases: XComs and earlier runs come through [`Lookup`], the environment through a function.
+//! know disks, threads, clocks or databases: XComs and earlier runs come through [`Lookup`],
+//! template files through [`Files`], the environment through a function.
 //! Called by whoever starts a try or reads DAG files, and by `tasks render`.
 
-mod arithmetic;
 mod check;
+mod connection;
+mod date;
 mod datetime;
+mod duration;
 mod error;
 mod filters;
+mod locale;
 mod macros;
-mod methods;
-mod outside;
-mod python;
+mod stored;
 mod strftime;
 mod variables;
+mod xcom;
+mod yaml;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
+use crate::jinja::{self, Literals};
 use crate::model::dag::Position;
-use crate::model::{Dag, DagId, DagRun, RunKey, TaskIx, Template};
+use crate::model::{Dag, DagId, DagRun, RunId, RunKey, TaskIx, Template};
 use crate::secrets::Connection;
 
 pub use check::check;
 pub use error::TemplateError;
-
-/// How many instructions one template may take: some tenths of a second, far more than any honest template needs.
-const FUEL: u64 = 2_000_000;
-/// How deep macros may call each other.
-const RECURSION: usize = 100;
-/// The longest text that one template may become, in bytes.
-const MAX_OUTPUT_BYTES: usize = 16 << 20;
+pub use jinja::UndefinedKind;
 
 /// What a template reads from the database and from the home's variables and connections.
 pub trait Lookup: Send + Sync {
-    /// An XCom of `run`. Without `map_index`: that of the unmapped task, else the list of all instances' values in order of
-    /// their indexes. None where there is none.
+    /// An XCom of `run`; `map_index` is -1 unless the task is mapped. None where there is none.
     ///
     /// # Errors
-    /// A sentence for the task's log: the database did not answer.
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: Option<i32>, key: &str) -> Result<Option<Value>, String>;
+    /// A sentence for the task's log: the database did not answer. So with all others.
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String>;
+
+    /// Those of all instances of a task, with their map indexes, in the order of these.
+    ///
+    /// # Errors
+    /// As above.
+    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String>;
+
+    /// The same of the latest run that has any, among those whose logical date (or else the date from which they may run) lies
+    /// before `before`.
+    ///
+    /// # Errors
+    /// As above.
+    fn earlier_xcoms(
+        &self,
+        dag_id: &DagId,
+        task_id: &str,
+        key: &str,
+        before: Timestamp,
+    ) -> Result<Vec<(i32, Value)>, String>;
+
+    /// The key of a run, by its names.
+    ///
+    /// # Errors
+    /// As above.
+    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String>;
 
     /// The latest run of the DAG in state success whose logical date lies before `before`.
     ///
     /// # Errors
-    /// A sentence for the task's log: the database did not answer.
+    /// As above.
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String>;
 
     /// The text of a variable, as `var.value` and `var.json` read it; None where there is none. Who keeps none has none.
@@ -71,6 +94,35 @@ pub trait Lookup: Send + Sync {
         let _ = conn_id;
         Ok(None)
     }
+}
+
+/// The template files that a template may take in.
+pub trait Files: Send + Sync {
+    /// The text of a file by its path relative to the DAG file's folder; None where there is no such file inside.
+    ///
+    /// # Errors
+    /// A sentence for the task's log: the file is there and cannot be read.
+    fn read(&self, name: &str) -> Result<Option<String>, String>;
+}
+
+/// There are none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, _: &str) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+}
+
+/// A function or filter that is not built in; takes its arguments by place.
+pub type Added = dyn Fn(&[Value]) -> Result<Value, String> + Send + Sync;
+
+/// What templates have beside what is built in (Airflow: `user_defined_macros`, `user_defined_filters`).
+#[derive(Default)]
+pub struct Additions {
+    pub functions: BTreeMap<String, Arc<Added>>,
+    pub filters: BTreeMap<String, Arc<Added>>,
 }
 
 /// Reads an environment variable, as `env.NAME` does.
@@ -95,8 +147,14 @@ pub struct Context {
     pub variables: Arc<Map<String, Value>>,
     /// `core.dag_run_conf_overrides_params`.
     pub overrides_params: bool,
+    /// When it is rendered.
+    pub now: Timestamp,
     pub environment: Arc<ReadEnvironment>,
     pub lookup: Arc<dyn Lookup>,
+    pub files: Arc<dyn Files>,
+    pub additions: Arc<Additions>,
+    /// What may be done with what is undefined.
+    pub undefined: UndefinedKind,
 }
 
 impl fmt::Debug for Context {
@@ -114,9 +172,35 @@ impl fmt::Debug for Context {
 /// Renders one template. [`Template::at`] is the place of its first character.
 ///
 /// # Errors
-/// The first fault in it: an undefined name, a syntax error, an operation that fails, a limit of work or size.
+/// The first fault in it: an undefined name, a syntax error, an operation that fails, a bound of work, memory or size.
 pub fn render(template: &Template, context: &Context) -> Result<String, TemplateError> {
     render_text(&template.text, template.at, context).map(Cow::into_owned)
+}
+
+/// Renders a script: the text itself, or the template file that it names (Airflow: `template_ext`). A text is such a name if it is,
+/// whole, a path ending in `.sh` or `.bash` of a file below the DAG file's folder.
+///
+/// # Errors
+/// As [`render`], and that of reading the file.
+pub fn render_script(template: &Template, context: &Context) -> Result<String, TemplateError> {
+    let name = &template.text;
+    if is_script_name(name) {
+        let fault =
+            |message| TemplateError::new(*jinja::Fault::new("TemplateNotFound", message), template.at, &context.file);
+        if let Some(source) = context.files.read(name).map_err(fault)? {
+            let root = variables::Root::new(context);
+            let rendered = jinja::render(&source, Some(name), &root, context.undefined);
+            return rendered.map_err(|fault| TemplateError::new(*fault, template.at, &context.file));
+        }
+    }
+    render(template, context)
+}
+
+fn is_script_name(text: &str) -> bool {
+    let has_ending = text.ends_with(".sh") || text.ends_with(".bash");
+    has_ending
+        && !text.starts_with(['/', '~', '-'])
+        && !text.contains(|c: char| c.is_whitespace() || ";|&<>$`'\"(){}*?".contains(c))
 }
 
 /// The value that a template becomes: that of its only expression, else the text.
@@ -124,17 +208,21 @@ pub fn render(template: &Template, context: &Context) -> Result<String, Template
 /// # Errors
 /// As [`render`].
 pub fn native(template: &Template, context: &Context) -> Result<Value, TemplateError> {
-    let text = &template.text;
-    let inner = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
-    let is_alone = |inner: &&str| !["{{", "}}", "{%", "{#"].iter().any(|tag| inner.contains(tag));
-    let Some(inner) = inner.filter(is_alone).filter(|inner| !inner.starts_with(['-', '+'])) else {
-        return render(template, context).map(Value::String);
-    };
-    // What stands in the template stays in its place, for messages.
-    let inner = inner.strip_prefix(' ').unwrap_or(inner);
-    let question = format!("{{{{({inner}) | json }}}}");
-    let printed = render_text(&question, template.at, context)?.into_owned();
-    Ok(serde_json::from_str(&printed).unwrap_or(Value::String(printed)))
+    native_value(template, context, Literals::Kept)
+}
+
+/// The same as Airflow's `render_template_as_native_obj` has it: a text that is one of Python's literals becomes its value.
+///
+/// # Errors
+/// As [`render`].
+pub fn native_literal(template: &Template, context: &Context) -> Result<Value, TemplateError> {
+    native_value(template, context, Literals::Read)
+}
+
+fn native_value(template: &Template, context: &Context, literals: Literals) -> Result<Value, TemplateError> {
+    let root = variables::Root::new(context);
+    let value = jinja::native(&template.text, &root, context.undefined, literals);
+    value.map_err(|fault| TemplateError::new(*fault, template.at, &context.file))
 }
 
 /// Renders every text inside `value`; keys stay as they are. `at` is where the value stands in the DAG file.
@@ -171,71 +259,15 @@ fn has_tags(text: &str) -> bool {
 }
 
 fn render_text<'t>(text: &'t str, at: Position, context: &Context) -> Result<Cow<'t, str>, TemplateError> {
-    if !has_tags(text) {
-        let stripped = text.strip_suffix('\n').unwrap_or(text);
-        return Ok(Cow::Borrowed(
-            stripped.strip_suffix('\r').filter(|_| stripped.len() < text.len()).unwrap_or(stripped),
-        ));
+    if !has_tags(text) && !text.contains('\r') {
+        return Ok(Cow::Borrowed(text.strip_suffix('\n').unwrap_or(text)));
     }
-    let root = minijinja::Value::from_object(variables::Root::new(context));
-    let mut source = Cow::Borrowed(text);
-    let mut first_edit = usize::MAX;
-    for attempt in 0.. {
-        let mut out = Bounded { bytes: Vec::new(), is_full: false };
-        let result = ENVIRONMENT
-            .template_from_named_str(&context.file, &source)
-            .and_then(|template| template.render_captured_to(root.clone(), &mut out).map(|_| ()));
-        let error = match result {
-            Ok(()) => return Ok(Cow::Owned(String::from_utf8(out.bytes).expect("minijinja writes UTF-8"))),
-            Err(_) if out.is_full => return Err(TemplateError::too_long(text, at, context, MAX_OUTPUT_BYTES)),
-            Err(error) => error,
-        };
-        match arithmetic::mend(&error, &source).filter(|_| attempt < arithmetic::MOST) {
-            Some((mended, edit)) => {
-                first_edit = first_edit.min(edit);
-                source = Cow::Owned(mended);
-            }
-            None => return Err(TemplateError::new(&error, &source, first_edit, at, &context.file)),
-        }
-    }
-    unreachable!("every attempt returns or is followed by another, {} at most", arithmetic::MOST)
-}
-
-/// The output, refused beyond [`MAX_OUTPUT_BYTES`].
-struct Bounded {
-    bytes: Vec<u8>,
-    is_full: bool,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            self.is_full = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    let root = variables::Root::new(context);
+    match jinja::render(text, None, &root, context.undefined) {
+        Ok(rendered) => Ok(Cow::Owned(rendered)),
+        Err(fault) => Err(TemplateError::new(*fault, at, &context.file)),
     }
 }
-
-/// Built once: adding all filters costs more than most renders.
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(RECURSION);
-    // Spans and the names of undefined variables are kept only so.
-    environment.set_debug(true);
-    environment.set_formatter(python::print);
-    environment.set_unknown_method_callback(methods::call);
-    filters::add(&mut environment);
-    environment
-});
 
 #[cfg(test)]
 mod tests;

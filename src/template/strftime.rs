@@ -61,6 +61,15 @@ pub(super) fn offset(offset: Offset, separator: &str) -> String {
     text
 }
 
+/// The offset that a text such as `+02:00` is.
+pub(super) fn read_offset(text: &str) -> Option<Offset> {
+    let mut reader = Reader { rest: text, fields: Fields::default() };
+    if !text.starts_with(['+', '-']) {
+        return None;
+    }
+    reader.offset().filter(|_| reader.rest.is_empty())
+}
+
 /// The zone's abbreviation, e.g. `UTC`, `EST`.
 fn abbreviation(zoned: &Zoned) -> String {
     zoned.time_zone().to_offset_info(zoned.timestamp()).abbreviation().to_owned()
@@ -152,14 +161,15 @@ fn field(parts: Parts<'_>, code: char) -> Option<String> {
     })
 }
 
-/// pendulum's tokens, longest first.
-const TOKENS: [&str; 37] = [
-    "SSSSSS", "SSSSS", "SSSS", "YYYY", "MMMM", "DDDD", "dddd", "SSS", "MMM", "DDD", "ddd", "YY", "MM", "DD", "Do",
-    "HH", "hh", "mm", "ss", "SS", "ZZ", "zz", "WW", "Y", "Q", "M", "D", "d", "E", "H", "h", "m", "s", "S", "A", "Z",
-    "W",
+/// pendulum's tokens, longest first, and those that stand for several.
+const TOKENS: [&str; 44] = [
+    "SSSSSS", "SSSSS", "SSSS", "LLLL", "YYYY", "MMMM", "DDDD", "dddd", "DDDo", "SSS", "MMM", "DDD", "ddd", "LLL",
+    "LTS", "YY", "MM", "DD", "dd", "Do", "Mo", "Qo", "do", "HH", "hh", "mm", "ss", "SS", "ZZ", "zz", "LL", "LT", "L",
+    "Y", "Q", "M", "D", "d", "E", "H", "h", "m", "s", "S",
 ];
+const ONE_LETTER: &str = "AZxXz";
 
-/// pendulum's `format`: tokens such as `YYYY-MM-DD`; text in `[…]` stays as it is.
+/// pendulum's `format`: tokens such as `YYYY-MM-DD`; text in `[…]` and what stands behind a backslash stay as they are.
 pub(super) fn pendulum(parts: Parts<'_>, format: &str) -> String {
     let mut out = String::with_capacity(format.len() * 2);
     let mut rest = format;
@@ -169,12 +179,16 @@ pub(super) fn pendulum(parts: Parts<'_>, format: &str) -> String {
         {
             out.push_str(&inside[..close]);
             rest = &inside[close + 1..];
+        } else if let Some(escaped) = rest.strip_prefix('\\').filter(|escaped| !escaped.is_empty()) {
+            let length = escaped.chars().next().map_or(0, char::len_utf8);
+            out.push_str(&escaped[..length]);
+            rest = &escaped[length..];
         } else if let Some(token) = TOKENS.iter().find(|token| rest.starts_with(**token)) {
             out.push_str(&token_text(parts, token));
             rest = &rest[token.len()..];
-        } else if let Some(tail) = rest.strip_prefix(['x', 'X', 'z']) {
+        } else if ONE_LETTER.contains(first) {
             out.push_str(&token_text(parts, &rest[..1]));
-            rest = tail;
+            rest = &rest[1..];
         } else {
             out.push(first);
             rest = &rest[first.len_utf8()..];
@@ -191,18 +205,23 @@ fn token_text(parts: Parts<'_>, token: &str) -> String {
         "YY" => format!("{:02}", at.year().rem_euclid(100)),
         "Y" => at.year().to_string(),
         "Q" => quarter(at.date()).to_string(),
+        "Qo" => ordinal(quarter(at.date()).into()),
         "MMMM" => month(at).to_owned(),
         "MMM" => month(at)[..3].to_owned(),
         "MM" => format!("{:02}", at.month()),
         "M" => at.month().to_string(),
+        "Mo" => ordinal(at.month().into()),
         "DDDD" => format!("{:03}", at.date().day_of_year()),
         "DDD" => at.date().day_of_year().to_string(),
+        "DDDo" => ordinal(at.date().day_of_year()),
         "DD" => format!("{:02}", at.day()),
         "D" => at.day().to_string(),
-        "Do" => ordinal(at.day()),
+        "Do" => ordinal(at.day().into()),
         "dddd" => day(at).to_owned(),
         "ddd" => day(at)[..3].to_owned(),
-        "d" => at.weekday().to_monday_zero_offset().to_string(),
+        "dd" => day(at)[..2].to_owned(),
+        "d" => at.weekday().to_sunday_zero_offset().to_string(),
+        "do" => ordinal(at.weekday().to_monday_one_offset().into()),
         "E" => at.weekday().to_monday_one_offset().to_string(),
         "HH" => format!("{:02}", at.hour()),
         "H" => at.hour().to_string(),
@@ -213,13 +232,18 @@ fn token_text(parts: Parts<'_>, token: &str) -> String {
         "ss" => format!("{:02}", at.second()),
         "s" => at.second().to_string(),
         "A" => if at.hour() < 12 { "AM" } else { "PM" }.to_owned(),
-        "WW" => format!("{:02}", at.date().iso_week_date().week()),
-        "W" => at.date().iso_week_date().week().to_string(),
         "ZZ" => zoned.map_or(String::new(), |zoned| offset(zoned.offset(), "")),
         "Z" => zoned.map_or(String::new(), |zoned| offset(zoned.offset(), ":")),
-        "zz" | "z" => zoned.and_then(|zoned| zoned.time_zone().iana_name()).unwrap_or_default().to_owned(),
+        "zz" => zoned.map_or(String::new(), abbreviation),
+        "z" => zoned.and_then(|zoned| zoned.time_zone().iana_name()).unwrap_or_default().to_owned(),
         "X" => zoned.map_or(String::new(), |zoned| zoned.timestamp().as_second().to_string()),
         "x" => zoned.map_or(String::new(), |zoned| zoned.timestamp().as_millisecond().to_string()),
+        "LTS" => pendulum(parts, "h:mm:ss A"),
+        "LT" => pendulum(parts, "h:mm A"),
+        "L" => pendulum(parts, "MM/DD/YYYY"),
+        "LL" => pendulum(parts, "MMMM D, YYYY"),
+        "LLL" => pendulum(parts, "MMMM D, YYYY h:mm A"),
+        "LLLL" => pendulum(parts, "dddd, MMMM D, YYYY h:mm A"),
         // S to SSSSSS: that many digits of the fraction.
         fraction => format!("{micros:06}")[..fraction.len()].to_owned(),
     }
@@ -229,7 +253,7 @@ pub(super) fn quarter(date: Date) -> i8 {
     (date.month() + 2) / 3
 }
 
-fn ordinal(number: i8) -> String {
+fn ordinal(number: i16) -> String {
     let ending = match (number % 100, number % 10) {
         (11..=13, _) => "th",
         (_, 1) => "st",
@@ -269,7 +293,7 @@ pub(super) fn strptime(text: &str, format: &str) -> Result<(DateTime, Option<Off
 
 /// A text as Python's `repr` shows it.
 pub(super) fn quoted(text: &str) -> String {
-    format!("{:?}", minijinja::Value::from(text))
+    crate::jinja::print::quoted(text)
 }
 
 struct Reader<'a> {

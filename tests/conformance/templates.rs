@@ -1,27 +1,70 @@
 //! `templates`: what a template becomes, and which templates are refused.
 
+use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use minflow::model::dag::Position;
-use minflow::model::{Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, RunKey, RunState, Task, TaskIx};
-use minflow::template::{Context, Lookup, render_value};
+use minflow::model::{
+    Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, RunId, RunKey, RunState, Task, TaskIx, Template,
+};
+use minflow::secrets::Connection;
+use minflow::template::{Additions, Context, Lookup, NoFiles, UndefinedKind, native_literal, render_value};
 use serde_json::{Map, Value};
 
 use crate::harness;
 
-/// The XComs of `templates_contexts.json`; no earlier run.
-struct Stub(Map<String, Value>);
+/// What `templates_contexts.json` stores; no earlier run.
+struct Stub(Value);
+
+impl Stub {
+    fn stored(&self, kind: &str, name: &str) -> Option<Value> {
+        self.0[kind].get(name).cloned()
+    }
+}
 
 impl Lookup for Stub {
-    fn xcom(&self, _: RunKey, task_id: &str, _: Option<i32>, key: &str) -> Result<Option<Value>, String> {
-        Ok(self.0.get(&format!("{task_id}:{key}")).cloned())
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String> {
+        let found = self.xcoms(run, task_id, key)?;
+        Ok(found.into_iter().find(|(at, _)| *at == map_index).map(|(_, value)| value))
+    }
+
+    fn xcoms(&self, _: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
+        Ok(self.stored("xcom", &format!("{task_id}:{key}")).map(|value| (-1, value)).into_iter().collect())
+    }
+
+    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
+        Ok(None)
     }
 
     fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
         Ok(None)
     }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, String> {
+        Ok(self.stored("variables", name).and_then(|text| text.as_str().map(str::to_owned)))
+    }
+
+    fn connection(&self, id: &str) -> Result<Option<Connection>, String> {
+        let found = self.stored("connections", id);
+        Ok(found.map(|text| Connection::parse(text.as_str().unwrap()).unwrap()))
+    }
+}
+
+/// `user_defined_macros` and `user_defined_filters` of the contexts, which are told there in words.
+fn additions() -> Additions {
+    let text = |args: &[Value]| args[0].as_str().unwrap().to_owned();
+    let mut additions = Additions::default();
+    additions.functions.insert("shout".to_owned(), Arc::new(move |args| Ok(text(args).to_uppercase().add("!").into())));
+    additions
+        .filters
+        .insert("rev".to_owned(), Arc::new(move |args| Ok(text(args).chars().rev().collect::<String>().into())));
+    additions
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
@@ -65,10 +108,14 @@ fn context(all: &Value, name: &str) -> Context {
         max_tries: all["max_tries"].as_u64().unwrap() as u32,
         map_index: all["map_index"].as_i64().unwrap() as i32,
         run_dir: PathBuf::from("/home/runs/tpl_dag/x"),
-        variables: Arc::default(),
+        variables: Arc::new(Map::from_iter([("const".to_owned(), all["user_defined_macros"]["const"].clone())])),
         overrides_params: true,
         environment: Arc::new(|_| None),
-        lookup: Arc::new(Stub(all["xcom"].as_object().unwrap().clone())),
+        now: "2026-11-21T00:00:00Z".parse().unwrap(),
+        lookup: Arc::new(Stub(all.clone())),
+        files: Arc::new(NoFiles),
+        additions: Arc::new(additions()),
+        undefined: UndefinedKind::Strict,
     }
 }
 
@@ -92,10 +139,19 @@ fn contexts() -> Value {
 }
 
 fn check(all: &Value, case: &Value) -> Result<(), String> {
-    let context = context(all, text(case, "context"));
-    let result = render_value(&case["template"], Position { line: 1, column: 1 }, &context);
-    let expect = &case["expect"];
-    let template = &case["template"];
+    let mut context = context(all, text(case, "context"));
+    context.undefined = match case["template_undefined"].as_str() {
+        Some("Undefined") => UndefinedKind::Lenient,
+        Some("ChainableUndefined") => UndefinedKind::Chainable,
+        Some("DebugUndefined") => UndefinedKind::Debug,
+        _ => UndefinedKind::Strict,
+    };
+    let at = Position { line: 1, column: 1 };
+    let (expect, template) = (&case["expect"], &case["template"]);
+    let result = match (case["native"].as_bool(), template) {
+        (Some(true), Value::String(text)) => native_literal(&Template { text: text.clone(), at }, &context),
+        _ => render_value(template, at, &context),
+    };
     match result {
         Ok(rendered) => {
             let wanted = expect.get("rendered").or_else(|| expect.get("value"));
@@ -105,9 +161,15 @@ fn check(all: &Value, case: &Value) -> Result<(), String> {
                 None => Err(format!("{template}: {rendered} instead of {expect}")),
             }
         }
-        Err(_) if expect.get("error").is_some() => Ok(()),
-        Err(error) => Err(format!("{template}: {error} instead of {expect}")),
+        Err(error) if expect.get("error").is_some_and(|class| class == error.class) => Ok(()),
+        Err(error) => Err(format!("{template}: {} {error} instead of {expect}", error.class)),
     }
+}
+
+#[test]
+fn templates() {
+    let all = contexts();
+    harness::conform("templates", "templates", &harness::cases("templates"), |case| check(&all, case));
 }
 
 #[test]

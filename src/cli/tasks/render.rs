@@ -14,9 +14,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::executor::asked::Asked;
 use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
-use crate::model::{Bash, DagId, DagRun, RunKey, RunState, RunType, Script, TaskIx};
+use crate::model::{Bash, DagId, DagRun, RunId, RunKey, RunState, RunType, Script, TaskIx};
+use crate::operators::TemplateFolder;
 use crate::store::ReaderPool;
-use crate::template::{self, Context, Lookup, TemplateError};
+use crate::template::{self, Context, Lookup, TemplateError, UndefinedKind};
 use crate::timetable::Timetable;
 
 #[derive(Debug, Args)]
@@ -118,11 +119,10 @@ fn context(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Con
         None => Arc::new(Nothing),
     };
     let lookup = Arc::new(Asked::of(lookup, home.secrets.clone()));
+    let dag_file = home.config.core.dags_folder.join(&definition.file);
     Context {
         dag: dag.clone(),
-        file: settings::shown(&home.config.core.dags_folder.join(&definition.file), &home.config.home)
-            .to_string_lossy()
-            .into(),
+        file: settings::shown(&dag_file, &home.config.home).to_string_lossy().into(),
         task: ix,
         run_dir: paths::run_dir(&home.config.home, &run.dag_id, &run.run_id),
         run: Arc::new(run),
@@ -132,7 +132,11 @@ fn context(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Con
         variables: Arc::default(),
         overrides_params: home.config.core.dag_run_conf_overrides_params,
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
+        now: SystemClock.now(),
         lookup,
+        files: Arc::new(TemplateFolder::new(dag_file.parent().unwrap_or(&home.config.core.dags_folder))),
+        additions: Arc::default(),
+        undefined: UndefinedKind::Strict,
     }
 }
 
@@ -146,7 +150,8 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
         fields.insert("expr".to_owned(), text(expr)?);
     }
     if let Some(Bash { script: Script::Text(script) }) = operator.bash() {
-        fields.insert("bash".to_owned(), text(script)?);
+        let script = template::render_script(script, context)?;
+        fields.insert("bash".to_owned(), Value::String(script));
     }
     if let Some(python) = operator.python() {
         if let Script::Text(script) = &python.script {
@@ -172,11 +177,23 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
 struct Nothing;
 
 impl Lookup for Nothing {
-    fn xcom(&self, _: RunKey, _: &str, _: Option<i32>, _: &str) -> Result<Option<Value>, String> {
+    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
         Ok(None)
     }
 
     fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
+        Ok(None)
+    }
+
+    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
         Ok(None)
     }
 }

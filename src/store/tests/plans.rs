@@ -45,6 +45,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::EARLIER_TRIES, "PRIMARY KEY"),
         (read::XCOM, "task_instance_identity"),
         (read::XCOMS, "task_instance_identity"),
+        (read::RUN_WITH_XCOM, "dag_run_logical_date"),
         (read::RECENT_FAILURES, "task_instance_failed"),
     ];
     for (sql, index) in questions {
