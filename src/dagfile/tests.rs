@@ -305,6 +305,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
             _ => "",
         };
     }
+    text += include_str!("dag-format.templates.md");
     text += include_str!("dag-format.foot.md");
     keytable::assert_checked_in("docs/dag-format.md", &text);
 }

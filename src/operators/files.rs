@@ -60,3 +60,42 @@ impl Files for TemplateFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_files_below_the_folder_are_template_files() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("dags");
+        fs::create_dir_all(folder.join("scripts")).unwrap();
+        fs::write(outer.path().join("secret.sh"), "secret").unwrap();
+        fs::write(folder.join("scripts/a.sh"), "echo {{ ds }}").unwrap();
+        fs::write(folder.join("latin.sh"), [0xe9, b'x']).unwrap();
+        fs::write(folder.join("long.sh"), vec![b'x'; MOST_BYTES as usize + 1]).unwrap();
+        symlink(outer.path().join("secret.sh"), folder.join("out.sh")).unwrap();
+        symlink(folder.join("scripts/a.sh"), folder.join("in.sh")).unwrap();
+        let files = TemplateFolder::new(&folder);
+        let inside = Ok(Some("echo {{ ds }}".to_owned()));
+        assert_eq!(files.read("scripts/a.sh"), inside);
+        assert_eq!(files.read("./scripts/a.sh"), inside);
+        assert_eq!(files.read("in.sh"), inside, "a link that stays inside is followed");
+        let absolute = outer.path().join("secret.sh");
+        for outside in [
+            "../secret.sh",
+            "scripts/../../secret.sh",
+            "out.sh",
+            absolute.to_str().unwrap(),
+            "",
+            "scripts",
+            "absent.sh",
+        ] {
+            assert_eq!(files.read(outside), Ok(None), "{outside}");
+        }
+        assert!(files.read("latin.sh").unwrap_err().contains("not UTF-8"));
+        assert!(files.read("long.sh").unwrap_err().contains("longer than 1 MiB"));
+    }
+}

@@ -292,3 +292,67 @@ fn values_are_rendered_to_their_depth_but_keys_are_not() {
     let error = render_value(&json!(["x\ny {{ nope }}"]), at, &context()).unwrap_err();
     assert_eq!((error.line, error.column), (3, 5));
 }
+
+/// The rows of the page's tables: what is between the first two pairs of backticks.
+#[test]
+fn the_examples_of_the_page_become_what_it_says() {
+    let page = include_str!("../dagfile/dag-format.templates.md");
+    let mut count = 0;
+    for row in page.lines().filter(|line| line.starts_with("| `{{")) {
+        let cells: Vec<&str> = row.split("` |").collect();
+        let cell = |at: usize| cells[at].trim_start_matches("| ").trim().trim_start_matches('`').replace("\\|", "|");
+        assert_eq!(rendered(&cell(0)).trim_end(), cell(1), "{row}");
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+}
+
+#[test]
+fn the_page_names_every_variable_filter_and_macro() {
+    let page = include_str!("../dagfile/dag-format.templates.md");
+    let named = |name: &&str| {
+        page.contains(&format!("{name} ")) || page.contains(&format!("`{name}`")) || page.contains(&format!("{name}."))
+    };
+    let own = variables::NAMES.iter().chain(&filters::NAMES).chain(jinja::filter_names());
+    let missing: Vec<_> = own.filter(|name| !named(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// One file below the DAG file's folder.
+struct OneFile(&'static str, &'static str);
+
+impl Files for OneFile {
+    fn read(&self, name: &str) -> Result<Option<String>, String> {
+        match name {
+            "closed.sh" => Err("cannot read the template file `closed.sh`".to_owned()),
+            _ => Ok((name == self.0).then(|| self.1.to_owned())),
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_there_is_rendered_and_any_other_path_is_a_command() {
+    let mut context = context();
+    context.files = Arc::new(OneFile("scripts/report.sh", "echo {{ ds }}\n{{ nope }}"));
+    let script = |text: &str| render_script(&template(text), &context);
+    for command in
+        ["scripts/absent.sh", "/usr/local/bin/report.sh", "scripts/report.sh now", "scripts/report.sh ", "report"]
+    {
+        assert_eq!(script(command).unwrap(), command);
+    }
+    let error = script("scripts/report.sh").unwrap_err();
+    assert_eq!((&*error.path, error.line, error.column), ("dags/scripts/report.sh", 2, 4));
+    assert!(script("closed.sh").unwrap_err().message.contains("cannot read"));
+    let mut context = context.clone();
+    context.files = Arc::new(OneFile("report.bash", "echo {{ ds }}\n"));
+    assert_eq!(render_script(&template("report.bash"), &context).unwrap(), "echo 2024-03-10");
+}
+
+#[test]
+fn a_pull_reads_other_runs_where_it_is_told_to() {
+    assert_eq!(rendered("{{ ti.xcom_pull('b', include_prior_dates=true) }} {{ ti.xcom_pull('b') }}"), "old None");
+    assert_eq!(rendered("{{ ti.xcom_pull('a', dag_id='other', run_id='x') }}"), "it's");
+    assert_eq!(rendered("{{ ti.xcom_pull('a', dag_id='absent') }}"), "None");
+    assert_eq!(rendered("{{ ti.xcom_pull('m') }} {{ ti.xcom_pull('m', map_indexes=0) }}"), "[20, 22] 20");
+    assert_eq!(rendered("{{ ti.xcom_pull() }} {{ ti.xcom_pull(['a', 'm', 'b']) }}"), "None [\"it's\", 20, 22, None]");
+}
