@@ -94,7 +94,7 @@ impl Source for Elements<'_> {
         let dag = &self.context.dag;
         let task_id = &dag.task(input.task).task_id;
         // Of a mapped task the list of what its instances have, in the order of their indexes.
-        let found = self.context.lookup.xcom(run, task_id, None, &input.key).map_err(Stop::Fault)?;
+        let found = self.context.lookup.xcoms(run, task_id, &input.key).map(template::joined).map_err(Stop::Fault)?;
         let is_mapped = !dag.graph.node(input.task).mappings.is_empty();
         let value = found.or_else(|| is_mapped.then(|| Value::Array(Vec::new()))).ok_or_else(|| {
             Stop::Fault(format!(

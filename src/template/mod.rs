@@ -96,6 +96,15 @@ pub trait Lookup: Send + Sync {
     }
 }
 
+/// The value of an unmapped task, else the list of those of all instances; None where there is none.
+pub fn joined(mut values: Vec<(i32, Value)>) -> Option<Value> {
+    match values.first() {
+        None => None,
+        Some((-1, _)) => Some(values.swap_remove(0).1),
+        Some(_) => Some(values.into_iter().map(|(_, value)| value).collect()),
+    }
+}
+
 /// The template files that a template may take in.
 pub trait Files: Send + Sync {
     /// The text of a file by its path relative to the DAG file's folder; None where there is no such file inside.

@@ -7,7 +7,7 @@ use crate::jinja::fault::{Fault, Res, type_error};
 use crate::jinja::json::{from_json, printed_as_json};
 use crate::jinja::{Args, Value, print};
 use crate::model::RunKey;
-use crate::template::Context;
+use crate::template::{Context, joined};
 
 const RETURN_VALUE: &str = "return_value";
 
@@ -116,12 +116,8 @@ pub(super) fn xcom(context: &Context, args: Args) -> Res<Value> {
     let found = match given(index) {
         Some(index) => context.lookup.xcom(run, &task_id, map_index(&index)?, &key).map_err(unanswered)?,
         None => {
-            let mut all = context.lookup.xcoms(run, &task_id, &key).map_err(unanswered)?;
-            match all.first() {
-                None => None,
-                Some((-1, _)) => Some(all.swap_remove(0).1),
-                Some(_) => Some(all.into_iter().map(|(_, value)| value).collect()),
-            }
+            let all = context.lookup.xcoms(run, &task_id, &key).map_err(unanswered)?;
+            joined(all)
         }
     };
     if let Some(found) = found {
