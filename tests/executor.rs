@@ -66,6 +66,7 @@ fn bench() -> Bench {
     let settings = ExecutorSettings {
         home: home.path().to_owned(),
         logs: home.path().join("logs"),
+        xcoms: home.path().join("xcoms"),
         dags_folder: home.path().join("dags"),
         parallelism: 2,
         max_map_length: 1_024,

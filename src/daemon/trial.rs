@@ -137,7 +137,11 @@ impl Bench {
         let aside = Aside::new()?;
         let supervisor = supervisor::spawn(&exe, &aside.0).map_err(io_error("start the supervisor"))?;
         let signals = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;
-        let settings = ExecutorSettings { logs: aside.0.join("logs"), ..ExecutorSettings::of(config) };
+        let settings = ExecutorSettings {
+            logs: aside.0.join("logs"),
+            xcoms: aside.0.join("xcoms"),
+            ..ExecutorSettings::of(config)
+        };
         Ok(Self { aside, supervisor, signals, clock: Arc::new(SystemClock), settings })
     }
 }

@@ -299,6 +299,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
         text += match table.name {
             name if name == keys::DAG.name => include_str!("dag-format.params.md"),
+            name if name == keys::PYTHON.name => include_str!("dag-format.xcoms.md"),
             name if name == keys::SCHEDULE.name => include_str!("dag-format.schedules.md"),
             name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
             name if name == keys::SHORT_CIRCUIT.name => include_str!("dag-format.deciders.md"),

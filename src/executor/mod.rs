@@ -7,6 +7,7 @@
 pub mod asked;
 mod crew;
 pub mod environment;
+mod large;
 pub mod mapped;
 mod output;
 pub mod paths;
@@ -57,6 +58,8 @@ pub struct ExecutorSettings {
     pub home: PathBuf,
     /// `logging.base_log_folder`.
     pub logs: PathBuf,
+    /// Where XComs lie that are too large for the database.
+    pub xcoms: PathBuf,
     pub dags_folder: PathBuf,
     /// How many tries run at once.
     pub parallelism: u32,
@@ -77,6 +80,7 @@ impl ExecutorSettings {
         Self {
             home: config.home.clone(),
             logs: config.logging.base_log_folder.clone(),
+            xcoms: config.home.join("xcoms"),
             dags_folder: config.core.dags_folder.clone(),
             parallelism: config.core.parallelism,
             max_map_length: config.core.max_map_length,

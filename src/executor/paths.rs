@@ -15,7 +15,17 @@ pub fn log_path(logs: &Path, dag_id: &str, run_id: &str, task_id: &str, map_inde
 
 /// `HOME/runs/DAG_ID/RUN_ID` with `:` and `+` as `_`.
 pub fn run_dir(home: &Path, dag_id: &str, run_id: &str) -> PathBuf {
-    home.join("runs").join(dag_id).join(run_id.replace([':', '+', '/'], "_"))
+    home.join("runs").join(dag_id).join(folder_name(run_id))
+}
+
+/// Where the large XComs of one instance lie: `XCOMS/DAG_ID/RUN_ID/TASK_ID[.MAP_INDEX]/TRY-N.json`, with a run_dir's name for the run.
+pub fn large_xcoms(xcoms: &Path, dag_id: &str, run_id: &str, task_id: &str, map_index: i32) -> PathBuf {
+    let mapped = if map_index >= 0 { format!(".{map_index}") } else { String::new() };
+    xcoms.join(dag_id).join(folder_name(run_id)).join(format!("{task_id}{mapped}"))
+}
+
+fn folder_name(run_id: &str) -> String {
+    run_id.replace([':', '+', '/'], "_")
 }
 
 /// The folder in a run_dir where minflow keeps files of tries, out of the tasks' sight.

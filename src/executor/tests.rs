@@ -113,6 +113,7 @@ fn run_try(
     let settings = ExecutorSettings {
         home: home.path().to_owned(),
         logs: home.path().join("logs"),
+        xcoms: home.path().join("xcoms"),
         dags_folder: home.path().join("dags"),
         parallelism: 1,
         max_map_length: 1_024,

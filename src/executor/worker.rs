@@ -16,7 +16,7 @@ use crate::executor::mapped::{self, Stop};
 use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
-use crate::executor::{Shared, Told, paths};
+use crate::executor::{Shared, Told, large, paths};
 use crate::model::retry;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
@@ -82,6 +82,7 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Ok(log) => log,
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
+    large::clear(shared, &work);
     let asked = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
     let began_at = shared.clock.now();
     let Prepared { start, value, xcom, files, variables } = match prepare(shared, &work, task, &log, asked.clone()) {
@@ -89,7 +90,11 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Ok(Todo::Nothing(answer)) => {
             let end = TryEnd { started_at: Some(began_at), ..without_process(shared, work.key, Outcome::Exited(0)) };
             let said = Answer { value: answer, process: None };
-            return Some(close(shared, &log, measured(shared, &work, decided(&work, end, said))));
+            return Some(close(
+                shared,
+                &log,
+                large::keep(shared, &work, measured(shared, &work, decided(&work, end, said))),
+            ));
         }
         Ok(Todo::Skip) => {
             let reason = "the filter of its mapping refuses its element".to_owned();
@@ -160,7 +165,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             });
             concluded.matched = matched(begun, &end, &concluded.outcome);
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
-            named(shared, begun, ended)
+            large::keep(shared, &begun.work, named(shared, begun, ended))
         }
         Told::NotStarted { kind: Refusal::Transient, message } => {
             without_process(shared, key, Outcome::Unstarted { reason: message })

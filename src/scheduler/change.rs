@@ -1,5 +1,6 @@
 //! What one turn changes, and what a start finds: the two shapes that cross between scheduler and store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -225,7 +226,10 @@ pub struct InstanceWrite {
 pub struct XcomWrite {
     pub instance: InstanceKey,
     pub key: String,
+    /// Null if it lies in a file.
     pub value: Value,
+    /// Where it lies as JSON, absolute, if it is too large for a row.
+    pub file: Option<PathBuf>,
     pub pushed_at: Timestamp,
 }
 

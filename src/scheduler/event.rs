@@ -81,6 +81,8 @@ pub struct TryEnd {
     pub usage: Option<Usage>,
     /// XComs in the order in which they were pushed; `return_value` among them. Empty unless it succeeded or was skipped.
     pub xcoms: Vec<(String, Value)>,
+    /// Those of its XComs that are too large for the database.
+    pub large: Vec<LargeXcom>,
     /// Those `output` patterns of its task's `retry_on` that its last output matches. Empty unless it failed.
     pub matched: Vec<String>,
     /// Which of the tasks after it run, if it is a task that decides so and it has succeeded.
@@ -89,6 +91,14 @@ pub struct TryEnd {
     pub lengths: Vec<(String, u32)>,
     /// What its task's `map_index_template` gives.
     pub rendered_map_index: Option<Arc<str>>,
+}
+
+/// An XCom whose value lies in a file, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeXcom {
+    pub key: String,
+    /// Absolute.
+    pub path: PathBuf,
 }
 
 impl TryEnd {
@@ -101,6 +111,7 @@ impl TryEnd {
             ended_at,
             usage: None,
             xcoms: Vec::new(),
+            large: Vec::new(),
             matched: Vec::new(),
             decision: None,
             lengths: Vec::new(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::model::{RunType, TaskState, TryKey};
 use crate::scheduler::change::XcomWrite;
 use crate::scheduler::event::{Attempt, Outcome, TryEnd};
@@ -164,10 +166,13 @@ impl World {
             // It could not be started, and is not to be any longer.
             self.set_task_state(run, slot, removed);
         }
-        self.push_xcoms(end.xcoms.into_iter().map(|(key, value)| XcomWrite {
+        let inline = end.xcoms.into_iter().map(|(key, value)| (key, value, None));
+        let large = end.large.into_iter().map(|large| (large.key, Value::Null, Some(large.path)));
+        self.push_xcoms(inline.chain(large).map(|(key, value, file)| XcomWrite {
             instance,
             key,
             value,
+            file,
             pushed_at: end.ended_at,
         }));
         if let (TaskState::Success, Some(decision)) = (next, end.decision) {

@@ -1,6 +1,6 @@
 //! What can go wrong inside the store, and how the user is told: every fault becomes a message and what to do next.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -14,6 +14,11 @@ pub(super) enum Fault {
     Value {
         place: String,
         what: String,
+    },
+    /// A file that a row names cannot be read.
+    File {
+        path: PathBuf,
+        error: std::io::Error,
     },
     /// A row that the scheduler changes is not there.
     Missing {
@@ -39,6 +44,10 @@ impl Fault {
                     "something other than minflow changed `{}`: correct that value with sqlite3, or restore a backup",
                     path.display()
                 ),
+            },
+            Self::File { path: file, error } => StoreError {
+                message: format!("{action}: `{}`: {error}", file.display()),
+                help: "check the disk and the file's modes; to have it written anew, run its task again".to_owned(),
             },
             Self::Missing { table, key } => StoreError {
                 message: format!("{action}: there is no row {key} in {table}"),

@@ -172,7 +172,9 @@ impl Memory {
             self.lengths.retain(|(of, _), _| of != instance);
         }
         for xcom in &changes.xcoms {
-            self.xcoms.entry(xcom.instance).or_default().insert(xcom.key.clone(), xcom.value.clone());
+            let read = |file| std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let value = xcom.file.as_ref().map_or_else(|| Some(xcom.value.clone()), read);
+            self.xcoms.entry(xcom.instance).or_default().extend(value.map(|value| (xcom.key.clone(), value)));
         }
         for LengthWrite { instance, key, length } in &changes.lengths {
             self.lengths.insert((*instance, key.clone()), *length);

@@ -17,6 +17,7 @@ mod pool;
 mod read;
 mod row;
 mod write;
+mod xcom;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ pub use open::{OpenError, SCHEMA_VERSION};
 pub use pool::ReaderPool;
 pub use read::{AuditRecord, DagCounts, DagListing, Reader, RecentFailure, StateCount};
 pub use write::Database;
+pub use xcom::StoredXcom;

@@ -192,9 +192,9 @@ pub(super) const EARLIER_TRIES: &str = concat!(
      ORDER BY h.try_number"
 );
 const CURRENT_TRY: &str = concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.key = ?1");
-pub(super) const XCOM: &str = "SELECT i.key, x.value FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
+pub(super) const XCOM: &str = "SELECT i.key, x.value, x.file FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
      WHERE i.run_key = ?1 AND i.task_id = ?2 AND i.map_index = ?3 AND x.key = ?4";
-pub(super) const XCOMS: &str = "SELECT i.key, i.map_index, x.value FROM task_instance i JOIN xcom x \
+pub(super) const XCOMS: &str = "SELECT i.key, i.map_index, x.value, x.file FROM task_instance i JOIN xcom x \
      ON x.instance_key = i.key WHERE i.run_key = ?1 AND i.task_id = ?2 AND x.key = ?3 ORDER BY i.map_index";
 pub(super) const RUN_WITH_XCOM: &str = "SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 \
      AND EXISTS (SELECT 1 FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
@@ -215,6 +215,11 @@ impl Reader {
     /// It is absent, older, newer, damaged, or no database of minflow's.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Ok(Self { connection: open::reader(path)?, path: path.to_owned() })
+    }
+
+    /// In which the database lies.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// Lets `ask` see the database as it is at its first question, whatever is committed meanwhile. Not to be nested.
@@ -303,20 +308,22 @@ impl Reader {
 
     /// The value that a task pushed under `key`; null where it pushed none. `map_index` is -1 unless the task is mapped.
     pub fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, StoreError> {
-        self.one("read an XCom", XCOM, params![run.0, task_id, map_index, key], |row| {
+        let found = self.one("read an XCom", XCOM, params![run.0, task_id, map_index, key], |row| {
             let mut fields = Fields::new(row, "xcom");
             fields.take::<i64>()?;
-            fields.json()
-        })
+            Ok(self.xcom_value(&mut fields)?.0)
+        })?;
+        Ok(found.flatten())
     }
 
     /// The values that all instances of a task pushed under `key`, with their map indexes, in the order of these.
     pub fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, StoreError> {
-        self.list("read an XCom", XCOMS, params![run.0, task_id, key], |row| {
+        let found = self.list("read an XCom", XCOMS, params![run.0, task_id, key], |row| {
             let mut fields = Fields::new(row, "xcom");
             fields.take::<i64>()?;
-            Ok((fields.take()?, fields.json()?))
-        })
+            Ok((fields.take()?, self.xcom_value(&mut fields)?.0))
+        })?;
+        Ok(found.into_iter().filter_map(|(map_index, value)| Some((map_index, value?))).collect())
     }
 
     /// The same of the run with the latest logical date before `before` that has any.

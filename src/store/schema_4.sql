@@ -16,3 +16,7 @@ CREATE TABLE act (
     key  INTEGER PRIMARY KEY,
     body TEXT NOT NULL                            -- JSON
 );
+
+-- Where a value lies that is too large for its row: a file with its JSON, relative to the database's folder unless absolute. Null: in
+-- `value`, which is `null` otherwise.
+ALTER TABLE xcom ADD COLUMN file TEXT;

@@ -21,6 +21,7 @@ use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
+use crate::store::xcom::stored_path;
 use crate::store::{OpenError, act, backfill, open, read};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
@@ -101,7 +102,7 @@ impl Database {
         put_history(&transaction, &changes.history)?;
         put_instances(&transaction, &changes.instances, &mut counts)?;
         clear_xcoms(&transaction, &changes.cleared_xcoms)?;
-        put_xcoms(&transaction, &changes.xcoms)?;
+        put_xcoms(&transaction, &changes.xcoms, self.path.parent().unwrap_or(&self.path))?;
         put_lengths(&transaction, &changes.lengths)?;
         for (filename, errors) in &changes.import_errors {
             put_import_errors(&transaction, filename, errors)?;
@@ -467,14 +468,15 @@ fn clear_xcoms(connection: &Connection, instances: &[InstanceKey]) -> Result<(),
     Ok(())
 }
 
-fn put_xcoms(connection: &Connection, xcoms: &[XcomWrite]) -> Result<(), Fault> {
+fn put_xcoms(connection: &Connection, xcoms: &[XcomWrite], folder: &Path) -> Result<(), Fault> {
     for xcom in xcoms {
+        let file = xcom.file.as_ref().map(|file| stored_path(folder, file));
         connection
             .prepare_cached(
-                "INSERT INTO xcom (instance_key, key, pushed_at, value) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT (instance_key, key) DO UPDATE SET pushed_at = ?3, value = ?4",
+                "INSERT INTO xcom (instance_key, key, pushed_at, value, file) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (instance_key, key) DO UPDATE SET pushed_at = ?3, value = ?4, file = ?5",
             )?
-            .execute(params![xcom.instance.0, xcom.key, micros(xcom.pushed_at), json(&xcom.value)])?;
+            .execute(params![xcom.instance.0, xcom.key, micros(xcom.pushed_at), json(&xcom.value), file])?;
     }
     Ok(())
 }

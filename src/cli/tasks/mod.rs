@@ -9,6 +9,7 @@ mod set_state;
 mod state;
 mod states_for_dag_run;
 mod test;
+mod xcom;
 
 use clap::Subcommand;
 
@@ -27,6 +28,8 @@ pub enum Command {
     State(state::Arguments),
     /// List the task instances of a run
     StatesForDagRun(states_for_dag_run::Arguments),
+    /// List or print what a task has pushed
+    Xcom(xcom::Arguments),
     /// Print what a task wrote
     Logs(logs::Arguments),
     /// Do tasks over again, in one run or in many
@@ -44,6 +47,7 @@ pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome 
         Command::Render(arguments) => render::run(globals, &arguments, output),
         Command::State(arguments) => state::run(globals, &arguments, output),
         Command::StatesForDagRun(arguments) => states_for_dag_run::run(globals, &arguments, output),
+        Command::Xcom(arguments) => xcom::run(globals, &arguments, output),
         Command::Logs(arguments) => logs::run(globals, &arguments, output),
         Command::Clear(arguments) => clear::run(globals, arguments, output),
         Command::SetState(arguments) => set_state::run(globals, arguments, output),

@@ -160,7 +160,7 @@ pub(super) fn new_instance(instance: Instance) -> InstanceWrite {
 }
 
 pub(super) fn xcom(instance: i64, key: &str, value: Value) -> XcomWrite {
-    XcomWrite { instance: InstanceKey(instance), key: key.to_owned(), value, pushed_at: at(8) }
+    XcomWrite { instance: InstanceKey(instance), key: key.to_owned(), value, file: None, pushed_at: at(8) }
 }
 
 pub(super) fn length(instance: i64, key: &str, length: u32) -> LengthWrite {

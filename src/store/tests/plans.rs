@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::{act, backfill, read};
+use crate::store::{act, backfill, read, xcom};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -46,6 +46,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::XCOM, "task_instance_identity"),
         (read::XCOMS, "task_instance_identity"),
         (read::RUN_WITH_XCOM, "dag_run_logical_date"),
+        (xcom::XCOMS_OF_TASK, "task_instance_identity"),
         (read::RECENT_FAILURES, "task_instance_failed"),
     ];
     for (sql, index) in questions {
