@@ -150,8 +150,8 @@ pub struct Progress {
     lengths: Vec<BTreeMap<InstanceIx, u32>>,
     /// Mapped tasks that have instances to be made.
     filling: BTreeSet<TaskIx>,
-    /// Instances that are to become many in this pass.
-    expandable: Vec<InstanceIx>,
+    /// Instances that are to become many.
+    expandable: BTreeSet<InstanceIx>,
     /// Mapped tasks whose number of instances is to be looked at in this pass.
     doubted: BTreeSet<TaskIx>,
     /// Lengths are still to be told since the last rebuild.
@@ -236,7 +236,7 @@ impl Progress {
             many: Vec::new(),
             lengths: Vec::new(),
             filling: BTreeSet::new(),
-            expandable: Vec::new(),
+            expandable: BTreeSet::new(),
             doubted: BTreeSet::new(),
             is_unsettled: false,
             past: Arc::default(),
@@ -532,6 +532,7 @@ impl Progress {
     fn touch(&mut self, instance: InstanceIx) {
         self.learn(instance, Known::Nothing);
         self.asking.remove(&instance);
+        self.expandable.remove(&instance);
         let slot = &mut self.slots[instance.index()];
         slot.is_ready = false;
         if !std::mem::replace(&mut slot.is_changed, true) {

@@ -268,7 +268,7 @@ impl Progress {
         let Slot { task: Some(task), map_index, .. } = self.slots[instance.index()] else { return false };
         let Some(place) = self.maps.place(task) else { return false };
         if map_index < 0 {
-            self.expandable.push(instance);
+            self.expandable.insert(instance);
         } else if self.many[place].is_doubtful {
             self.doubted.insert(task);
         }

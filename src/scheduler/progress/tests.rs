@@ -3,7 +3,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Node, Role};
+use crate::model::dag::Position;
+use crate::model::{Form, Input, MappingIx, Node, Role, XcomInput};
 use crate::scheduler::trigger_rule::Inputs;
 
 fn node(trigger_rule: TriggerRule, role: Role) -> Node {
@@ -50,6 +51,32 @@ fn a_mark_cascades_one_level_a_pass_and_the_run_closes_a_pass_later() {
             verdict: Verdict::Success
         }
     );
+}
+
+#[test]
+fn both_tasks_of_a_mapped_group_become_many_and_none_of_them_is_removed() {
+    let input = Input::Xcom(XcomInput { task: TaskIx(0), key: "return_value".to_owned() });
+    let form = Form::Product(vec![("x".to_owned(), input)]);
+    let mappings = [Mapping { form, partial: serde_json::Map::new(), at: Position::default() }];
+    let mapped = Node { mappings: vec![MappingIx(0)], ..Node::default() };
+    let edges = [(0, 1), (0, 2), (1, 2)].map(|(up, down)| (TaskIx(up), TaskIx(down)));
+    let graph = Arc::new(Graph::new(vec![Node::default(), mapped.clone(), mapped], &edges).unwrap());
+    let unstarted: Vec<_> = graph.indexes().map(|task| (task, -1, TaskState::None)).collect();
+    let mut run = Progress::mapped(graph, &mappings, &unstarted);
+    assert_eq!(run.pass().schedulable, [A]);
+    run.set_length(A, "return_value", Some(2));
+    run.set_state(A, TaskState::Success);
+    let mut verdict = Verdict::Running;
+    for _ in 0..20 {
+        let pass = run.pass();
+        assert_eq!(pass.marks, []);
+        verdict = pass.verdict;
+        for instance in pass.schedulable {
+            run.set_state(instance, TaskState::Success);
+        }
+    }
+    assert_eq!(verdict, Verdict::Success);
+    assert_eq!(run.len(), 5, "two instances of each");
 }
 
 #[test]
