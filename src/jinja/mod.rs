@@ -35,7 +35,7 @@ pub use arguments::Args;
 pub use fault::{Fault, Place, Res};
 pub use functions::Builtin;
 pub use interpreter::Vm;
-pub use value::{Object, Text, UndefinedKind, Value};
+pub use value::{Items, Mark, Object, Text, UndefinedKind, Value};
 
 /// A filter or function that comes from outside.
 pub type Function = Rc<dyn Fn(&mut Vm<'_>, Args) -> Res<Value>>;

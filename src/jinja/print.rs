@@ -71,10 +71,8 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Res<()> {
     meter::step(1)?;
     meter::room(out.len())?;
     match value {
-        Value::Undefined(undefined) => {
-            undefined.lenient()?;
-            out.push_str("Undefined");
-        }
+        // Its `repr` is allowed where nothing else is.
+        Value::Undefined(_) => out.push_str("Undefined"),
         Value::None => out.push_str("None"),
         Value::Bool(true) => out.push_str("True"),
         Value::Bool(false) => out.push_str("False"),
@@ -92,6 +90,14 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Res<()> {
             out.push('[');
             write_items(out, items, depth)?;
             out.push(']');
+        }
+        Value::Tuple(items) if items.mark() == Mark::Calendar => {
+            out.push_str("datetime.IsoCalendarDate(");
+            for (at, name) in ["year=", ", week=", ", weekday="].into_iter().enumerate() {
+                out.push_str(name);
+                write_repr(out, &items.get(at).unwrap_or(Value::None), depth + 1)?;
+            }
+            out.push(')');
         }
         Value::Tuple(items) => {
             out.push('(');

@@ -116,7 +116,7 @@ pub fn holds(name: &str, value: &Value, args: Args) -> Res<bool> {
             _ => false,
         },
         "iterable" => match value {
-            Value::Undefined(_) => value.iterate().is_ok(),
+            Value::Undefined(_) => value.iterate().map(|_| true)?,
             _ => value.iterate().is_ok(),
         },
         "callable" => matches!(value, Value::Object(object) if object.is_callable()),

@@ -79,6 +79,8 @@ pub enum Mark {
     Json,
     /// One of `groupby`: its items are `grouper` and `list` as well.
     Group,
+    /// Python's `IsoCalendarDate`: its items are `year`, `week` and `weekday` as well.
+    Calendar,
 }
 
 impl Items {

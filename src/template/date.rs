@@ -8,8 +8,9 @@ use jiff::{Span, ToSpan};
 
 use crate::jinja::fault::{Res, type_error};
 use crate::jinja::{Args, Object, Value, Vm, print};
-use crate::template::datetime::{DateTime, date_attribute, invalid};
-use crate::template::duration::{DAY, TimeDelta};
+use crate::template::calendar::{date_attribute, invalid};
+use crate::template::datetime::DateTime;
+use crate::template::duration::{DAY, Interval, TimeDelta};
 use crate::template::strftime::{self, Parts};
 
 /// The first day of the unit that a day lies in.
@@ -158,8 +159,8 @@ impl Object for Date {
             };
         }
         let theirs = other.downcast::<Self>().filter(|_| operator == "-" && !is_right)?;
-        let micros = self.midnight().timestamp().as_microsecond() - theirs.midnight().timestamp().as_microsecond();
-        Some(Ok(Value::object(TimeDelta { micros })))
+        let between = Interval::between(&theirs.midnight(), &self.midnight()).of_days();
+        Some(Ok(if self.is_plain && theirs.is_plain { Value::object(between.delta()) } else { Value::object(between) }))
     }
 
     fn format(&self, spec: &str) -> Res<String> {

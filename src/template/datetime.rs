@@ -3,20 +3,19 @@
 use std::any::Any;
 use std::cmp::Ordering;
 
-use jiff::civil::{self, Weekday};
+use jiff::civil;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Unit, Zoned};
+use jiff::{Span, Timestamp, ToSpan, Zoned};
 
 use crate::jinja::arguments::{given, int_of, needed};
-use crate::jinja::fault::{Fault, Res, type_error, value_error};
-use crate::jinja::{Args, Object, Value, Vm, print};
+use crate::jinja::fault::{Fault, Res, type_error};
+use crate::jinja::{Args, Items, Mark, Object, Value, Vm, print};
+use crate::template::calendar::{
+    Zone, date_attribute, invalid, is_dst, named_format, ordinal, small, span_of, weekday_of, zone, zone_name,
+};
 use crate::template::date::{Date, Time, unit_length, unit_start};
 use crate::template::duration::{Interval, TimeDelta};
 use crate::template::strftime::{self, Parts, strftime};
-
-pub(super) fn invalid(message: impl std::fmt::Display) -> Box<Fault> {
-    Fault::new("ValueError", message.to_string())
-}
 
 /// A moment with microseconds; without a zone it is naive, as Python calls it.
 #[derive(Clone)]
@@ -336,7 +335,8 @@ impl DateTime {
                 let weeks = Span::new().try_weeks(int_of(&nth)? - 1).map_err(invalid)?;
                 let date = first.checked_add(weeks).map_err(invalid)?;
                 if date >= end || date < start {
-                    return value_error(format!("Unable to find occurrence {} in {unit}", int_of(&nth)?));
+                    let message = format!("Unable to find occurrence {} in {unit}", int_of(&nth)?);
+                    return Err(Fault::new("PendulumException", message));
                 }
                 Ok(Value::object(self.with_civil(date.at(0, 0, 0, 0))?))
             }
@@ -381,11 +381,11 @@ impl DateTime {
             "timestamp" => Value::Float(self.seconds()),
             "weekday" => number(at.weekday().to_monday_zero_offset().into()),
             "isoweekday" => number(at.weekday().to_monday_one_offset().into()),
-            "isocalendar" => Value::tuple(vec![
-                number(iso.year().into()),
-                number(iso.week().into()),
-                number(at.weekday().to_monday_one_offset().into()),
-            ]),
+            "isocalendar" => {
+                let weekday = at.weekday().to_monday_one_offset();
+                let parts = [iso.year().into(), iso.week().into(), weekday.into()];
+                Value::Tuple(Items::marked(parts.into_iter().map(number).collect(), Mark::Calendar))
+            }
             "toordinal" => number(ordinal(at.date())),
             "ctime" => Value::text(strftime(self.parts(), "%a %b %e %H:%M:%S %Y")),
             "is_leap_year" => Value::Bool(at.date().in_leap_year()),
@@ -412,107 +412,6 @@ impl DateTime {
             "naive" => Value::object(self.with(At::Naive(at))),
             _ => return Err(Fault::new("AttributeError", format!("'DateTime' object has no attribute '{method}'"))),
         })
-    }
-}
-
-fn is_dst(zoned: &Zoned) -> bool {
-    zoned.time_zone().to_offset_info(zoned.timestamp()).dst().is_dst()
-}
-
-/// Python's count of days since the year 1.
-fn ordinal(date: civil::Date) -> i64 {
-    civil::date(1, 1, 1).until((Unit::Day, date)).map_or(0, |span| i64::from(span.get_days()) + 1)
-}
-
-/// pendulum's formats that have a method.
-fn named_format(method: &str) -> Option<&'static str> {
-    Some(match method {
-        "to_date_string" => "YYYY-MM-DD",
-        "to_time_string" => "HH:mm:ss",
-        "to_datetime_string" => "YYYY-MM-DD HH:mm:ss",
-        "to_day_datetime_string" => "ddd, MMM D, YYYY h:mm A",
-        "to_formatted_date_string" => "MMM DD, YYYY",
-        "to_atom_string" | "to_w3c_string" => "YYYY-MM-DDTHH:mm:ssZ",
-        "to_cookie_string" => "dddd, DD-MMM-YYYY HH:mm:ss zz",
-        "to_rfc822_string" | "to_rfc1036_string" => "ddd, DD MMM YY HH:mm:ss ZZ",
-        "to_rfc850_string" => "dddd, DD-MMM-YY HH:mm:ss zz",
-        "to_rfc1123_string" | "to_rfc2822_string" | "to_rss_string" => "ddd, DD MMM YYYY HH:mm:ss ZZ",
-        _ => return None,
-    })
-}
-
-/// A part of a date or a time.
-pub(super) fn small<T: TryFrom<i64>>(value: &Value, name: &str) -> Res<T> {
-    T::try_from(int_of(value)?).map_err(|_| invalid(format!("{name} is out of range")))
-}
-
-fn weekday_of(value: Option<Value>, default: Weekday) -> Res<Weekday> {
-    match value {
-        Some(day) => Weekday::from_monday_zero_offset(small(&day, "day_of_week")?).map_err(invalid),
-        None => Ok(default),
-    }
-}
-
-/// The zone of that IANA name, or of an offset such as `+02:00`.
-pub(super) fn zone(name: &str) -> Res<TimeZone> {
-    if let Some(offset) = strftime::read_offset(name) {
-        return Ok(TimeZone::fixed(offset));
-    }
-    TimeZone::get(name).map_err(|_| {
-        Fault::new("InvalidTimezone", format!("unknown time zone `{name}`; write an IANA name such as `Europe/Berlin`"))
-    })
-}
-
-pub(super) fn zone_name(zoned: &Zoned) -> String {
-    match zoned.time_zone().iana_name() {
-        Some(name) => name.to_owned(),
-        None => strftime::offset(zoned.offset(), ":"),
-    }
-}
-
-/// Years, months, weeks, days, hours, minutes, seconds and microseconds; those of the clock may be fractions.
-pub(super) fn span_of(values: &[Option<Value>; 8], sign: i64) -> Res<Span> {
-    type Set = fn(Span, i64) -> Result<Span, jiff::Error>;
-    let setters: [Set; 4] = [Span::try_years, Span::try_months, Span::try_weeks, Span::try_days];
-    let too_large = |_| Fault::new("OverflowError", "date value out of range");
-    let mut span = Span::new();
-    for (value, set) in values.iter().zip(setters) {
-        if let Some(value) = value {
-            span = set(span, int_of(value)?.saturating_mul(sign)).map_err(too_large)?;
-        }
-    }
-    let mut micros = 0.0;
-    for (value, unit) in values[4..].iter().zip([3.6e9, 6e7, 1e6, 1.0]) {
-        if let Some(value) = value {
-            let Some(number) = value.as_float() else {
-                return type_error(format!("a number is wanted, not {}", value.type_name()));
-            };
-            micros += number * unit;
-        }
-    }
-    if micros.abs() > 9e18 {
-        return Err(Fault::new("OverflowError", "date value out of range"));
-    }
-    span.try_microseconds((micros.round() as i64).saturating_mul(sign)).map_err(too_large)
-}
-
-/// What a date has as well.
-pub(super) fn date_attribute(date: civil::Date, name: &str) -> Option<Value> {
-    let number = |number: i64| Some(Value::int(number));
-    match name {
-        "year" => number(date.year().into()),
-        "month" => number(date.month().into()),
-        "day" => number(date.day().into()),
-        "day_of_week" => number(date.weekday().to_monday_zero_offset().into()),
-        "day_of_year" => number(date.day_of_year().into()),
-        "week_of_year" => number(date.iso_week_date().week().into()),
-        "week_of_month" => {
-            let lead = i64::from(date.first_of_month().weekday().to_monday_zero_offset());
-            number((i64::from(date.day()) + lead - 1) / 7 + 1)
-        }
-        "days_in_month" => number(date.days_in_month().into()),
-        "quarter" => number(strftime::quarter(date).into()),
-        _ => None,
     }
 }
 
@@ -583,6 +482,30 @@ const METHODS: [&str; 64] = [
     "weekday",
 ];
 
+/// Those of Python's own class.
+const PLAIN_METHODS: [&str; 16] = [
+    "astimezone",
+    "ctime",
+    "date",
+    "dst",
+    "isocalendar",
+    "isoformat",
+    "isoweekday",
+    "replace",
+    "strftime",
+    "time",
+    "timestamp",
+    "timetz",
+    "toordinal",
+    "tzname",
+    "utcoffset",
+    "weekday",
+];
+
+/// The attributes of Python's own class.
+const PLAIN_ATTRIBUTES: [&str; 9] =
+    ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold"];
+
 impl Object for DateTime {
     fn type_name(&self) -> &str {
         if self.is_plain { "datetime.datetime" } else { "DateTime" }
@@ -611,6 +534,9 @@ impl Object for DateTime {
 
     fn attribute(&self, name: &str) -> Res<Option<Value>> {
         let at = self.civil();
+        if self.is_plain && !PLAIN_ATTRIBUTES.contains(&name) {
+            return Ok(None);
+        }
         if let Some(found) = date_attribute(at.date(), name) {
             return Ok(Some(found));
         }
@@ -619,7 +545,8 @@ impl Object for DateTime {
             "minute" => Value::int(at.minute()),
             "second" => Value::int(at.second()),
             "microsecond" => Value::int(at.subsec_nanosecond() / 1000),
-            "fold" => Value::Int(0),
+            // pendulum's times say 1 unless told otherwise, Python's 0.
+            "fold" => Value::Int(i128::from(!self.is_plain)),
             "int_timestamp" => Value::int(self.timestamp().as_second()),
             "float_timestamp" => Value::Float(self.seconds()),
             "timezone_name" => self.zoned().map_or(Value::None, |zoned| Value::text(zone_name(zoned))),
@@ -636,7 +563,7 @@ impl Object for DateTime {
     }
 
     fn methods(&self) -> &'static [&'static str] {
-        &METHODS
+        if self.is_plain { &PLAIN_METHODS } else { &METHODS }
     }
 
     fn call_method(&self, vm: &mut Vm<'_>, name: &str, args: Args) -> Res<Value> {
@@ -684,31 +611,6 @@ impl Object for DateTime {
             _ if spec.contains('%') || self.is_plain => strftime(self.parts(), spec),
             _ => strftime::pendulum(self.parts(), spec),
         })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-/// A time zone.
-struct Zone(String);
-
-impl Object for Zone {
-    fn type_name(&self) -> &str {
-        "Timezone"
-    }
-
-    fn text(&self) -> String {
-        self.0.clone()
-    }
-
-    fn repr(&self) -> String {
-        format!("Timezone('{}')", self.0)
-    }
-
-    fn attribute(&self, name: &str) -> Res<Option<Value>> {
-        Ok(matches!(name, "name" | "key").then(|| Value::text(&*self.0)))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -8,7 +8,8 @@ use jiff::{Span, Unit};
 use crate::jinja::arguments::{given, int_of, needed};
 use crate::jinja::fault::{Fault, Res, type_error, value_error};
 use crate::jinja::{Args, Object, Value, Vm, meter, print};
-use crate::template::datetime::{DateTime, span_of};
+use crate::template::calendar::span_of;
+use crate::template::datetime::DateTime;
 
 pub(super) const DAY: i64 = 86_400_000_000;
 
@@ -201,11 +202,17 @@ fn in_units(micros: i64, method: &str) -> Res<Value> {
 pub(super) struct Interval {
     start: DateTime,
     end: DateTime,
+    /// Between days rather than moments.
+    is_of_days: bool,
 }
 
 impl Interval {
     pub(super) fn between(start: &DateTime, end: &DateTime) -> Self {
-        Self { start: start.clone(), end: end.clone() }
+        Self { start: start.clone(), end: end.clone(), is_of_days: false }
+    }
+
+    pub(super) fn of_days(self) -> Self {
+        Self { is_of_days: true, ..self }
     }
 
     pub(super) fn delta(&self) -> TimeDelta {
@@ -213,7 +220,7 @@ impl Interval {
     }
 
     pub(super) fn absolute(self) -> Self {
-        if self.delta().micros < 0 { Self { start: self.end, end: self.start } } else { self }
+        if self.delta().micros < 0 { Self { start: self.end, end: self.start, ..self } } else { self }
     }
 
     /// Years, months, days and so on between the two, all of one sign.
@@ -260,7 +267,7 @@ impl Interval {
             return if micros == 0 {
                 "0 microseconds".to_owned()
             } else {
-                format!("{:.2} seconds", micros as f64 / 1e6)
+                format!("{:.2} second", micros as f64 / 1e6)
             };
         }
         parts.join(separator)
@@ -343,7 +350,8 @@ impl Object for Interval {
     }
 
     fn text(&self) -> String {
-        format!("<Interval [{} -> {}]>", self.start.text(), self.end.text())
+        let shown = |at: &DateTime| if self.is_of_days { at.civil().date().to_string() } else { at.text() };
+        format!("<Interval [{} -> {}]>", shown(&self.start), shown(&self.end))
     }
 
     fn attribute(&self, name: &str) -> Res<Option<Value>> {
@@ -414,7 +422,7 @@ impl Object for Interval {
 
     fn operate(&self, operator: &str, other: &Value, is_right: bool) -> Option<Res<Value>> {
         match operator {
-            "neg" => Some(Ok(Value::object(Self { start: self.end.clone(), end: self.start.clone() }))),
+            "neg" => Some(Ok(Value::object(Self { start: self.end.clone(), end: self.start.clone(), ..*self }))),
             "abs" => Some(Ok(Value::object(self.clone().absolute()))),
             _ => self.delta().operate(operator, other, is_right),
         }

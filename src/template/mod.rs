@@ -5,6 +5,7 @@
 //! template files through [`Files`], the environment through a function.
 //! Called by whoever starts a try or reads DAG files, and by `tasks render`.
 
+mod calendar;
 mod check;
 mod connection;
 mod date;

@@ -161,6 +161,28 @@ fn attributes(input: &Value, args: Args) -> Res<Value> {
     Ok(Value::text(if flag(autospace, true)? && !text.is_empty() { format!(" {text}") } else { text }))
 }
 
+/// Whether a word is an address by Jinja's rule: a host with a known ending, or any with `http://`, `https://` or `www.` before it.
+fn is_address(word: &str) -> bool {
+    const ENDINGS: [&str; 8] = ["com", "net", "int", "edu", "gov", "org", "info", "mil"];
+    let bare = word.strip_prefix("https://").or(word.strip_prefix("http://"));
+    let is_marked = bare.is_some() || word.starts_with("www.");
+    let rest = bare.unwrap_or(word);
+    let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => host,
+    };
+    let is_number =
+        bare.is_some() && host.split('.').count() == 4 && host.split('.').all(|part| part.parse::<u8>().is_ok());
+    let labels: Vec<&str> = host.split('.').collect();
+    let is_label = |label: &&str| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || "_%-".contains(c));
+    let Some((ending, names)) = labels.split_last() else { return false };
+    let is_ending =
+        ending.len() >= 2 && (ending.bytes().all(|byte| byte.is_ascii_alphabetic()) || ending.starts_with("xn--"));
+    let has_names = names.iter().all(is_label);
+    is_number || (has_names && is_ending && (is_marked || (!names.is_empty() && ENDINGS.contains(ending))))
+}
+
 /// `urlize(trim_url_limit, nofollow, target, rel, extra_schemes)`: addresses in a text as links.
 fn linked(text: &str, args: Args) -> Res<Value> {
     let [limit, nofollow, target, rel, schemes] =
@@ -189,13 +211,13 @@ fn linked(text: &str, args: Args) -> Res<Value> {
         let (head, rest) = bare.split_at(if bare.starts_with("&lt;") { 4 } else { head_length });
         let middle = rest.trim_end_matches([')', '.', ',', '>', '\n']);
         let tail = &rest[middle.len()..];
-        let is_url = middle.starts_with("http://") || middle.starts_with("https://");
-        let is_host = middle.starts_with("www.");
+        let is_url = is_address(middle);
+        let is_host = is_url && !middle.starts_with("http://") && !middle.starts_with("https://");
         let is_extra = schemes.iter().any(|scheme| middle.starts_with(&**scheme) && middle != *scheme);
         let is_mail = middle.contains('@')
             && middle.split('@').nth(1).is_some_and(|host| host.contains('.'))
             && !middle.contains(':');
-        let href = if is_url || is_extra {
+        let href = if (is_url && !is_host) || is_extra {
             middle.to_owned()
         } else if is_host {
             format!("https://{middle}")

@@ -28,7 +28,9 @@ pub(super) fn call(vm: &mut Vm<'_>, name: &str, input: Value, args: Args) -> Res
         }
         "reverse" => {
             args.none(name)?;
-            let mut items = input.to_vec()?;
+            super::defined(&input)?;
+            let items = input.to_vec();
+            let mut items = items.map_err(|_| Fault::new("FilterArgumentError", "argument must be iterable"))?;
             items.reverse();
             Ok(match &input {
                 Value::Text(_) => Value::text(items.iter().filter_map(Value::as_str).collect::<String>()),

@@ -353,7 +353,7 @@ impl Parser<'_> {
         let body = self.whole("block", "endblock")?;
         self.skip_name(&name);
         if self.blocks.iter().any(|(known, _)| *known == name) {
-            return self.fail(format!("block '{name}' defined twice"));
+            return Err(self.fault(self.at(), ASSERTION, format!("block '{name}' defined twice")));
         }
         let is_blank =
             |statement: &Statement| matches!(&statement.kind, Kind::Data(text) if text.as_str().trim().is_empty());
