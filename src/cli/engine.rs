@@ -2,6 +2,7 @@
 //!
 //! All that the command line needs of the daemon goes through this one file.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -222,9 +223,15 @@ pub fn test_dag(
     let trial =
         DagTrial { dag: Dag::clone(&definition.dag), file: PathBuf::from(&definition.file), logical_date, conf };
     let tried = daemon::test_dag(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
-    for instance in &tried.instances {
+    // Those of mapped tasks have come while the run was under way.
+    let places: BTreeMap<&str, usize> =
+        definition.dag.tasks.iter().enumerate().map(|(at, task)| (&*task.task_id, at)).collect();
+    let mut instances: Vec<_> = tried.instances.iter().collect();
+    instances.sort_by_key(|instance| (places.get(&*instance.task_id), instance.map_index));
+    for instance in instances {
         let reason = record::ending(instance).map_or(String::new(), |reason| format!(" ({reason})"));
-        writeln!(output, "{}: {}{reason}", instance.task_id, instance.state)?;
+        let index = if instance.map_index < 0 { String::new() } else { format!("[{}]", instance.map_index) };
+        writeln!(output, "{}{index}: {}{reason}", instance.task_id, instance.state)?;
     }
     writeln!(output, "{}: {}", tried.run.run_id, tried.run.state)?;
     if tried.run.state == RunState::Success { Ok(()) } else { Err(Failure::Told) }

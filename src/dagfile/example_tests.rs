@@ -20,7 +20,7 @@ fn read(example: &str) -> Dag {
 /// The first runs if each is created as soon as it is due.
 fn first_runs(dag: &Dag) -> String {
     let zone = dag.schedule_zone();
-    let timetable = Timetable::of(&dag).unwrap();
+    let timetable = Timetable::of(dag).unwrap();
     let mut now: Timestamp = SEEN.parse().unwrap();
     let earliest = timetable.earliest(dag.start_date, now, dag.catchup);
     let mut last = None;
@@ -71,6 +71,9 @@ fn every_example_of_the_page_is_a_dag() {
         include_str!("dag-format.head.md"),
         include_str!("dag-format.schedules.md"),
         include_str!("dag-format.retries.md"),
+        include_str!("dag-format.setup.md"),
+        include_str!("dag-format.groups.md"),
+        include_str!("dag-format.mapping.md"),
         include_str!("dag-format.deciders.md"),
         include_str!("dag-format.params.md"),
         include_str!("dag-format.templates.md"),
