@@ -106,6 +106,12 @@ impl Acts {
         self.has_more
     }
 
+    /// Something that was asked for is not over.
+    #[cfg(test)]
+    pub(super) fn is_at_work(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Goes on with what an earlier minflow left; a body that cannot be read is another version's, and is left alone.
     pub(super) fn load(&mut self, found: Vec<(i64, Value)>) {
         self.next_key = found.iter().map(|(key, _)| key + 1).max().unwrap_or(1);

@@ -301,7 +301,7 @@ fn put_runs<'a>(connection: &Connection, runs: &'a [RunWrite], counts: &mut Coun
         counts.moved(&run.dag_id, "run", prior.map(|state| state.as_str()), run.state.as_str());
         match prior {
             None => insert_run(connection, run)?,
-            Some(prior) if prior.is_finished() => requeue_run(connection, run)?,
+            Some(prior) if prior.is_finished() || run.is_released => requeue_run(connection, run)?,
             Some(_) => update_run(connection, run)?,
         }
     }
@@ -406,7 +406,7 @@ fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rus
     statement.raw_bind_parameter(25, instance.rendered_map_index.as_deref())
 }
 
-/// A run that had ended: if it is done over again, it may have become another kind of run.
+/// A run that had ended, or has left its backfill's line: it may have become another kind of run.
 fn requeue_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
     connection
         .prepare_cached(

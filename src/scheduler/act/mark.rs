@@ -139,13 +139,16 @@ impl World {
         }
         let dag_id = self.dag(ix).record.dag_id.clone();
         let found = history.find_run(&dag_id, &RunLookup::ById(run_id.clone())).map_err(unreadable)?;
-        let Some(row) = found else {
+        let Some(mut row) = found else {
             let help = format!("`minflow dags list-runs {dag_id}` shows its runs");
             return Err(refusal("unknown-run", format!("`{dag_id}` has no run `{run_id}`"), help));
         };
         let place = Some(&row).filter(|row| !row.state.is_finished()).and_then(DagRun::counts_with);
+        // From now on the loop has it: a cancelled backfill must not end it in the database.
+        row.is_released |= place.is_some();
         let run = self.bring_back(ix, row, history).map_err(unreadable)?;
         if let Some(place) = place {
+            self.run_mut(run);
             self.leave_backfill_line(ix, place);
             if let Some(definition) = self.dag(ix).definition.clone() {
                 self.take_definition(run, &definition, now);

@@ -32,8 +32,8 @@ struct Story {
     redrawn: BTreeSet<usize>,
     /// DAGs whose schedules have changed, or whose dates were filled up: their dates and what came before them are another's.
     rescheduled: BTreeSet<usize>,
-    /// When a DAG's runs were last cleared or marked: what was scheduled until then may find its upstream changed.
-    acted_at: BTreeMap<usize, jiff::Timestamp>,
+    /// Tries that were scheduled before runs of their DAG were cleared or marked: they may find their upstream changed.
+    overtaken: BTreeSet<TryKey>,
     /// Tries that have ended; they are never begun again.
     over: BTreeSet<TryKey>,
     begun: BTreeSet<TryKey>,
@@ -69,7 +69,7 @@ impl Story {
             dags,
             redrawn: BTreeSet::new(),
             rescheduled: BTreeSet::new(),
-            acted_at: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
             over: BTreeSet::new(),
             begun: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -149,8 +149,15 @@ impl Story {
                 is_dry: self.dice.one_in(8),
             }),
         };
+        self.overtake();
         self.simulation.command(command);
-        self.acted_at.insert(dag, self.simulation.clock.now());
+    }
+
+    /// What is scheduled now is not looked at again before it begins, whatever becomes of its upstream.
+    fn overtake(&mut self) {
+        let rows = self.simulation.store.instances().into_iter();
+        let is_on_its_way = |row: &Instance| row.state == TaskState::Scheduled || row.state.is_executing();
+        self.overtaken.extend(rows.filter(is_on_its_way).map(|row| row.try_key()));
     }
 
     fn random_end(&mut self, key: TryKey) -> Event {
@@ -301,6 +308,10 @@ impl Story {
         let (held, runs) = (self.held(), self.simulation.store.runs());
         let rows = self.simulation.store.instances();
         let by_key: BTreeMap<_, &Instance> = rows.iter().map(|row| (row.key, row)).collect();
+        if self.simulation.scheduler.world().acts.is_at_work() {
+            // The database could not be asked, or it was too much for a turn: it goes on later.
+            self.overtake();
+        }
         assert!(held.len() <= PARALLELISM as usize, "parallelism: {held:?}");
         let narrow = held.iter().filter(|key| &*by_key[&key.instance].pool == "narrow").count();
         assert!(narrow <= 1, "{narrow} in a pool of one slot");
@@ -320,8 +331,7 @@ impl Story {
             let row = by_key[&key.instance];
             let run = runs.iter().find(|run| run.key == row.run).expect("an instance has a run");
             let dag: usize = run.dag_id[1..].parse().expect("DAGs are numbered");
-            let is_after_acts = row.scheduled_at > self.acted_at.get(&dag).copied();
-            if !self.redrawn.contains(&dag) && is_after_acts {
+            if !self.redrawn.contains(&dag) && !self.overtaken.contains(key) {
                 self.check_upstream(&self.dags[dag], row, &rows);
                 if !self.strays.contains(key) && !self.is_finishing {
                     let is_steady = !self.rescheduled.contains(&dag);
@@ -428,6 +438,7 @@ impl Story {
             assert_eq!((world.limits.pools.running(pool), world.limits.pools.queued(pool)), (0, 0));
         }
         assert!(world.runs.iter().all(Option::is_none), "a run that is over stays in memory");
+        assert!(!world.acts.is_at_work(), "an act is never over");
         assert!(world.ready.is_empty() && world.handles.len() == world.free_handles.len());
         assert!(world.timers.is_empty(), "a deadline is left: {:?}", world.timers);
         assert_eq!(world.counts, Default::default());
