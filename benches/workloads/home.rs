@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use minflow::api::client::Client;
+use minflow::model::RunId;
 use minflow::scheduler::Command as Order;
 use minflow::scheduler::command::{Done, LogicalDate, Trigger};
 use rustix::process::{Pid, Signal, kill_process};
@@ -125,8 +126,8 @@ impl Server<'_> {
         }
     }
 
-    /// Triggers a run and waits for its end. Gives its run_id.
-    pub fn run(&self, dag_id: &str) -> String {
+    /// Triggers a run. Gives its run_id.
+    pub fn trigger(&self, dag_id: &str) -> RunId {
         let trigger = Trigger {
             dag_id: dag_id.into(),
             run_id: None,
@@ -135,10 +136,15 @@ impl Server<'_> {
             conf: serde_json::Map::new(),
             unpause: false,
         };
-        let run_id = match self.client().request(&Order::Trigger(trigger)) {
+        match self.client().request(&Order::Trigger(trigger)) {
             Ok(Ok(Done::Triggered { run_id, .. })) => run_id,
             other => panic!("failed to trigger `{dag_id}`: {other:?}"),
-        };
+        }
+    }
+
+    /// Triggers a run and waits for its end. Gives its run_id.
+    pub fn run(&self, dag_id: &str) -> String {
+        let run_id = self.trigger(dag_id);
         match self.client().request(&Order::Await { dag_id: dag_id.into(), run_id: run_id.clone() }) {
             Ok(Ok(Done::Ended { state })) if state == "success" => run_id.to_string(),
             other => panic!("run `{run_id}` of `{dag_id}` did not succeed: {other:?}"),

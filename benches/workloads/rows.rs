@@ -46,6 +46,18 @@ impl Rows {
         end.map(millis)
     }
 
+    /// The process of a task that runs.
+    pub fn running_pid(&self, task_id: &str) -> Option<i32> {
+        let sql = "SELECT pid FROM task_instance WHERE task_id = ?1 AND state = 'running'";
+        self.0.query_row(sql, [task_id], |row| row.get(0)).ok()
+    }
+
+    /// How many instances a task has.
+    pub fn instances(&self, task_id: &str) -> i64 {
+        let sql = "SELECT count(*) FROM task_instance WHERE task_id = ?1";
+        self.0.query_row(sql, [task_id], |row| row.get(0)).expect("the schema has this column")
+    }
+
     /// Runs and tasks that are over.
     pub fn finished(&self) -> (i64, i64) {
         let of = |kind: &str| {

@@ -579,4 +579,6 @@ impl Slot {
 }
 
 #[cfg(test)]
+mod many_tests;
+#[cfg(test)]
 mod tests;

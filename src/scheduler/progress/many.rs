@@ -283,7 +283,7 @@ impl Progress {
         }
         let mut surplus = Vec::new();
         for task in std::mem::take(&mut self.doubted) {
-            surplus.extend(self.revise(task));
+            surplus.extend(self.revise(task, &mut growth));
         }
         let mut room = limit;
         while let Some(&task) = self.filling.first() {
@@ -309,7 +309,8 @@ impl Progress {
                 count if count > MAX_INSTANCES => Refusal::TooMany(count),
                 count => {
                     growth.indexed.push(instance);
-                    return self.begin(instance, place, count as usize, lengths);
+                    self.begin(instance, place, count as usize, lengths);
+                    return self.make_last(place, &mut *growth);
                 }
             },
         };
@@ -371,7 +372,7 @@ impl Progress {
 
     /// The number of instances follows what was pushed since (Airflow: `_revise_map_indexes_if_mapped`). The surplus ones are
     /// returned, and are `removed`.
-    fn revise(&mut self, task: TaskIx) -> Vec<InstanceIx> {
+    fn revise(&mut self, task: TaskIx, growth: &mut Growth) -> Vec<InstanceIx> {
         let Some(place) = self.maps.place(task) else { return Vec::new() };
         self.many[place].is_doubtful = false;
         let Some(lengths) = self.chain(task).filter(|lengths| product(lengths) <= MAX_INSTANCES) else {
@@ -384,6 +385,7 @@ impl Progress {
         self.many[place].lengths = lengths;
         self.withdraw(place, count);
         self.extend(place, count);
+        self.make_last(place, growth);
         self.touch_neighbours(task);
         let mut surplus = Vec::new();
         for at in count..self.many[place].members.len() {
@@ -422,17 +424,31 @@ impl Progress {
         bound.map(|(_, many)| many.missing).sum()
     }
 
+    /// Whatever room there is: a restart sees by it what is promised.
+    fn make_last(&mut self, place: usize, growth: &mut Growth) {
+        if self.many[place].missing > 0
+            && let Some(at) = self.many[place].next_missing().filter(|&at| at + 1 == self.many[place].members.len())
+        {
+            self.make(place, at, growth);
+        }
+    }
+
+    fn make(&mut self, place: usize, at: usize, growth: &mut Growth) {
+        let task = self.maps.task(place);
+        let instance = InstanceIx(self.slots.len() as u32);
+        let map_index = i32::try_from(at).expect("a task has at most MAX_INSTANCES instances");
+        self.slots.push(Slot::new(Some(task), map_index, TaskState::None));
+        self.many[place].members[at] = instance;
+        self.many[place].missing -= 1;
+        self.touch(instance);
+        growth.added.push((instance, task, map_index));
+    }
+
     fn fill(&mut self, task: TaskIx, room: &mut usize, growth: &mut Growth) {
         let Some(place) = self.maps.place(task) else { return };
         while *room > 0 {
             let Some(at) = self.many[place].next_missing() else { break };
-            let instance = InstanceIx(self.slots.len() as u32);
-            let map_index = i32::try_from(at).expect("a task has at most MAX_INSTANCES instances");
-            self.slots.push(Slot::new(Some(task), map_index, TaskState::None));
-            self.many[place].members[at] = instance;
-            self.many[place].missing -= 1;
-            self.touch(instance);
-            growth.added.push((instance, task, map_index));
+            self.make(place, at, growth);
             *room -= 1;
         }
         if self.many[place].missing == 0 {
