@@ -87,7 +87,7 @@ fn kill_in_the_middle(count: usize) -> f64 {
         runs: RunRange { run_id: Some(run_id), past: false, future: false, from: None, to: None },
         state: TaskState::Failed,
     };
-    let client = server.client();
+    let mut client = server.client();
     let began = Instant::now();
     let done = client.request(&Order::MarkTasks(mark));
     assert!(matches!(done, Ok(Ok(_))), "the mark is refused: {done:?}");

@@ -20,7 +20,7 @@ pub enum Effort {
 }
 
 impl Effort {
-    fn pick<T>(self, full: T, quick: T) -> T {
+    pub fn pick<T>(self, full: T, quick: T) -> T {
         if self == Self::Full { full } else { quick }
     }
 }
