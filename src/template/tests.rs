@@ -311,7 +311,10 @@ fn the_examples_of_the_page_become_what_it_says() {
 fn the_page_names_every_variable_filter_and_macro() {
     let page = include_str!("../dagfile/dag-format.templates.md");
     let named = |name: &&str| {
-        page.contains(&format!("{name} ")) || page.contains(&format!("`{name}`")) || page.contains(&format!("{name}."))
+        page.contains(&format!("{name} "))
+            || page.contains(&format!("`{name}`"))
+            || page.contains(&format!("{name}."))
+            || page.contains(&format!("{name}("))
     };
     let own = variables::NAMES.iter().chain(&filters::NAMES).chain(jinja::filter_names());
     let missing: Vec<_> = own.filter(|name| !named(name)).collect();
