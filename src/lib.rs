@@ -6,6 +6,7 @@
 compile_error!("minflow runs on Linux only (5.10 or newer; WSL2 counts): it needs timerfd, subreapers and /proc.");
 
 pub mod api;
+pub mod builtin;
 pub mod cli;
 pub mod clock;
 pub mod config;

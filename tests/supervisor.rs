@@ -51,6 +51,7 @@ fn bash(home: &Path, instance: i64, script: &str) -> Start {
         timeout_ms: None,
         kill_signal: 15,
         grace_ms: 10_000,
+        stdin: None,
         wants_tail: true,
     }
 }

@@ -16,6 +16,7 @@ mod files;
 mod home;
 mod init;
 mod instants;
+mod operator;
 mod output;
 mod plan;
 mod pools;
@@ -123,6 +124,9 @@ enum Command {
     /// Check and migrate the database
     #[command(subcommand)]
     Db(db::Command),
+    /// A built-in operator; minflow starts it by itself
+    #[command(hide = true)]
+    Operator(operator::Arguments),
     /// The process that runs tasks; minflow starts it by itself
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -164,6 +168,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Connections(command) => connections::run(globals, &command, output),
         Command::Config(command) => config::run(globals, &command, output),
         Command::Db(command) => db::run(globals, &command, output),
+        Command::Operator(arguments) => operator::run(&arguments),
         Command::Supervise(arguments) => supervise::run(globals, &arguments),
     }
 }

@@ -1,13 +1,14 @@
 //! The table of keys of a DAG file. The parser, its messages, `schemas/dag.schema.json` and `docs/dag-format.md` follow from it.
 
 use crate::keytable::{COUNT, ENDING_SIGNALS, Fallback, KILL_SIGNALS, Key, Kind, POSITIVE, Table};
+use crate::model::sql::SqlOutput;
 
 const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'static str) -> Key {
     Key { name, kind, default, description }
 }
 
 /// The names of the operators, each the key of a task.
-pub const OPERATORS: [&str; 6] = ["bash", "python", "empty", "branch", "short_circuit", "latest_only"];
+pub const OPERATORS: [&str; 7] = ["bash", "python", "sql", "empty", "branch", "short_circuit", "latest_only"];
 
 /// The days of the week as a branch names them, or their first three letters.
 pub const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -197,7 +198,7 @@ pub static DEFAULT_ARGS: Table = Table { name: "default_args", keys: &[&SHARED] 
 
 pub static TASK: Table = Table { name: "a task", keys: &[&OPERATOR_KEYS, OWN, &SHARED] };
 
-static OPERATOR_KEYS: [Key; 6] = [
+static OPERATOR_KEYS: [Key; 7] = [
     key(
         "bash",
         Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
@@ -210,6 +211,7 @@ static OPERATOR_KEYS: [Key; 6] = [
         Fallback::Nothing,
         "Operator: a Python script, whose variable `result` is the XCom, or a function of a file",
     ),
+    key("sql", Kind::Table(&SQL), Fallback::Nothing, "Operator: a script of SQL for a SQLite database"),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
     key(
         "branch",
@@ -525,6 +527,50 @@ pub static SHORT_CIRCUIT: Table = Table {
             Fallback::Toml("true"),
             "Whether all tasks after it are skipped, or only those directly after it, and the others by their trigger rules",
         ),
+    ]],
+};
+
+pub static SQL: Table = Table {
+    name: "sql",
+    keys: &[&[
+        key("sql", Kind::Template, Fallback::Nothing, "The script: one statement, or several with `;` between them"),
+        key(
+            "file",
+            Kind::Text,
+            Fallback::Nothing,
+            "A script's file instead, relative to the DAG file's folder; it is rendered",
+        ),
+        key(
+            "database",
+            Kind::Template,
+            Fallback::Nothing,
+            "The database's file, relative to the DAG file's folder, or `:memory:`; made if there is none",
+        ),
+        key(
+            "connection",
+            Kind::Template,
+            Fallback::Nothing,
+            "Instead, the id of a connection of the type `sqlite`, whose path is relative to home",
+        ),
+        key(
+            "parameters",
+            Kind::Either(&[Kind::List(&Kind::Any), Kind::Map("name", &Kind::Any)]),
+            Fallback::Nothing,
+            "Values for the script: a list for `?`, a table for `:name`; its texts are templates",
+        ),
+        key(
+            "output",
+            Kind::OneOf(SqlOutput::NAMES),
+            Fallback::Toml("\"rows\""),
+            "What of the last statement becomes the XCom: all rows, the first row, its first value, or nothing",
+        ),
+        key(
+            "autocommit",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether each statement is committed by itself; else the script is one transaction",
+        ),
+        key("read_only", Kind::Bool, Fallback::Toml("false"), "Whether the database must exist and cannot be written"),
     ]],
 };
 

@@ -13,6 +13,7 @@ mod params;
 mod retry;
 mod schedule;
 mod setup;
+mod sql;
 mod task;
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Reader<'_, '_> {
                 keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
-                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `empty`, `branch`, `short_circuit`, `latest_only`";
+                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`";
                 self.faults.add(name, "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
@@ -130,6 +130,7 @@ impl Reader<'_, '_> {
         let operator = match (first, value.get_ref()) {
             ("bash", _) => self.bash_of(key, value).map(Operator::Bash),
             ("python", _) => self.python_of(key, value).map(Operator::Python),
+            ("sql", DeValue::Table(table)) => Some(self.sql(key, &Fields::new(&keys::SQL, table))),
             ("branch", DeValue::Table(table)) => {
                 Some(self.branch(key, &Fields::new(&keys::BRANCH, table), &timing.timezone, by))
             }
@@ -219,7 +220,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn file(&mut self, value: &Spanned<DeValue<'_>>) -> String {
+    pub(super) fn file(&mut self, value: &Spanned<DeValue<'_>>) -> String {
         let file = value.get_ref().as_str().unwrap_or_default();
         if value.get_ref().is_str() && file.is_empty() {
             let help = "name a file, relative to the DAG file's folder";
@@ -232,7 +233,7 @@ impl Reader<'_, '_> {
         Template { text: "python3".to_owned(), at: self.position(value) }
     }
 
-    fn position(&self, value: &Spanned<DeValue<'_>>) -> Position {
+    pub(super) fn position(&self, value: &Spanned<DeValue<'_>>) -> Position {
         self.faults.source.position(value.span().start)
     }
 

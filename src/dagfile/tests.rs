@@ -292,6 +292,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("A rule of `retry_on`", &keys::RETRY_RULE),
         ("`bash` as a table", &keys::BASH),
         ("`python` as a table", &keys::PYTHON),
+        ("`sql`", &keys::SQL),
         ("`branch`", &keys::BRANCH),
         ("`short_circuit`", &keys::SHORT_CIRCUIT),
     ];
@@ -305,6 +306,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
             name if name == keys::GROUP.name => include_str!("dag-format.groups.md"),
             name if name == keys::INPUT.name => include_str!("dag-format.mapping.md"),
             name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
+            name if name == keys::SQL.name => include_str!("dag-format.sql.md"),
             name if name == keys::SHORT_CIRCUIT.name => include_str!("dag-format.deciders.md"),
             _ => "",
         };

@@ -407,8 +407,15 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
     let search_path = env.iter().find(|(name, _)| name == "PATH").map_or(&*settings.search_path, |(_, value)| value);
     let dag_file = settings.dags_folder.join(&*work.file);
     let dag_folder = dag_file.parent().unwrap_or(&settings.dags_folder);
-    let place = Place { dag_folder, scratch: &scratch, search_path, context: &context, now: shared.clock.now() };
-    let Program { argv, value, files } = match operators::prepare(&task.operator, &place)? {
+    let place = Place {
+        dag_folder,
+        home: &settings.home,
+        scratch: &scratch,
+        search_path,
+        context: &context,
+        now: shared.clock.now(),
+    };
+    let Program { argv, stdin, value, files } = match operators::prepare(&task.operator, &place)? {
         Step::Run(program) => program,
         Step::Answer(answer) => return Ok(Todo::Nothing(Some(answer))),
         Step::Nothing => return Ok(Todo::Nothing(None)),
@@ -425,6 +432,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         key: work.key,
         argv,
         cwd,
+        stdin: stdin.as_deref().map(utf8).transpose()?.map(str::to_owned),
         env,
         env_removed: variables.removed,
         log: utf8(log.path())?.to_owned(),

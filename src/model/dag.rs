@@ -12,6 +12,7 @@ use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
 use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
+use crate::model::sql::Sql;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
 #[derive(Clone, Debug, PartialEq)]
@@ -267,6 +268,8 @@ impl Task {
 pub enum Operator {
     Bash(Bash),
     Python(Python),
+    /// Boxed, since it is the largest and not the most frequent.
+    Sql(Box<Sql>),
     /// Does nothing, and starts no process.
     Empty,
     Branch(Branch),
@@ -281,6 +284,7 @@ impl Operator {
         match self {
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
+            Self::Sql(_) => "sql",
             Self::Empty => "empty",
             Self::Branch(_) => "branch",
             Self::ShortCircuit(_) => "short_circuit",

@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod pool;
 pub mod retry;
 pub mod run;
+pub mod sql;
 pub mod state;
 
 pub use backfill::{Backfill, BackfillPlace, DateFate};
@@ -27,4 +28,5 @@ pub use mapping::{Form, Group, GroupIx, Input, Mapping, MappingIx, XcomInput};
 pub use pool::Pool;
 pub use retry::{EndedBy, RetryRule};
 pub use run::{DagRun, DataInterval, NextRun};
+pub use sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};

@@ -17,7 +17,7 @@ pub fn prepare(bash: &Bash, place: &Place<'_>) -> Result<Program, Fault> {
                 return Ok(Program { argv: vec![shell, "-c".to_owned(), script], ..Program::default() });
             }
             let file = write_file(place, ".sh", &script)?;
-            Ok(Program { argv: vec![shell, text(file.clone())?], files: vec![file], value: None })
+            Ok(Program { argv: vec![shell, text(file.clone())?], files: vec![file], ..Program::default() })
         }
     }
 }

@@ -5,9 +5,11 @@
 //! workers at the start of each try.
 
 mod bash;
+mod builtin;
 pub mod decider;
 mod files;
 mod python;
+pub mod sql;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +35,8 @@ const MAX_INLINE: usize = 100 << 10;
 pub struct Place<'a> {
     /// The folder of the DAG file, absolute.
     pub dag_folder: &'a Path,
+    /// minflow's home, absolute.
+    pub home: &'a Path,
     /// A path inside an existing folder, for files of this try alone: `SCRATCH.script` and so on.
     pub scratch: &'a Path,
     /// The `PATH` that the task will have.
@@ -57,6 +61,8 @@ pub enum Step {
 pub struct Program {
     /// The executable's absolute path first.
     pub argv: Vec<String>,
+    /// A file that is its standard input; None: it has none.
+    pub stdin: Option<PathBuf>,
     /// Where it leaves its value as JSON, if it has one; None: its output is its value.
     pub value: Option<PathBuf>,
     /// To be removed when the try is over.
@@ -120,6 +126,9 @@ pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
     }
     if let Some(python) = operator.python() {
         return python::prepare(python, place).map(Step::Run);
+    }
+    if let Operator::Sql(sql) = operator {
+        return sql::prepare(sql, place).map(Step::Run);
     }
     let context = place.context;
     if let Some(expr) = operator.expr() {

@@ -95,12 +95,15 @@ pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File) -> Result<La
         .env
         .iter()
         .map(|(name, value)| terminated([name, "=", value].concat(), || format!("the environment variable `{name}`")));
+    let input =
+        start.stdin.as_ref().map(|path| File::open(path).map_err(|error| unreadable(path, &error))).transpose()?;
     let image = sys::Image {
         argv: argv.collect::<Result<_, _>>()?,
         hidden: inherited.hidden(&start),
         inherited: inherited.entries.clone(),
         added: added.collect::<Result<_, _>>()?,
         cwd: terminated(start.cwd.as_str(), || "the folder to run in".to_owned())?,
+        input: input.as_ref().map(File::as_raw_fd),
         output: log.as_raw_fd(),
     };
     match sys::Launch::begin(image) {
@@ -151,6 +154,13 @@ fn explain(error: &io::Error, start: &Start, image: &sys::Image) -> NotStarted {
         _ => format!("cannot start `{program}`: {error}"),
     };
     NotStarted { kind, message }
+}
+
+fn unreadable(path: &str, error: &io::Error) -> NotStarted {
+    NotStarted {
+        kind: kind_of(error),
+        message: format!("cannot read the task's input `{path}`: {error}; clear the task to write it anew"),
+    }
 }
 
 fn no_process(program: &str) -> String {

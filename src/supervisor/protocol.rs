@@ -12,7 +12,7 @@ use crate::model::{ProcessIdentity, TryKey, Usage};
 use crate::supervisor::wire::{Input, Wire, record};
 
 /// Raised with each change of what follows.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A frame holds a script of 100 KiB and an environment; nothing honest comes near this.
 const MAX_FRAME: usize = 64 << 20;
@@ -45,6 +45,8 @@ pub struct Start {
     /// The executable's path first, and it is taken as it is.
     pub argv: Vec<String>,
     pub cwd: String,
+    /// A file that becomes its standard input; None: it has none.
+    pub stdin: Option<String>,
     /// Added to the environment in which minflow was started; wins over it.
     pub env: Vec<(String, String)>,
     /// Taken out of that environment.
@@ -133,7 +135,20 @@ pub enum Cause {
     },
 }
 
-record!(Start { key, argv, cwd, env, env_removed, log, max_log_bytes, timeout_ms, kill_signal, grace_ms, wants_tail });
+record!(Start {
+    key,
+    argv,
+    cwd,
+    stdin,
+    env,
+    env_removed,
+    log,
+    max_log_bytes,
+    timeout_ms,
+    kill_signal,
+    grace_ms,
+    wants_tail
+});
 
 record!(End { key, exit, cause, usage, started_at, ended_at, log_bytes_dropped, tail });
 
@@ -343,6 +358,7 @@ mod tests {
             timeout_ms: Some(7),
             kill_signal: -1,
             grace_ms: 9,
+            stdin: Some(text()),
             wants_tail: true,
         };
         let requests = [

@@ -34,6 +34,8 @@ pub struct Image {
     pub hidden: Vec<usize>,
     pub added: Vec<CString>,
     pub cwd: CString,
+    /// Its place is taken over as standard input; None: this process's own. It may be closed once `begin` is over.
+    pub input: Option<RawFd>,
     /// Its place is taken over as standard output and standard error.
     pub output: RawFd,
 }
@@ -67,7 +69,7 @@ pub struct Launch {
 
 impl Launch {
     /// Starts a process in a session of its own, with default signal dispositions (Rust ignores SIGPIPE, a task must not), an
-    /// empty signal mask and this process's standard input.
+    /// empty signal mask and this process's standard input unless it is given one.
     ///
     /// # Errors
     /// Those of clone: nothing was started. Those of the folder and of exec come with [`Launch::outcome`].
@@ -150,9 +152,14 @@ fn execute(shared: &Shared) -> c_int {
     let text = |at: *const c_char| at.expose_provenance();
     let set_bytes = size_of::<u64>();
     let output = shared.image.output as usize;
+    let take_input = || match shared.image.input {
+        Some(input) => call(libc::SYS_dup3, [input as usize, 0, 0, 0]),
+        None => Ok(()),
+    };
     let reset =
         |signal: c_int| call(libc::SYS_rt_sigaction, [signal as usize, address(default.as_ptr()), 0, set_bytes]);
     let prepared = call(libc::SYS_setsid, [0; 4])
+        .and_then(|()| take_input())
         .and_then(|()| call(libc::SYS_dup3, [output, 1, 0, 0]))
         .and_then(|()| call(libc::SYS_dup3, [output, 2, 0, 0]))
         .and_then(|()| call(libc::SYS_chdir, [text(shared.image.cwd.as_ptr()), 0, 0, 0]))

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::diagnostic::Diagnostic;
 use crate::jinja;
 use crate::model::dag::Position;
-use crate::model::{Dag, Mapping, Script, Task, Template};
+use crate::model::{Dag, Mapping, Operator, Script, SqlDatabase, SqlScript, Task, Template};
 use crate::template::variables::NAMES;
 use crate::template::{TemplateError, filters, has_tags};
 
@@ -29,9 +29,12 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
     for task in &dag.tasks {
         let found = templates(task).filter_map(|template| fault_of(&template.text, template.at));
         faults.extend(found.map(|error| shown(error, path, source)));
-        let Some(python) = task.operator.python() else { continue };
-        let at = python.arguments_at;
-        for value in python.args.iter().chain(python.kwargs.values()) {
+        let (values, at): (Vec<&Value>, Position) = match (task.operator.python(), &task.operator) {
+            (Some(python), _) => (python.args.iter().chain(python.kwargs.values()).collect(), python.arguments_at),
+            (None, Operator::Sql(sql)) => (vec![&sql.parameters], sql.parameters_at),
+            _ => continue,
+        };
+        for value in values {
             each_text(value, &mut |text| {
                 // As when it is rendered: where a text stands inside the arguments is not known.
                 let error = fault_of(text, at).map(|error| TemplateError { line: at.line, column: at.column, ..error });
@@ -64,7 +67,20 @@ fn templates(task: &Task) -> impl Iterator<Item = &Template> {
         Script::File(_) => None,
     });
     let own = script.or(task.operator.expr()).into_iter().chain(python.map(|python| &python.interpreter));
+    let own = own.chain(sql_templates(task));
     own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd).chain(&task.map_index_template)
+}
+
+fn sql_templates(task: &Task) -> impl Iterator<Item = &Template> {
+    let sql = if let Operator::Sql(sql) = &task.operator { Some(sql) } else { None };
+    let script = sql.and_then(|sql| match &sql.script {
+        SqlScript::Text(template) => Some(template),
+        SqlScript::File(_) => None,
+    });
+    let database = sql.map(|sql| match &sql.database {
+        SqlDatabase::Path(template) | SqlDatabase::Connection(template) => template,
+    });
+    script.into_iter().chain(database)
 }
 
 fn each_text(value: &Value, look_at: &mut impl FnMut(&str)) {

@@ -19,6 +19,7 @@ mod reload;
 mod retries;
 mod secrets;
 mod simulate;
+mod sql;
 mod trial;
 mod unprivileged;
 mod xcoms;

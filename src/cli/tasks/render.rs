@@ -14,8 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::executor::asked::Asked;
 use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
-use crate::model::{Bash, DagId, DagRun, RunId, RunKey, RunState, RunType, Script, TaskIx};
-use crate::operators::TemplateFolder;
+use crate::model::{Bash, DagId, DagRun, Operator, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript, TaskIx};
+use crate::operators::{self, TemplateFolder};
 use crate::store::ReaderPool;
 use crate::template::{self, Context, Lookup, TemplateError, UndefinedKind};
 use crate::timetable::Timetable;
@@ -163,6 +163,16 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
             fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
         }
         fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
+    }
+    if let Operator::Sql(sql) = operator {
+        if let SqlScript::Text(script) = &sql.script {
+            fields.insert("sql".to_owned(), text(script)?);
+        }
+        match &sql.database {
+            SqlDatabase::Path(path) => fields.insert("database".to_owned(), text(path)?),
+            SqlDatabase::Connection(id) => fields.insert("connection".to_owned(), text(id)?),
+        };
+        fields.insert("parameters".to_owned(), operators::sql::parameters(sql, &context)?);
     }
     for (name, value) in &task.env {
         fields.insert(format!("env.{name}"), text(value)?);
