@@ -9,8 +9,7 @@ use crate::keytable::{self, Fields};
 use crate::model::dag::{Operator, Position, Template};
 use crate::model::sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 
-const EXAMPLE: &str =
-    "write for example `sql = { database = \"data/sales.db\", sql = \"SELECT count(*) FROM sales\" }`";
+const EXAMPLE: &str = "write for example `sql = { database = \"data/sales.db\", file = \"load_sales.sql\" }`";
 
 impl Reader<'_, '_> {
     /// `key` is where `sql` stands.

@@ -96,7 +96,7 @@ fn a_task_gets_what_its_templates_ask_for_and_nobody_is_shown_its_secrets() {
         "postgres://etl:p%40ssw0rd@db.example.com:5432/sales?sslmode=require postgres sales warehouse",
         "token-of-the-environment {\"region\": \"eu\", \"api_key\": \"key-in-extra\"}",
     ];
-    assert_eq!(lines, expected);
+    assert_eq!(lines, expected, "{log}");
     let shown = said(&home, "tasks logs world show first");
     assert_hidden(&shown);
     assert!(shown.contains("reports:*** https://crm"), "{shown}");

@@ -14,7 +14,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::executor::asked::Asked;
 use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
-use crate::model::{Bash, DagId, DagRun, Operator, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript, TaskIx};
+use crate::model::{
+    Bash, DagId, DagRun, Operator, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript, TaskIx,
+};
 use crate::operators::{self, TemplateFolder};
 use crate::store::ReaderPool;
 use crate::template::{self, Context, Lookup, TemplateError, UndefinedKind};
