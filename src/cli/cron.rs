@@ -117,7 +117,7 @@ fn one_expression(words: &[String]) -> Result<&str, Failure> {
 fn zone(globals: &Globals, typed: Option<&str>) -> Result<TimeZone, Failure> {
     let Some(name) = typed else {
         return match settings::load(globals) {
-            Ok(loaded) => Ok(TimeZone::get(&loaded.config.core.default_timezone).unwrap_or(TimeZone::UTC)),
+            Ok(loaded) => Ok(crate::keytable::zone(&loaded.config.core.default_timezone).unwrap_or(TimeZone::UTC)),
             Err(failure) if globals.home.is_some() || globals.config.is_some() => Err(failure),
             Err(_) => {
                 eprint(
@@ -127,7 +127,7 @@ fn zone(globals: &Globals, typed: Option<&str>) -> Result<TimeZone, Failure> {
             }
         };
     };
-    TimeZone::get(name)
+    crate::keytable::zone(name)
         .map_err(|_| Failure::Usage { message: format!("unknown time zone `{name}`"), help: zone_help(name) })
 }
 

@@ -54,7 +54,7 @@ impl Home {
 
     /// The zone of instants that are typed without one.
     pub fn zone(&self) -> TimeZone {
-        TimeZone::get(&self.config.core.default_timezone).unwrap_or(TimeZone::UTC)
+        crate::keytable::zone(&self.config.core.default_timezone).unwrap_or(TimeZone::UTC)
     }
 
     /// # Errors

@@ -110,7 +110,7 @@ impl Defaults {
         Self {
             max_active_tasks: config.core.max_active_tasks_per_dag,
             max_active_runs: config.core.max_active_runs_per_dag,
-            timezone: TimeZone::get(&config.core.default_timezone)
+            timezone: crate::keytable::zone(&config.core.default_timezone)
                 .expect("the configuration has been loaded, so its time zone exists"),
             retries: config.core.default_task_retries,
             retry_delay: config.core.default_task_retry_delay,

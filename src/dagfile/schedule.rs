@@ -73,7 +73,7 @@ fn is_preset_without_ticks(text: &str) -> bool {
 impl Reader<'_, '_> {
     pub(super) fn timing(&mut self, fields: &Fields<'_>) -> Timing {
         let timezone = match fields.text("timezone") {
-            Some(name) => TimeZone::get(name).unwrap_or(TimeZone::UTC),
+            Some(name) => crate::keytable::zone(name).unwrap_or(TimeZone::UTC),
             None => self.defaults.timezone.clone(),
         };
         let shared = fields.table("default_args").map(|document| Fields::new(&keys::DEFAULT_ARGS, document));
@@ -117,7 +117,7 @@ impl Reader<'_, '_> {
         let table = Fields::new(&keys::SCHEDULE, value.get_ref().as_table().unwrap_or(&empty));
         let intervals = self.intervals(&when, &table, fields);
         self.check_fit(&when, &table, fields);
-        let zone = table.text("timezone").and_then(|name| TimeZone::get(name).ok());
+        let zone = table.text("timezone").and_then(|name| crate::keytable::zone(name).ok());
         match when {
             When::Cron(value) => self.crons(&[value], zone, intervals, timezone),
             When::Crons(value) => self.list_of_crons(value, zone, intervals, timezone),

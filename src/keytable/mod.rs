@@ -18,7 +18,7 @@ pub use value::{
     parse_moment, parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, signal_number,
 };
 pub use walk::{Fields, check, check_table};
-pub use zones::zone_help;
+pub use zones::{zone, zone_help};
 
 #[cfg(test)]
 pub(crate) use render::assert_checked_in;

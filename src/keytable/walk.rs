@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -134,7 +133,7 @@ impl Check<'_, '_> {
                     "write a time of day like \"22:00\", a date-time like 2026-11-21T06:00:00, or \"\" for an open end";
                 self.bad(value, "bad-time", "is neither a time of day nor a date-time", help);
             }
-            Kind::Zone if TimeZone::get(text).map_or(true, |zone| zone.is_unknown()) => {
+            Kind::Zone if super::zone(text).map_or(true, |zone| zone.is_unknown()) => {
                 let help = zone_help(text);
                 self.bad(value, "unknown-timezone", "is not the name of a time zone", &help);
             }

@@ -1,8 +1,24 @@
-//! Names of time zones that a user may have meant.
+//! Time zones by name, and the names that a user may have meant.
+
+use std::sync::LazyLock;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 /// Longer texts are compared with no name.
 const MAX_TYPED: usize = 64;
 const MAX_SHOWN: usize = 3;
+
+/// The table of the binary.
+static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+
+/// The zone of this name: the host's, or the binary's where the host has none. Hosts without a table are not alone in that: some
+/// leave the older names, such as `US/Eastern`, to a package of their own.
+///
+/// # Errors
+/// Neither knows the name.
+pub fn zone(name: &str) -> Result<TimeZone, jiff::Error> {
+    TimeZone::get(name).or_else(|unknown| BUNDLED.get(name).map_err(|_| unknown))
+}
 
 /// What to write instead of `typed`, which names no time zone: the nearest names of the host's table.
 pub fn zone_help(typed: &str) -> String {
@@ -73,8 +89,6 @@ fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Vec<Near<'n
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::{TimeZone, TimeZoneDatabase};
-
     use super::*;
 
     #[test]
@@ -88,7 +102,7 @@ mod tests {
             ("Asia/Calcuta", "did you mean `Asia/Calcutta`?"),
         ];
         for (typed, help) in cases {
-            assert!(TimeZone::get(typed).is_err(), "{typed}");
+            assert!(zone(typed).is_err(), "{typed}");
             assert_eq!(zone_help(typed), help, "{typed}");
         }
         assert!(zone_help("Mars/Olympus").starts_with("the nearest names are `"), "{}", zone_help("Mars/Olympus"));
@@ -119,6 +133,6 @@ mod tests {
             }
             _ => eprintln!("SKIPPED: this host has no table of time zones"),
         }
-        assert!(bundled.get("Mars/Olympus").is_err() && TimeZone::get("Mars/Olympus").is_err());
+        assert!(bundled.get("Mars/Olympus").is_err() && zone("Mars/Olympus").is_err());
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn zone(name: &str) -> Res<TimeZone> {
     if let Some(offset) = strftime::read_offset(name) {
         return Ok(TimeZone::fixed(offset));
     }
-    TimeZone::get(name).map_err(|_| {
+    crate::keytable::zone(name).map_err(|_| {
         Fault::new("InvalidTimezone", format!("unknown time zone `{name}`; write an IANA name such as `Europe/Berlin`"))
     })
 }

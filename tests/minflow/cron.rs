@@ -133,3 +133,26 @@ fn without_a_zone_the_homes_is_taken() {
     assert!(ran.err.contains("the time zone is taken to be UTC"), "{ran:?}");
     assert_eq!(home.cli("cron @daily --home nowhere").code, Some(1));
 }
+
+/// A zone file (RFC 9636) of a zone that is always UTC.
+fn zone_file() -> Vec<u8> {
+    // No leap seconds and no changes, one type of time, four bytes of names.
+    let header = [&b"TZif2"[..], &[0; 15], &[0; 16], &[0, 0, 0, 1, 0, 0, 0, 4]].concat();
+    let block = [&header[..], &[0; 6], b"UTC\0"].concat();
+    [&block[..], &block, b"\nUTC0\n"].concat()
+}
+
+#[test]
+fn a_host_whose_zone_files_lack_a_zone_takes_it_from_the_binary() {
+    let home = Home::new();
+    home.write("zoneinfo/Etc/Alone", zone_file());
+    let first = |zone: &str| {
+        let mut command = home.command("cron -o plain -n 1 --from 2026-10-24T12:00Z --tz");
+        let done = command.env("TZDIR", home.file("zoneinfo")).args([zone, "30 2 * * *"]).output().unwrap();
+        assert!(done.status.success(), "{zone}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().lines().nth(1).unwrap().to_owned()
+    };
+    // That the host's files are these is seen by a zone that nobody else has.
+    assert!(first("Etc/Alone").starts_with("Sun 2026-10-25 02:30:00 +00:00"), "{}", first("Etc/Alone"));
+    assert!(first("Europe/Berlin").starts_with("Sun 2026-10-25 02:30:00 +01:00"), "{}", first("Europe/Berlin"));
+}
