@@ -21,7 +21,10 @@ impl World {
     ) -> Result<RunIx, StoreError> {
         let rows = history.instances(row.key)?;
         let decisions: BTreeMap<_, _> = history.decisions(row.key)?.into_iter().collect();
-        Ok(self.load_run(dag, row, rows, decisions))
+        let lengths = history.lengths(row.key)?;
+        let run = self.load_run(dag, row, rows, decisions);
+        self.load_lengths(run, &lengths);
+        Ok(run)
     }
 
     /// Nothing of a run that was brought back has changed.

@@ -383,3 +383,39 @@ fn a_cleared_run_of_a_completed_backfill_runs_as_any_other() {
     simulation.end("d.a", Outcome::Lost);
     assert_eq!(find(&simulation).unwrap().state, RunState::Failed);
 }
+
+#[test]
+fn one_instance_of_a_mapped_task_is_cleared_in_a_run_that_is_over_and_the_others_keep_their_states() {
+    let text = "schedule = \"@once\"\nis_paused_upon_creation = false\ntasks.list = { bash = \"x\" }\n\
+        [tasks.each]\nbash = \"x\"\nexpand = { x = { xcom = \"list\" } }\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.started("d.list");
+    let now = simulation.clock.now();
+    let end = TryEnd {
+        started_at: Some(now),
+        xcoms: vec![("return_value".to_owned(), serde_json::json!([1, 2, 3]))],
+        lengths: vec![("return_value".to_owned(), 3)],
+        ..TryEnd::new(simulation.key("d.list"), Outcome::Exited(0), now)
+    };
+    simulation.turn(Event::Ended(Box::new(end)));
+    for _ in 0..3 {
+        simulation.succeed("d.each");
+    }
+    assert_eq!(simulation.last_run().state, RunState::Success);
+    let cleared = simulation.cleared(Clear { map_index: Some(1), ..clear("d", &["each"]) });
+    assert_eq!(cleared.iter().map(|touched| touched.map_index).collect::<Vec<_>>(), [1]);
+    let states = |simulation: &Simulation| -> Vec<(i32, &'static str, u32)> {
+        let rows = simulation.store.instances();
+        let of_each = rows.iter().filter(|row| &*row.task_id == "each");
+        let mut states: Vec<_> = of_each.map(|row| (row.map_index, row.state.as_str(), row.try_number)).collect();
+        states.sort_unstable();
+        states
+    };
+    assert_eq!(states(&simulation), [(0, "success", 1), (1, "queued", 2), (2, "success", 1)]);
+    let mut simulation = simulation.crash_and_restart();
+    simulation.end("d.each", Outcome::Lost);
+    simulation.cleared(Clear { only: Only { failed: true, running: false }, ..clear("d", &["each"]) });
+    simulation.succeed("d.each");
+    assert_eq!(simulation.last_run().state, RunState::Success);
+    assert_eq!(states(&simulation), [(0, "success", 1), (1, "success", 3), (2, "success", 1)]);
+}
