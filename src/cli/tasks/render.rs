@@ -162,7 +162,7 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
         for (name, value) in
             [("args", Value::Array(python.args.clone())), ("kwargs", Value::Object(python.kwargs.clone()))]
         {
-            fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, &context)?);
+            fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, context)?);
         }
         fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
     }
