@@ -19,6 +19,8 @@ use crate::scheduler::world::{Action, DagIx, History, Now, RunIx, Slot, TimerKey
 
 /// About how many rows a turn changes; what is left is the next turn's first event.
 pub(super) const TURN_ROWS: usize = 5_000;
+/// About how many instances of one run a turn moves, if there are more: who wants another task killed waits for two such turns.
+pub(super) const PIECE_ROWS: usize = 1_000;
 
 /// What a turn decides, in this order, until nothing changes (SEMANTICS 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,12 @@ impl World {
         let mut asked = self.make_backfill_runs(now, history);
         asked = asked.and(self.advance_acts(now, history));
         if !self.is_scanned {
+            return asked;
+        }
+        self.is_cut = false;
+        if std::mem::take(&mut self.is_full) && self.actions.iter().any(|action| matches!(action, Action::Kill(..))) {
+            // What is to be ended is not kept waiting for what is left of the turns before.
+            self.is_full = true;
             return asked;
         }
         while !self.is_turn_full() {
@@ -134,6 +142,7 @@ impl World {
             self.mark(run, self.run(run).slot_of(ix), state, now);
         }
         if is_cut {
+            self.is_cut = true;
             self.active.insert(run);
         }
         let may_schedule = self.dag(self.run(run).dag).may_schedule() && self.stopping.is_none();
@@ -143,6 +152,7 @@ impl World {
                 self.schedule(run, self.run(run).slot_of(ix), now);
             }
             if schedulable.len() > room {
+                self.is_cut = true;
                 self.active.insert(run);
             }
         }
@@ -167,7 +177,7 @@ impl World {
 
     /// How many instances a pass may still move in this turn; one at least, so that it gets on.
     fn room(&self) -> usize {
-        TURN_ROWS.saturating_sub(self.pending_rows()).max(1)
+        PIECE_ROWS.saturating_sub(self.pending_rows()).max(1)
     }
 
     fn has_executing(&self, run: RunIx) -> bool {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
-use crate::scheduler::decide::TURN_ROWS;
+use crate::scheduler::decide::PIECE_ROWS;
 use crate::scheduler::event::{DagFile, Found};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::runs::has_instance;
@@ -317,7 +317,7 @@ impl World {
             self.run(run).instances.iter().filter(stays).filter_map(|entry| entry.task).collect();
         let is_missing =
             |task: &TaskIx| !known.contains(task) && has_instance(&self.run(run).row, definition.dag.task(*task));
-        let missing = definition.blank().first_instances(TURN_ROWS, |task| is_missing(&task));
+        let missing = definition.blank().first_instances(PIECE_ROWS, |task| is_missing(&task));
         for (task, map_index) in missing {
             self.add_instance(run, task, map_index, definition);
         }

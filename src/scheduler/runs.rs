@@ -12,7 +12,7 @@ use crate::model::{
     Catchup, DagRun, Instance, InstanceKey, RunId, RunKey, RunState, RunType, Schedule, Task, TaskState,
 };
 use crate::scheduler::change::{NextRun, RunLookup};
-use crate::scheduler::decide::{TURN_ROWS, iso};
+use crate::scheduler::decide::{PIECE_ROWS, TURN_ROWS, iso};
 use crate::scheduler::machine::{self, RunEvent};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::progress::InstanceIx;
@@ -98,7 +98,8 @@ impl World {
 
     /// What a turn may do is done; the rest is the next turn's.
     pub(super) fn is_turn_full(&self) -> bool {
-        self.pending_rows() >= super::decide::TURN_ROWS || self.dates_gone_over >= TURN_DATES
+        let most = if self.is_cut { PIECE_ROWS } else { TURN_ROWS };
+        self.pending_rows() >= most || self.dates_gone_over >= TURN_DATES
     }
 
     /// Puts a new run and its instances into memory, to be written with this turn.
@@ -109,7 +110,7 @@ impl World {
         let first = if is_whole {
             blank.places()
         } else {
-            blank.first_instances(TURN_ROWS, |task| has_instance(&row, definition.dag.task(task)))
+            blank.first_instances(PIECE_ROWS, |task| has_instance(&row, definition.dag.task(task)))
         };
         let mut instances = Vec::with_capacity(first.len());
         let mut present = Vec::new();

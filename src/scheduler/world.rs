@@ -189,6 +189,8 @@ pub struct World {
     lag: Lag,
     /// The last turn stopped at its bound.
     pub(super) is_full: bool,
+    /// A pass has stopped at its bound in this turn.
+    pub(super) is_cut: bool,
     /// How many logical dates this turn has found to have a run.
     pub(super) dates_gone_over: usize,
     /// Runs that have ended in this turn: neither alive any longer nor in the database as they are.
@@ -240,6 +242,7 @@ impl World {
             lags: VecDeque::new(),
             is_lag_stale: false,
             is_full: false,
+            is_cut: false,
             dates_gone_over: 0,
             just_ended: BTreeSet::new(),
             made_dates: BTreeSet::new(),

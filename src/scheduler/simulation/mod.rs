@@ -3,6 +3,7 @@
 
 mod acts;
 mod backfill;
+mod mapped;
 mod order;
 mod property;
 mod random;

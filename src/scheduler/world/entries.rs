@@ -12,7 +12,7 @@ use crate::model::SkipDecision;
 use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
-use crate::scheduler::decide::TURN_ROWS;
+use crate::scheduler::decide::PIECE_ROWS;
 use crate::scheduler::past::{self, PastBlock};
 use crate::scheduler::pools::{Claim, Held, RunIx};
 use crate::scheduler::port::ReplyTo;
@@ -58,7 +58,7 @@ impl Definition {
         self.blank.get_or_init(|| {
             let shape = Progress::mapped(self.dag.graph.clone(), &self.dag.mappings, &[]);
             let shape = shape.with_past(past::rules_of(&self.dag));
-            let first = shape.first_instances(TURN_ROWS, |_| true);
+            let first = shape.first_instances(PIECE_ROWS, |_| true);
             shape.of_run(&first.iter().map(|&(task, map_index)| (task, map_index, TaskState::None)).collect::<Vec<_>>())
         })
     }

@@ -1,0 +1,93 @@
+//! Mapped tasks through the whole loop: piece by piece, over restarts, and when what they are mapped over changes.
+
+use std::fmt::Write;
+
+use super::*;
+use crate::scheduler::decide::PIECE_ROWS;
+
+/// `src` pushes a list, `each` is mapped over it, and `after` runs when all of that is over.
+const LINE: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
+    tasks.src = { bash = \"x\", output = \"json\" }\n\
+    tasks.each = { empty = true, expand = { x = { xcom = \"src\" } } }\n\
+    tasks.after = { empty = true, depends_on = [\"each\"] }\n";
+
+impl Simulation {
+    fn push(&mut self, name: &str, length: u32) {
+        self.started(name);
+        let now = self.clock.now();
+        let lengths = vec![("return_value".to_owned(), length)];
+        let end = TryEnd { started_at: Some(now), lengths, ..TryEnd::new(self.key(name), Outcome::Exited(0), now) };
+        self.turn(Event::Ended(Box::new(end)));
+    }
+
+    fn settle(&mut self) {
+        while self.scheduler.world().has_more() {
+            self.scheduler.turn(Vec::new());
+        }
+    }
+
+    /// The map indexes and states of a task's instances, by index.
+    fn instances_of(&self, task: &str) -> Vec<(i32, TaskState)> {
+        let rows = self.store.instances();
+        let of_task = rows.iter().filter(|row| &*row.task_id == task);
+        let mut found: Vec<_> = of_task.map(|row| (row.map_index, row.state)).collect();
+        found.sort_unstable_by_key(|&(index, _)| index);
+        found
+    }
+}
+
+#[test]
+fn a_pushed_list_is_known_after_a_restart_and_its_instances_run() {
+    let mut simulation = Simulation::with(&[("m.toml", LINE)]);
+    assert_eq!(simulation.instances_of("each"), [(-1, TaskState::None)]);
+    simulation.push("m.src", 3);
+    let simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.instances_of("each"), [0, 1, 2].map(|index| (index, TaskState::Success)));
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
+
+#[test]
+fn a_large_map_is_made_in_pieces_and_a_crash_between_them_loses_none() {
+    let count = 3 * PIECE_ROWS as u32 + 7;
+    let mut simulation = Simulation::with(&[("m.toml", LINE)]);
+    simulation.push("m.src", count);
+    let made = simulation.instances_of("each").len();
+    assert!(made <= PIECE_ROWS + 1 && made > 1, "one turn has made {made}");
+    assert!(simulation.scheduler.world().has_more());
+    let mut simulation = simulation.crash_and_restart();
+    simulation.settle();
+    let found = simulation.instances_of("each");
+    assert!(found.iter().map(|&(index, _)| index).eq(0..count as i32), "{} instances", found.len());
+    assert!(found.iter().all(|&(_, state)| state == TaskState::Success));
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+    for commit in simulation.store.commits() {
+        assert!(commit.rows() <= 2 * PIECE_ROWS, "a turn of {} rows", commit.rows());
+    }
+}
+
+#[test]
+fn a_large_list_in_the_file_is_made_in_pieces_too() {
+    let mut list = String::new();
+    (0..3 * PIECE_ROWS).for_each(|number| write!(list, "{number},").unwrap());
+    let text = format!(
+        "schedule = \"@once\"\nis_paused_upon_creation = false\n\
+         tasks.each = {{ empty = true, expand = {{ x = [{list}] }} }}\n\
+         tasks.after = {{ empty = true, depends_on = [\"each\"] }}\n"
+    );
+    let mut simulation = Simulation::with(&[("m.toml", &text)]);
+    simulation.settle();
+    assert_eq!(simulation.instances_of("each").len(), 3 * PIECE_ROWS);
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
+
+#[test]
+fn a_task_that_is_mapped_no_longer_has_one_instance_again() {
+    let text = LINE.replace("empty = true, expand", "bash = \"x\", expand");
+    let mut simulation = Simulation::with_parallelism(1, &[("m.toml", &text)]);
+    simulation.push("m.src", 2);
+    simulation.save("m.toml", &text.replace(", expand = { x = { xcom = \"src\" } }", ", depends_on = [\"src\"]"));
+    let found = simulation.instances_of("each");
+    let indexes: Vec<i32> = found.iter().map(|&(index, _)| index).collect();
+    assert!(indexes == [0, 1] || indexes == [-1, 0, 1], "{found:?}");
+    assert_eq!(found.last(), Some(&(1, TaskState::Removed)));
+}
