@@ -174,7 +174,7 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
             SqlDatabase::Path(path) => fields.insert("database".to_owned(), text(path)?),
             SqlDatabase::Connection(id) => fields.insert("connection".to_owned(), text(id)?),
         };
-        fields.insert("parameters".to_owned(), operators::sql::parameters(sql, &context)?);
+        fields.insert("parameters".to_owned(), operators::sql::parameters(sql, context)?);
     }
     for (name, value) in &task.env {
         fields.insert(format!("env.{name}"), text(value)?);
