@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, is_alive, until};
+use crate::harness::{Home, Minflow, is_alive, until};
 
 /// Each task appends its name to a ledger.
 const CHAIN: &str = r#"
@@ -23,6 +23,15 @@ bash = '''
 if [ "$MINFLOW_TRY_NUMBER" = 1 ]; then echo $$ > $MINFLOW_HOME/pid; exec sleep 600; fi
 '''
 "#;
+
+/// A minflow that has seen the DAGs.
+fn start(home: &Home, dag_ids: &[&str]) -> Minflow {
+    let minflow = home.start();
+    for dag_id in dag_ids {
+        minflow.await_dag(dag_id);
+    }
+    minflow
+}
 
 /// Triggers the run, and gives the process of its first try.
 fn start_slow(home: &Home) -> i32 {
@@ -47,7 +56,7 @@ fn tasks_of(listed: &Value) -> Vec<&str> {
 fn a_clear_with_what_runs_after_it_does_over_again_what_its_dry_run_lists() {
     let home = Home::new();
     home.dag("chain", CHAIN);
-    let _minflow = home.start();
+    let _minflow = start(&home, &["chain"]);
     assert_eq!(home.run_dag("chain", "one").code, Some(0));
     let listed = home.json("tasks clear chain sum --downstream --run-id one --dry-run");
     assert_eq!(tasks_of(&listed), ["sum", "report"]);
@@ -66,7 +75,7 @@ fn a_clear_with_what_runs_after_it_does_over_again_what_its_dry_run_lists() {
 fn a_running_task_that_is_cleared_is_ended_and_runs_again() {
     let home = Home::new();
     home.dag("slow", SLOW);
-    let _minflow = home.start();
+    let _minflow = start(&home, &["slow"]);
     let pid = start_slow(&home);
     assert_eq!(tasks_of(&home.json("tasks clear slow slow --only-running --yes")), ["slow"]);
     assert_eq!(home.await_run("slow", "one"), "success");
@@ -81,7 +90,7 @@ fn a_mark_lets_what_failed_after_it_run_and_ends_what_runs() {
     home.dag("chain", CHAIN);
     home.dag("slow", SLOW);
     home.write("bad", "");
-    let _minflow = home.start();
+    let _minflow = start(&home, &["chain", "slow"]);
     assert_eq!(home.run_dag("chain", "one").code, Some(1));
     assert_eq!(states(&home, "chain", "one"), json!(["success", "failed", "upstream_failed"]));
     let marked = home.json("tasks set-state chain one sum success");
@@ -106,7 +115,7 @@ fn clears_marks_and_notes_need_no_running_minflow() {
     let home = Home::new();
     home.dag("chain", CHAIN);
     home.write("bad", "");
-    let mut minflow = home.start();
+    let mut minflow = start(&home, &["chain"]);
     assert_eq!(home.run_dag("chain", "one").code, Some(1));
     minflow.stop();
     assert_eq!(home.cli("tasks note chain one sum",).texts(), (Some(0), "\n", ""));
@@ -119,7 +128,7 @@ fn clears_marks_and_notes_need_no_running_minflow() {
     assert_eq!(tasks_of(&cleared), ["sum", "report"]);
     assert_eq!(home.run_state("chain", "one"), "queued");
     std::fs::remove_file(home.file("bad")).unwrap();
-    let _minflow = home.start();
+    let _minflow = start(&home, &["chain"]);
     assert_eq!(home.await_run("chain", "one"), "success");
     assert_eq!(home.task("chain", "one", "sum")["note"], "seen");
     assert_eq!(home.cli("dags note chain one --remove").texts(), (Some(0), "\n", ""));
@@ -130,7 +139,7 @@ fn clears_marks_and_notes_need_no_running_minflow() {
 fn what_cannot_be_cleared_or_marked_says_why_and_what_to_do() {
     let home = Home::new();
     home.dag("chain", CHAIN);
-    let _minflow = home.start();
+    let _minflow = start(&home, &["chain"]);
     assert_eq!(home.run_dag("chain", "one").code, Some(0));
     for (words, code, message) in [
         ("tasks clear chian sum --yes", 1, "did you mean `chain`?"),
