@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Instance, InstanceKey};
+use crate::model::{Instance, InstanceKey, TryKey};
 use crate::scheduler::change::LengthWrite;
 use crate::scheduler::progress::Growth;
 use crate::scheduler::reload::fresh_row;
@@ -37,6 +37,15 @@ impl World {
             this.slots.push(slot);
             self.entry_mut(run, slot);
         }
+    }
+
+    /// The keys of the XComs of a try's task that tasks are mapped over.
+    pub fn awaited_lengths(&self, key: TryKey) -> Vec<String> {
+        let Some(&(run, slot)) = self.held.get(&key) else { return Vec::new() };
+        let this = self.run(run);
+        let Some((task, definition)) = this.entry(slot).task.zip(this.definition.as_ref()) else { return Vec::new() };
+        let xcoms = definition.dag.mappings.iter().flat_map(|mapping| mapping.xcoms());
+        xcoms.filter(|xcom| xcom.task == task).map(|xcom| xcom.key.clone()).collect()
     }
 
     /// A try has pushed what tasks are mapped over.

@@ -3,6 +3,7 @@
 //! The run before may be alive, or finished and so only in the database, which is asked once for each instance whose turn it is
 //! otherwise. What is blocked is asked about again when the instance that it waits for moves.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -64,9 +65,15 @@ impl World {
         history: &mut dyn History,
     ) -> Result<bool, StoreError> {
         let mut may_go_on = false;
+        // The instances of a mapped task have the same past.
+        let mut known: BTreeMap<TaskIx, Option<PastBlock>> = BTreeMap::new();
         for &ix in asks {
             let Some(task) = self.run(run).progress.task(ix) else { continue };
-            let block = self.past_block(run, task, history)?;
+            let block = match known.get(&task) {
+                Some(block) => block.clone(),
+                None => self.past_block(run, task, history)?,
+            };
+            known.insert(task, block.clone());
             may_go_on |= block.is_none();
             let (dag, date) = (self.run(run).dag, self.run(run).row.logical_date);
             let this = self.run_quiet(run);

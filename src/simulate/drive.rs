@@ -237,7 +237,13 @@ impl Drive {
             let now = self.now(at);
             while let Some(ends) = self.agenda.due(at) {
                 for &end in &ends {
-                    self.world.apply_ended(try_end(end, at), now);
+                    let mut ended = try_end(end, at);
+                    if end.fate == Fate::Succeeds {
+                        // Nobody knows how long a list will be: each is taken to have one element.
+                        let awaited = self.world.awaited_lengths(end.key).into_iter();
+                        ended.lengths = awaited.map(|key| (key, 1)).collect();
+                    }
+                    self.world.apply_ended(ended, now);
                 }
                 self.agenda.give_back(ends);
             }

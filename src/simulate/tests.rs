@@ -70,6 +70,15 @@ fn an_hourly_dag_runs_at_every_hour_and_what_is_due_at_the_end_is_left_out() {
 }
 
 #[test]
+fn a_list_that_is_not_known_ahead_is_taken_to_have_one_element() {
+    let text = "schedule = \"0 * * * *\"\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\nexpand = { x = { xcom = \"a\" } }\n\
+        [tasks.c]\nbash = \"true\"\nexpand = { x = [1, 2, 3] }\n";
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-21T02:00:00Z", vec![subject("mapped", text, 60)]));
+    let totals = &report.dags[0].totals;
+    assert_eq!((totals.runs, totals.succeeded_runs, totals.succeeded_instances), (2, 2, 10));
+}
+
+#[test]
 fn runs_that_take_longer_than_their_period_overlap_and_then_wait_for_max_active_runs() {
     let text = format!("max_active_runs = 2\nstart_date = 2026-11-21T00:00:00Z\ncatchup = true\n{HOURLY}");
     // Each run takes three hours, two at a time: they begin at 0, 1, 3, 4 and 6, all but the first beside another one.
