@@ -68,7 +68,7 @@ impl World {
         // The instances of a mapped task have the same past.
         let mut known: BTreeMap<TaskIx, Option<PastBlock>> = BTreeMap::new();
         for &ix in asks {
-            let Some(task) = self.run(run).progress.task(ix) else { continue };
+            let task = self.run(run).progress.task(ix);
             let block = match known.get(&task) {
                 Some(block) => block.clone(),
                 None => self.past_block(run, task, history)?,

@@ -112,8 +112,7 @@ enum Known {
 
 #[derive(Clone, Debug)]
 struct Slot {
-    /// Null when the definition no longer has its task.
-    task: Option<TaskIx>,
+    task: TaskIx,
     map_index: i32,
     state: TaskState,
     is_retry_over: bool,
@@ -196,9 +195,9 @@ impl Progress {
         Self::within(graph, surroundings, maps, instances)
     }
 
-    /// The tasks and map indexes of its instances, in order; those that vanished are left out.
+    /// The tasks and map indexes of its instances, in order.
     pub fn places(&self) -> Vec<(TaskIx, i32)> {
-        self.slots.iter().filter_map(|slot| Some((slot.task?, slot.map_index))).collect()
+        self.slots.iter().map(|slot| (slot.task, slot.map_index)).collect()
     }
 
     /// The instances with which a run begins, of the tasks that `is_wanted` names: of a task whose mappings all stand in the file
@@ -229,7 +228,7 @@ impl Progress {
         maps: Arc<Maps>,
         instances: &[(TaskIx, i32, TaskState)],
     ) -> Self {
-        let slots = instances.iter().map(|&(task, map_index, state)| Slot::new(Some(task), map_index, state)).collect();
+        let slots = instances.iter().map(|&(task, map_index, state)| Slot::new(task, map_index, state)).collect();
         let mut progress = Self {
             surroundings,
             maps,
@@ -281,8 +280,7 @@ impl Progress {
         self.slots[instance.index()].map_index
     }
 
-    /// Null when the definition no longer has its task.
-    pub fn task(&self, instance: InstanceIx) -> Option<TaskIx> {
+    pub fn task(&self, instance: InstanceIx) -> TaskIx {
         self.slots[instance.index()].task
     }
 
@@ -309,7 +307,7 @@ impl Progress {
         self.tally(instance, old, |count| *count -= 1);
         self.tally(instance, state, |count| *count += 1);
         self.touch(instance);
-        if let Some(task) = task.filter(|_| old.is_finished() || state.is_finished()) {
+        if old.is_finished() || state.is_finished() {
             self.recount(task, map_index, old, state);
         }
     }
@@ -318,27 +316,6 @@ impl Progress {
     pub fn retry_is_over(&mut self, instance: InstanceIx) {
         self.slots[instance.index()].is_retry_over = true;
         self.touch(instance);
-    }
-
-    /// The definition has changed to one without mapped tasks: `moved` gives for each old task its new place, null when it has vanished. What is unstarted
-    /// of a vanished task is marked `removed` by the next pass, what executes goes on to its end; neither is upstream of anything
-    /// any longer. `added` are instances of new tasks, null state, in order of their rows; their places are returned.
-    pub fn replace_graph(
-        &mut self,
-        graph: Arc<Graph>,
-        moved: &[Option<TaskIx>],
-        added: &[(TaskIx, i32)],
-    ) -> Vec<InstanceIx> {
-        for slot in &mut self.slots {
-            slot.task = slot.task.and_then(|task| moved.get(task.index()).copied().flatten());
-        }
-        let first = self.slots.len() as u32;
-        self.slots.extend(added.iter().map(|&(task, map_index)| Slot::new(Some(task), map_index, TaskState::None)));
-        self.surroundings = Arc::new(Surroundings::of(&graph));
-        self.maps = Arc::default();
-        self.graph = graph;
-        self.rebuild();
-        (first..self.slots.len() as u32).map(InstanceIx).collect()
     }
 
     /// The next pass evaluates every instance.
@@ -407,10 +384,7 @@ impl Progress {
         if !slot.state.is_schedulable() {
             return Some(NotReady::State(slot.state));
         }
-        let Some(task) = slot.task else {
-            return Some(NotReady::Marked(TaskState::Removed));
-        };
-        let inputs = self.inputs(task, slot.map_index);
+        let inputs = self.inputs(slot.task, slot.map_index);
         match self.evaluate(instance) {
             Decision::Run if slot.waits_for_retry() => Some(NotReady::RetryNotOver),
             decision if self.waits_for_past(instance, decision) => Some(NotReady::PastPending),
@@ -464,8 +438,7 @@ impl Progress {
             }
             let is_ready = decision == Decision::Run && is_its_turn;
             match decision {
-                // A waiting instance whose task has vanished is marked wherever it waits.
-                Decision::Mark(state) if is_schedulable || slot.task.is_none() => {
+                Decision::Mark(state) if is_schedulable => {
                     room -= 1;
                     marks.push((instance, state));
                 }
@@ -519,13 +492,10 @@ impl Progress {
 
     fn evaluate(&self, instance: InstanceIx) -> Decision {
         let slot = &self.slots[instance.index()];
-        match slot.task {
-            Some(task) if self.is_barred(task, slot.map_index) => Decision::Mark(TaskState::Skipped),
-            Some(task) => self.heed_inputs(task, evaluate(&self.inputs(task, slot.map_index))),
-            // It has started and goes on: as long as it does, the run is not stuck.
-            None if slot.has_started() => Decision::Run,
-            None => Decision::Mark(TaskState::Removed),
+        if self.is_barred(slot.task, slot.map_index) {
+            return Decision::Mark(TaskState::Skipped);
         }
+        self.heed_inputs(slot.task, evaluate(&self.inputs(slot.task, slot.map_index)))
     }
 
     /// Notes that the inputs of an instance, or itself, have changed: what was known of it no longer holds.
@@ -555,7 +525,7 @@ impl Progress {
 }
 
 impl Slot {
-    fn new(task: Option<TaskIx>, map_index: i32, state: TaskState) -> Self {
+    fn new(task: TaskIx, map_index: i32, state: TaskState) -> Self {
         Self {
             task,
             map_index,
@@ -571,10 +541,6 @@ impl Slot {
 
     fn waits_for_retry(&self) -> bool {
         self.state == TaskState::UpForRetry && !self.is_retry_over
-    }
-
-    fn has_started(&self) -> bool {
-        !self.state.is_schedulable() && self.state != TaskState::Scheduled
     }
 }
 

@@ -197,7 +197,7 @@ fn check_expansion(row: &Value) -> Result<(), String> {
             Verdict::Failed(_) => "failed",
         };
         let name = |instance: InstanceIx| {
-            let task = ["src", "dst", "after"][progress.task(instance).unwrap().index()];
+            let task = ["src", "dst", "after"][progress.task(instance).index()];
             format!("{task}[{}]", progress.map_index(instance))
         };
         let mut schedulable: Vec<String> = pass.schedulable.iter().map(|&instance| name(instance)).collect();

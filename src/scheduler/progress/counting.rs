@@ -97,7 +97,7 @@ impl Progress {
     pub(super) fn tally(&mut self, instance: InstanceIx, state: TaskState, count: fn(&mut usize)) {
         if state.is_finished() {
             let task = self.slots[instance.index()].task;
-            if state.is_failed_like() && task.is_some_and(|task| self.surroundings.is_leaf[task.index()]) {
+            if state.is_failed_like() && self.surroundings.is_leaf[task.index()] {
                 count(&mut self.failed_leaves);
             }
             return;
@@ -244,10 +244,8 @@ impl Progress {
         for at in 0..self.slots.len() {
             let Slot { task, map_index, state, .. } = self.slots[at];
             self.tally(InstanceIx(at as u32), state, |count| *count += 1);
-            if let Some(task) = task {
-                is_mapped[task.index()] |= map_index >= 0;
-                self.tallies[task.index()].own.add(state);
-            }
+            is_mapped[task.index()] |= map_index >= 0;
+            self.tallies[task.index()].own.add(state);
         }
         self.list_instances();
         self.gather();
@@ -263,9 +261,9 @@ impl Progress {
 
     /// Sorts the instances of tasks that are not mapped by their tasks.
     fn list_instances(&mut self) {
-        let plain = |slot: &Slot| slot.task.filter(|&task| self.maps.place(task).is_none());
+        let plain = |slot: &Slot| self.maps.place(slot.task).is_none();
         self.instances = (0..self.slots.len() as u32).map(InstanceIx).collect();
-        self.instances.retain(|instance| plain(&self.slots[instance.index()]).is_some());
+        self.instances.retain(|instance| plain(&self.slots[instance.index()]));
         self.instances.sort_by_key(|instance| self.slots[instance.index()].task);
         let mut first = 0;
         for (at, tally) in self.tallies.iter_mut().enumerate() {

@@ -140,7 +140,7 @@ impl Progress {
         self.is_unsettled = self.maps.len() > 0;
         for at in 0..self.slots.len() {
             let Slot { task, map_index, state, .. } = self.slots[at];
-            let Some(place) = task.and_then(|task| self.maps.place(task)) else { continue };
+            let Some(place) = self.maps.place(task) else { continue };
             self.many[place].add(map_index, InstanceIx(at as u32));
             if map_index < 0 {
                 self.many[place].unindexed.add(state);
@@ -163,7 +163,7 @@ impl Progress {
     fn promise(&mut self, task: TaskIx, count: usize) {
         self.filling.insert(task);
         self.unfinished += count;
-        if self.depends(Some(task)) {
+        if self.depends(task) {
             self.past_bound += count;
         }
     }
@@ -187,7 +187,7 @@ impl Progress {
     /// How many elements of that XCom an instance has pushed, for those that are mapped over it; null: none any longer. Of a mapped
     /// task any number: it counts the instances that have pushed.
     pub fn set_length(&mut self, instance: InstanceIx, key: &str, length: Option<u32>) {
-        let Some(task) = self.task(instance) else { return };
+        let task = self.task(instance);
         for at in 0..self.maps.xcoms.len() {
             let XcomInput { task: of, key: name } = &self.maps.xcoms[at];
             if *of != task || name != key {
@@ -265,7 +265,7 @@ impl Progress {
 
     /// Whether an instance that may run is to become many first; a mapped task whose number is in doubt is noted to be looked at.
     pub(super) fn must_expand(&mut self, instance: InstanceIx) -> bool {
-        let Slot { task: Some(task), map_index, .. } = self.slots[instance.index()] else { return false };
+        let Slot { task, map_index, .. } = self.slots[instance.index()];
         let Some(place) = self.maps.place(task) else { return false };
         if map_index < 0 {
             self.expandable.insert(instance);
@@ -297,9 +297,8 @@ impl Progress {
 
     /// Airflow: `TaskMap.expand_mapped_task`.
     fn expand(&mut self, instance: InstanceIx, growth: &mut Growth, marks: &mut Vec<(InstanceIx, TaskState)>) {
-        let Some((task, place)) = self.task(instance).and_then(|task| Some((task, self.maps.place(task)?))) else {
-            return;
-        };
+        let task = self.task(instance);
+        let Some(place) = self.maps.place(task) else { return };
         let refusal = match self.chain(task) {
             None => Refusal::NotPushed,
             Some(lengths) => match product(&lengths) {
@@ -412,7 +411,7 @@ impl Progress {
         }
         many.missing -= gone;
         self.unfinished -= gone;
-        if self.depends(Some(task)) {
+        if self.depends(task) {
             self.past_bound -= gone;
         }
         self.change_total(task, |total| *total -= gone as u32);
@@ -420,7 +419,7 @@ impl Progress {
 
     /// How many instances of tasks that depend on the past are still to be made.
     pub(super) fn missing_past_bound(&self) -> usize {
-        let bound = self.maps.tasks().zip(&self.many).filter(|&(task, _)| self.depends(Some(task)));
+        let bound = self.maps.tasks().zip(&self.many).filter(|&(task, _)| self.depends(task));
         bound.map(|(_, many)| many.missing).sum()
     }
 
@@ -437,7 +436,7 @@ impl Progress {
         let task = self.maps.task(place);
         let instance = InstanceIx(self.slots.len() as u32);
         let map_index = i32::try_from(at).expect("a task has at most MAX_INSTANCES instances");
-        self.slots.push(Slot::new(Some(task), map_index, TaskState::None));
+        self.slots.push(Slot::new(task, map_index, TaskState::None));
         self.many[place].members[at] = instance;
         self.many[place].missing -= 1;
         self.touch(instance);

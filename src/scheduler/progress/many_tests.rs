@@ -70,7 +70,7 @@ fn many_instances_are_made_piece_by_piece_and_what_comes_after_waits_for_all() {
         let pass = run.pass_at_most(3);
         made += pass.growth.added.len();
         for instance in pass.schedulable {
-            assert_ne!(run.task(instance), Some(TaskIx(2)), "`after` runs with {made} instances made");
+            assert_ne!(run.task(instance), TaskIx(2), "`after` runs with {made} instances made");
             run.set_state(instance, TaskState::Success);
         }
         if !pass.is_cut {
@@ -90,10 +90,8 @@ fn a_run_taken_up_in_the_middle_of_an_expansion_goes_on_with_what_is_missing() {
     let pass = run.pass_at_most(3);
     let first = pass.growth.indexed[0];
     run.set_state(first, TaskState::Success);
-    let rows: Vec<_> = (0..run.len() as u32)
-        .map(InstanceIx)
-        .map(|ix| (run.task(ix).unwrap(), run.map_index(ix), run.state(ix)))
-        .collect();
+    let rows: Vec<_> =
+        (0..run.len() as u32).map(InstanceIx).map(|ix| (run.task(ix), run.map_index(ix), run.state(ix))).collect();
     let mut again = run.of_run(&rows);
     again.set_length(InstanceIx(0), KEY, Some(10));
     while again.pass_at_most(3).is_cut {}
@@ -206,7 +204,7 @@ fn counted(run: &Progress, task: TaskIx, map_index: i32) -> Inputs {
         };
         let made: BTreeMap<i32, TaskState> = (0..run.len() as u32)
             .map(InstanceIx)
-            .filter(|&ix| run.task(ix) == Some(of))
+            .filter(|&ix| run.task(ix) == of)
             .map(|ix| (run.map_index(ix), run.state(ix)))
             .collect();
         made.iter().for_each(|(&index, &state)| add(index, state));
@@ -240,7 +238,10 @@ fn counted(run: &Progress, task: TaskIx, map_index: i32) -> Inputs {
 fn check_counts(run: &Progress) {
     for instance in (0..run.len() as u32).map(InstanceIx) {
         let slot = &run.slots[instance.index()];
-        let Some(task) = slot.task.filter(|_| !slot.state.is_finished()) else { continue };
+        if slot.state.is_finished() {
+            continue;
+        }
+        let task = slot.task;
         let expected = counted(run, task, slot.map_index);
         assert_eq!(run.inputs(task, slot.map_index), expected, "task {} [{}]", task.0, slot.map_index);
         let decision = run.evaluate(instance);
@@ -324,7 +325,10 @@ proptest! {
                 prop_assert_eq!(run.evaluate(instance), Decision::Run, "it was let run");
             }
             for instance in pass.schedulable {
-                let Some(task) = run.task(instance).filter(|_| run.state(instance) == TaskState::None) else { continue };
+                if run.state(instance) != TaskState::None {
+                    continue;
+                }
+                let task = run.task(instance);
                 let outcome = *outcomes.next().unwrap();
                 if task == TaskIx(0)
                     && let Some(length) = lengths

@@ -44,7 +44,7 @@ impl Progress {
 
     /// The past of `task` has changed: its instances that have not begun are asked about again.
     pub fn ask_past_again(&mut self, task: TaskIx) {
-        if !self.depends(Some(task)) {
+        if !self.depends(task) {
             return;
         }
         for instance in self.instances_of(task).collect::<Vec<_>>() {
@@ -65,14 +65,14 @@ impl Progress {
         !self.past.is_empty()
     }
 
-    pub(super) fn depends(&self, task: Option<TaskIx>) -> bool {
-        task.and_then(|task| self.past.get(task.index())).is_some_and(|rule| rule.depends)
+    pub(super) fn depends(&self, task: TaskIx) -> bool {
+        self.past.get(task.index()).is_some_and(|rule| rule.depends)
     }
 
     /// Whether the run before this one has a say in what the trigger rule has decided, and has not allowed it.
     pub(super) fn waits_for_past(&self, instance: InstanceIx, decision: Decision) -> bool {
         let slot = &self.slots[instance.index()];
-        let Some(rule) = slot.task.and_then(|task| self.past.get(task.index())) else { return false };
+        let Some(rule) = self.past.get(slot.task.index()) else { return false };
         let is_concerned = match decision {
             Decision::Run => rule.depends,
             Decision::Mark(state) => state == TaskState::Skipped && rule.withholds_skips,

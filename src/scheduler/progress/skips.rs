@@ -39,7 +39,7 @@ impl Progress {
     pub fn bar(&mut self, decider: InstanceIx, tasks: &[TaskIx]) {
         self.unbar(decider);
         let slot = &self.slots[decider.index()];
-        let (Some(task), map_index) = (slot.task, slot.map_index) else { return };
+        let (task, map_index) = (slot.task, slot.map_index);
         let graph = self.graph.clone();
         for &down in graph.downstream(task).iter().filter(|down| tasks.contains(down)) {
             self.bars.entry((down, map_index)).or_default().push(decider);
@@ -53,7 +53,7 @@ impl Progress {
             return;
         }
         let slot = &self.slots[decider.index()];
-        let (Some(task), map_index) = (slot.task, slot.map_index) else { return };
+        let (task, map_index) = (slot.task, slot.map_index);
         let graph = self.graph.clone();
         for &down in graph.downstream(task) {
             let Some(deciders) = self.bars.get_mut(&(down, map_index)) else { continue };
