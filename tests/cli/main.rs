@@ -259,7 +259,7 @@ fn validate_shows_the_templates_that_do_not_parse() {
              4 | a=(1 2); echo ${#a[@]}\n\u{20} |                ^\n\
              help: in a script, write `{{ '{#' }}` for the two characters (bash: `${{ '{#' }}a[@]}`), or put the script \
              between `{% raw %}` and `{% endraw %}`\n\n\
-             dags/t.toml:8:50: bad-template: syntax error: unexpected end of input, expected end of variable block\n\
+             dags/t.toml:8:50: bad-template: syntax error: unexpected end of template, expected 'end of print statement'.\n\
              8 | python = { file = \"f.py\", function = \"f\", args = [1, [\"{{ ds\"]] }\n\u{20} |                                                  ^\n\
              help: mend the expression; braces that are not the template's go between `{% raw %}` and `{% endraw %}`\n\n",
         )
