@@ -44,6 +44,8 @@ pub struct Scheduler {
     unwritten: Option<(Changes, Vec<Action>)>,
     /// Came while a commit was failing.
     backlog: VecDeque<Event>,
+    /// Commands that came before all files had been seen, in order.
+    early: Vec<Event>,
     /// The database could not be asked: nothing is decided again before the next event.
     is_blocked: bool,
     /// A stop waits for a database that fails: until then, since what runs had the drain_timeout to end.
@@ -55,7 +57,16 @@ impl Scheduler {
     pub fn new(settings: Settings, snapshot: Snapshot, restore: Box<Restore>, parts: Parts) -> Self {
         let now = Now { wall: parts.clock.now(), boot: parts.clock.boot() };
         let world = World::new(settings, snapshot, restore, now);
-        Self { world, parts, turns: 0, unwritten: None, backlog: VecDeque::new(), is_blocked: false, gives_up_at: None }
+        Self {
+            world,
+            parts,
+            turns: 0,
+            unwritten: None,
+            backlog: VecDeque::new(),
+            early: Vec::new(),
+            is_blocked: false,
+            gives_up_at: None,
+        }
     }
 
     pub fn world(&self) -> &World {
@@ -103,7 +114,24 @@ impl Scheduler {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        Some(batch)
+        Some(if self.world.is_scanned { batch } else { self.without_early(batch) })
+    }
+
+    /// Keeps commands back until all files have been seen: the next one may define the DAG that they name. A stop is not kept, and
+    /// those that came before it are then refused.
+    fn without_early(&mut self, batch: Vec<Event>) -> Vec<Event> {
+        let mut kept = Vec::with_capacity(batch.len());
+        for event in batch {
+            match &event {
+                Event::Command { command, .. } if command.changes_something() => self.early.push(event),
+                Event::Scanned | Event::Command { command: Command::Stop { .. }, .. } => {
+                    kept.push(event);
+                    kept.append(&mut self.early);
+                }
+                _ => kept.push(event),
+            }
+        }
+        kept
     }
 
     /// One turn. The changes of a failed commit are kept, and so is what they would have led to.

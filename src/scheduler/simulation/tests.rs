@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::Map;
 
 use super::Simulation;
+use super::{Event, MemoryStore, ReplyTo};
 use crate::model::{RunState, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
@@ -361,6 +362,25 @@ fn a_stop_starts_nothing_new_and_ends_what_runs_after_the_drain_timeout() {
     let audit = simulation.store.audit();
     let noted: Vec<_> = audit.iter().map(|entry| (entry.event, entry.owner.as_str())).collect();
     assert_eq!(noted, [("stop", "signal")]);
+}
+
+#[test]
+fn a_command_that_comes_before_the_files_have_been_seen_waits_for_them() {
+    let Simulation { clock, settings, files, .. } = Simulation::with(&[("d.toml", "[tasks.a]\nempty = true\n")]);
+    let simulation = Simulation::start(clock, MemoryStore::default(), settings, files);
+    let (send, events) = crossbeam::channel::unbounded();
+    let (reply, replies) = crossbeam::channel::unbounded();
+    let ask = |command| {
+        let reply = reply.clone();
+        send.send(Event::Command { command, reply: ReplyTo::new(move |said| drop(reply.send(said))) }).unwrap();
+    };
+    ask(trigger("d"));
+    send.send(Event::DagFiles { files: vec![simulation.file("d.toml")], complete: false }).unwrap();
+    send.send(Event::Scanned).unwrap();
+    ask(Command::Stop { how: Stop::Drain, by: Asker::Cli });
+    simulation.scheduler.run(&events);
+    let said: Vec<_> = replies.try_iter().map(|said| said.unwrap()).collect();
+    assert!(matches!(said[..], [Done::Triggered { .. }, Done::Stopping]), "{said:?}");
 }
 
 #[test]
