@@ -114,17 +114,20 @@ impl Scheduler {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        Some(if self.world.is_scanned { batch } else { self.without_early(batch) })
+        let is_too_early = !self.world.is_scanned && self.world.stopping.is_none();
+        Some(if is_too_early { self.without_early(batch) } else { batch })
     }
 
     /// Keeps commands back until all files have been seen: the next one may define the DAG that they name. A stop is not kept, and
     /// those that came before it are then refused.
     fn without_early(&mut self, batch: Vec<Event>) -> Vec<Event> {
         let mut kept = Vec::with_capacity(batch.len());
+        let mut is_early = true;
         for event in batch {
             match &event {
-                Event::Command { command, .. } if command.changes_something() => self.early.push(event),
+                Event::Command { command, .. } if is_early && command.changes_something() => self.early.push(event),
                 Event::Scanned | Event::Command { command: Command::Stop { .. }, .. } => {
+                    is_early = false;
                     kept.push(event);
                     kept.append(&mut self.early);
                 }

@@ -377,10 +377,11 @@ fn a_command_that_comes_before_the_files_have_been_seen_waits_for_them() {
     ask(trigger("d"));
     send.send(Event::DagFiles { files: vec![simulation.file("d.toml")], complete: false }).unwrap();
     send.send(Event::Scanned).unwrap();
+    ask(trigger("d"));
     ask(Command::Stop { how: Stop::Drain, by: Asker::Cli });
     simulation.scheduler.run(&events);
     let said: Vec<_> = replies.try_iter().map(|said| said.unwrap()).collect();
-    assert!(matches!(said[..], [Done::Triggered { .. }, Done::Stopping]), "{said:?}");
+    assert!(matches!(said[..], [Done::Triggered { .. }, Done::Triggered { .. }, Done::Stopping]), "{said:?}");
 }
 
 #[test]
