@@ -24,6 +24,7 @@ pub mod operators;
 pub mod params;
 pub mod scheduler;
 pub mod secrets;
+pub mod settled;
 pub mod simulate;
 pub mod store;
 pub mod supervisor;

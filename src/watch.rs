@@ -23,6 +23,7 @@ use crate::diagnostic::Diagnostic;
 use crate::health::Health;
 use crate::model::Dag;
 use crate::scheduler::event::Event;
+use crate::settled::remote_name;
 use scan::{Listing, is_dag_file, list};
 use tracker::{SETTLE, Tracker};
 
@@ -276,9 +277,7 @@ impl Worker {
     }
 
     fn blind_if_remote(&mut self) {
-        if let Ok(status) = rustix::fs::statfs(&self.root)
-            && let Some(name) = remote_name(status.f_type as u32)
-        {
+        if let Some(name) = remote_name(&self.root) {
             self.go_blind(&format!("it is on {name}, where changes made elsewhere go unnoticed"));
         }
     }
@@ -345,20 +344,6 @@ fn reason(error: &notify::Error) -> String {
         }
         _ => format!("inotify failed: {error}"),
     }
-}
-
-/// File systems that others change too, by the magic numbers of statfs(2).
-fn remote_name(magic: u32) -> Option<&'static str> {
-    Some(match magic {
-        0x6969 => "NFS",
-        0x0102_1997 => "a 9p share",
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "an SMB share",
-        0x6573_5546 => "FUSE",
-        0x786f_4256 => "a VirtualBox share",
-        0x00c3_6400 => "Ceph",
-        0x5346_414f => "AFS",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

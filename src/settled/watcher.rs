@@ -1,0 +1,330 @@
+//! The thread behind [`Settled`](crate::settled::Settled): orders, the kernel's news and deadlines come in, files go out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, TryRecvError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::health::Health;
+use crate::settled::eyes::{Eyes, Glance, remote_name};
+use crate::settled::listing::{list, look};
+use crate::settled::sightings::{Found, Sightings};
+use crate::settled::{MOST_AT_ONCE, SettledFile, Told, Until, Wish};
+
+/// The net for lost events, and for a folder above the watched ones that was moved.
+const NET: Duration = Duration::from_secs(300);
+/// So long news gather before they are looked at: a storm of them costs one look.
+const GATHER: Duration = Duration::from_millis(10);
+/// Nobody's looks come more often without a reason.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Looks at a whole pattern leave so many times their own length of pause.
+const REST: u32 = 4;
+
+#[derive(Debug)]
+pub(super) enum Order<K> {
+    Watch(K, Box<Wish>),
+    Forget(K),
+    Stop,
+}
+
+/// One wish, and what is known of it.
+#[derive(Debug)]
+struct Watch {
+    wish: Wish,
+    sightings: Sightings,
+    /// The folders that decide, each with whether its clock is ours.
+    folders: BTreeMap<PathBuf, bool>,
+    /// Why the kernel does not tell of all of them, if that is a limit of the host.
+    limit: Option<String>,
+    /// When to look at everything again.
+    look_at: Instant,
+    /// No look before that, however much there is to look at.
+    rests_until: Instant,
+    /// Folders that cannot be read, which has been said.
+    closed: BTreeSet<PathBuf>,
+    /// Its place among the deadlines.
+    due: Instant,
+}
+
+pub(super) struct Watcher<K> {
+    name: &'static str,
+    health: Health,
+    tell: Box<dyn FnMut(Told<K>) + Send>,
+    eyes: Eyes<K>,
+    watches: BTreeMap<K, Watch>,
+    deadlines: BTreeSet<(Instant, K)>,
+}
+
+impl<K: Ord + Copy> Watcher<K> {
+    pub(super) fn new(name: &'static str, health: Health, tell: Box<dyn FnMut(Told<K>) + Send>) -> Self {
+        Self { name, health, tell, eyes: Eyes::open(), watches: BTreeMap::new(), deadlines: BTreeSet::new() }
+    }
+
+    pub(super) fn run(mut self, orders: &Receiver<Order<K>>, alarm: &OwnedFd) {
+        let mut gathers_until: Option<Instant> = None;
+        loop {
+            loop {
+                match orders.try_recv() {
+                    Ok(Order::Watch(key, wish)) => self.take_up(key, *wish),
+                    Ok(Order::Forget(key)) => self.forget(key),
+                    Err(TryRecvError::Empty) => break,
+                    Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            if gathers_until.is_some_and(|until| until <= Instant::now()) {
+                gathers_until = None;
+                self.hear();
+            }
+            self.work_off();
+            let deadline = [self.deadlines.first().map(|(at, _)| *at), gathers_until].into_iter().flatten().min();
+            match self.wait(alarm, deadline, gathers_until.is_none()) {
+                Ok(true) => gathers_until = Some(Instant::now() + GATHER),
+                Ok(false) => {}
+                Err(errno) => {
+                    let name = self.name;
+                    return log::error!("{name}: failed to wait for news of files: {errno}; restart minflow");
+                }
+            }
+        }
+    }
+
+    /// Sleeps until an order, the deadline, or if `for_news` something of the kernel has come; the answer is whether that was it.
+    fn wait(&self, alarm: &OwnedFd, deadline: Option<Instant>, for_news: bool) -> Result<bool, Errno> {
+        let mut sources = vec![PollFd::new(alarm, PollFlags::IN)];
+        if let Some(kernel) = self.eyes.descriptor().filter(|_| for_news) {
+            sources.push(PollFd::from_borrowed_fd(kernel, PollFlags::IN));
+        }
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        match poll(&mut sources, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+        let is_ready = |source: &PollFd<'_>| !source.revents().is_empty();
+        let has_news = sources.get(1).is_some_and(is_ready);
+        if sources.first().is_some_and(is_ready) {
+            // It is empty already if two wake-ups were one.
+            let _ = rustix::io::read(alarm, &mut [0; 8]);
+        }
+        Ok(has_news)
+    }
+
+    fn take_up(&mut self, key: K, wish: Wish) {
+        self.forget(key);
+        let now = Instant::now();
+        let watch = Watch {
+            wish,
+            sightings: Sightings::default(),
+            folders: BTreeMap::new(),
+            limit: None,
+            look_at: now,
+            rests_until: now,
+            closed: BTreeSet::new(),
+            due: now,
+        };
+        self.watches.insert(key, watch);
+        self.deadlines.insert((now, key));
+    }
+
+    fn forget(&mut self, key: K) {
+        let Some(watch) = self.watches.remove(&key) else { return };
+        self.deadlines.remove(&(watch.due, key));
+        for folder in watch.folders.keys() {
+            self.eyes.release(folder, key);
+        }
+        self.report_limit();
+    }
+
+    /// What the kernel tells leads to looks at single files, or at all of a pattern.
+    fn hear(&mut self) {
+        let mut touched: BTreeMap<K, BTreeSet<PathBuf>> = BTreeMap::new();
+        loop {
+            let glances = self.eyes.read();
+            if glances.is_empty() {
+                break;
+            }
+            for glance in glances {
+                match glance {
+                    Glance::At { path, is_folder, keys } => {
+                        for key in keys {
+                            self.notice(key, &path, is_folder, &mut touched);
+                        }
+                    }
+                    Glance::Lost(keys) => keys.into_iter().for_each(|key| self.look_soon(key)),
+                    Glance::Anything => {
+                        let keys: Vec<K> = self.watches.keys().copied().collect();
+                        keys.into_iter().for_each(|key| self.look_soon(key));
+                    }
+                }
+            }
+        }
+        for (key, paths) in touched {
+            self.look_at_files(key, paths.into_iter().collect());
+        }
+    }
+
+    fn notice(&mut self, key: K, path: &Path, is_folder: bool, touched: &mut BTreeMap<K, BTreeSet<PathBuf>>) {
+        let Some(watch) = self.watches.get(&key) else { return };
+        // A link to a folder comes as a file.
+        if watch.wish.pattern.leads_through(path) && (is_folder || path.is_dir()) {
+            self.look_soon(key);
+        } else if watch.wish.pattern.matches(path) {
+            touched.entry(key).or_default().insert(path.to_owned());
+        }
+    }
+
+    fn look_soon(&mut self, key: K) {
+        if let Some(watch) = self.watches.get_mut(&key) {
+            watch.look_at = watch.rests_until;
+            self.arm(key);
+        }
+    }
+
+    fn arm(&mut self, key: K) {
+        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let due = watch.sightings.next_at().map_or(watch.look_at, |at| at.min(watch.look_at));
+        self.deadlines.remove(&(watch.due, key));
+        watch.due = due;
+        self.deadlines.insert((due, key));
+    }
+
+    fn work_off(&mut self) {
+        let now = Instant::now();
+        while let Some(&(at, key)) = self.deadlines.first()
+            && at <= now
+        {
+            let Some(watch) = self.watches.get(&key) else {
+                self.deadlines.remove(&(at, key));
+                continue;
+            };
+            if watch.look_at <= now {
+                self.look_at_all(key);
+            } else {
+                let due = watch.sightings.due(now);
+                self.look_at_files(key, due);
+            }
+        }
+    }
+
+    fn look_at_all(&mut self, key: K) {
+        let started_at = Instant::now();
+        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let (mut folders, mut limit, mut is_blind) = (BTreeMap::new(), None, false);
+        let eyes = &mut self.eyes;
+        let listing = list(&watch.wish.pattern, |folder| {
+            if let Some(&is_local) = folders.get(folder) {
+                return is_local;
+            }
+            let is_local = remote_name(folder).is_none();
+            folders.insert(folder.to_owned(), is_local);
+            match eyes.watch(folder, key) {
+                Ok(is_watched) => is_blind |= !is_watched || !is_local,
+                Err(why) => limit = Some(why),
+            }
+            is_local
+        });
+        for gone in watch.folders.keys().filter(|folder| !folders.contains_key(*folder)) {
+            eyes.release(gone, key);
+        }
+        let is_blind = is_blind || limit.is_some() || !listing.closed.is_empty();
+        watch.folders = folders;
+        let has_changed = std::mem::replace(&mut watch.limit, limit) != watch.limit;
+        watch.say_closed(&listing.closed);
+        let there: BTreeSet<&Path> = listing.files.iter().map(|(path, _)| path.as_path()).collect();
+        // What lies in a folder that cannot be read has not gone.
+        let is_hidden = |path: &PathBuf| listing.closed.iter().any(|(folder, _)| path.starts_with(folder));
+        let absent: Vec<PathBuf> = watch.sightings.absent(&there).into_iter().filter(|path| !is_hidden(path)).collect();
+        let now = Instant::now();
+        watch.rests_until = now + (now - started_at) * REST;
+        watch.look_at = now + if is_blind { watch.wish.look_every.max(SHORTEST) } else { NET };
+        let seen = listing.files.into_iter().map(|(path, found)| (path, Some(found)));
+        self.take_in(key, seen.chain(absent.into_iter().map(|path| (path, None))).collect());
+        if has_changed {
+            self.report_limit();
+        }
+    }
+
+    fn look_at_files(&mut self, key: K, paths: Vec<PathBuf>) {
+        let Some(watch) = self.watches.get(&key) else { return };
+        let is_local =
+            |path: &Path| path.parent().and_then(|folder| watch.folders.get(folder)).copied().unwrap_or(false);
+        let seen = paths.into_iter().map(|path| {
+            let found = look(&path, is_local(&path));
+            (path, found)
+        });
+        let seen = seen.collect();
+        self.take_in(key, seen);
+    }
+
+    /// What was found at these paths, or that nothing is there.
+    fn take_in(&mut self, key: K, seen: Vec<(PathBuf, Option<Found>)>) {
+        let Some(watch) = self.watches.get_mut(&key) else { return };
+        let (now, settle) = (Instant::now(), watch.wish.settle);
+        let (mut files, mut gone) = (Vec::new(), Vec::new());
+        for (path, found) in seen {
+            match found {
+                Some(found) => {
+                    if watch.sightings.see(&path, found, settle, now) {
+                        files.push(SettledFile { path, stamp: found.stamp, changed_at: found.changed_at });
+                    }
+                }
+                None if watch.sightings.miss(&path) => gone.push(path),
+                None => {}
+            }
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        gone.sort();
+        match watch.wish.until {
+            Until::Forgotten => self.arm(key),
+            Until::First if files.is_empty() => {
+                gone.clear();
+                self.arm(key);
+            }
+            Until::First => {
+                files.truncate(MOST_AT_ONCE);
+                self.forget(key);
+            }
+        }
+        self.tell(key, files, gone);
+    }
+
+    fn tell(&mut self, key: K, mut files: Vec<SettledFile>, mut gone: Vec<PathBuf>) {
+        while !files.is_empty() || !gone.is_empty() {
+            let rest = files.split_off(files.len().min(MOST_AT_ONCE));
+            let first = std::mem::replace(&mut files, rest);
+            (self.tell)(Told { key, files: first, gone: std::mem::take(&mut gone) });
+        }
+    }
+
+    /// Said once, for as long as any pattern lacks the kernel's help.
+    fn report_limit(&self) {
+        let limited = self.watches.values().find_map(|watch| watch.limit.as_ref().map(|limit| (watch, limit)));
+        match limited {
+            Some((watch, limit)) => {
+                let (pattern, every) = (watch.wish.pattern.as_str(), watch.wish.look_every.as_secs_f64());
+                let reason = format!("`{pattern}` is looked at every {every} s instead of watched: {limit}");
+                self.health.raise(self.name, reason);
+            }
+            None => self.health.clear(self.name),
+        }
+    }
+}
+
+impl Watch {
+    fn say_closed(&mut self, closed: &[(PathBuf, String)]) {
+        let now: BTreeSet<PathBuf> = closed.iter().map(|(folder, _)| folder.clone()).collect();
+        for (folder, why) in closed.iter().filter(|(folder, _)| !self.closed.contains(folder)) {
+            let (pattern, folder) = (self.wish.pattern.as_str(), folder.display());
+            log::warn!(
+                "`{pattern}`: failed to list `{folder}`: {why}; files in it are not seen until minflow may read it"
+            );
+        }
+        self.closed = now;
+    }
+}
