@@ -346,6 +346,8 @@ impl Progress {
         let (mut growth, mut surplus) = (Growth::default(), Vec::new());
         if is_growing {
             (growth, surplus) = self.grow(limit, &mut marks);
+            // What is not to be any longer needs no other mark.
+            marks.retain(|&(instance, _)| !self.state(instance).is_finished());
             is_cut |= self.decide(limit, &mut marks) || !self.filling.is_empty();
         }
         let schedulable = self.schedulable();

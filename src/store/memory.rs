@@ -93,6 +93,16 @@ impl MemoryStore {
         self.0.lock().notes.get(&(run, instance)).cloned().flatten()
     }
 
+    /// How many elements what was pushed has that tasks are mapped over, by instance and key.
+    pub fn lengths_in(&self, run: RunKey) -> Vec<LengthWrite> {
+        self.0.lock().lengths_of(|instance| instance.run == run)
+    }
+
+    /// What the branches and short circuits of a run have decided.
+    pub fn decisions_in(&self, run: RunKey) -> Vec<(InstanceKey, SkipDecision)> {
+        self.0.lock().decisions(|instance| instance.run == run)
+    }
+
     pub fn audit(&self) -> Vec<AuditEntry> {
         self.0.lock().audit.clone()
     }

@@ -124,6 +124,7 @@ impl Progress {
         let moved = self.shift_in_blocks(task, map_index, old, new);
         for at in 0..self.graph.downstream(task).len() {
             let down = self.graph.downstream(task)[at];
+            self.touch_if_barred(down, map_index);
             if self.are_near(task, down) {
                 self.touch_near(task, down, map_index, &moved);
                 continue;

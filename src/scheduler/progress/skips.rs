@@ -69,6 +69,13 @@ impl Progress {
         }
     }
 
+    /// A task right before `task` has ended or begun anew: a decision of it counts from now on, or no longer.
+    pub(super) fn touch_if_barred(&mut self, task: TaskIx, map_index: i32) {
+        if !self.bars.is_empty() && self.bars.contains_key(&(task, map_index)) {
+            self.touch_barred(task, map_index);
+        }
+    }
+
     /// Those that a decider of this index speaks for: a mapped one for its own index, any other for all.
     fn touch_barred(&mut self, task: TaskIx, map_index: i32) {
         match (usize::try_from(map_index), self.maps.place(task)) {

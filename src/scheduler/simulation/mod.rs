@@ -10,6 +10,7 @@ mod random;
 mod retries;
 mod runs;
 mod skips;
+mod story;
 mod tests;
 
 use std::collections::BTreeMap;
@@ -48,7 +49,10 @@ struct Recorded {
 impl Executor for Calls {
     fn start(&mut self, work: Work) {
         let mut recorded = self.0.lock();
-        let name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
+        let mut name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
+        if work.map_index >= 0 {
+            name.push_str(&format!("[{}]", work.map_index));
+        }
         recorded.trace.push(format!("start {name} try {}", work.key.try_number));
         recorded.names.insert(work.key, name);
     }
@@ -61,7 +65,10 @@ impl Executor for Calls {
 
     fn reclaim(&mut self, stray: Stray) {
         let mut recorded = self.0.lock();
-        let name = format!("{}.{}", stray.run.dag_id, stray.task_id);
+        let mut name = format!("{}.{}", stray.run.dag_id, stray.task_id);
+        if stray.map_index >= 0 {
+            name.push_str(&format!("[{}]", stray.map_index));
+        }
         recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
         recorded.names.insert(stray.key, name);
     }
@@ -235,10 +242,11 @@ impl Simulation {
         replies
     }
 
-    /// The key of the try of `dag.task` that the executor has.
+    /// The key of the try of `dag.task` or `dag.task[index]` that the executor has; of a mapped task without an index, of the oldest.
     fn key(&self, name: &str) -> TryKey {
         let recorded = self.calls.0.lock();
-        let found = recorded.names.iter().find(|(_, known)| *known == name);
+        let is_it = |known: &str| known == name || known.split_once('[').is_some_and(|(task, _)| task == name);
+        let found = recorded.names.iter().find(|(_, known)| is_it(known));
         *found.unwrap_or_else(|| panic!("the executor does not have {name}: {:?}", recorded.trace)).0
     }
 

@@ -1,0 +1,339 @@
+//! A random story: random DAGs, and a random order of ends, failures, lists that are given, pauses, saves, removals, changed maps and
+//! schedules, clears, marks, backfills, crashes, failing commits and steps of the clock. What a seed does is the same each time.
+//!
+//! What must hold meanwhile is `property`'s affair.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, number_of};
+use super::tests::trigger;
+use super::{Simulation, defaults};
+use crate::clock::Clock;
+use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, SkipDecision, TaskState, TryKey};
+use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
+use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
+use crate::scheduler::{Store, StoreError};
+
+pub(super) const PARALLELISM: u32 = 3;
+pub(super) const MAX_ACTIVE_TASKS: usize = 2;
+pub(super) const MAX_ACTIVE_RUNS: usize = 2;
+pub(super) const START: &str = "2026-11-21T12:00:00Z";
+/// What a user may set a run to.
+const RUN_STATES: [RunState; 3] = [RunState::Success, RunState::Failed, RunState::Queued];
+
+pub(super) struct Story {
+    pub simulation: Simulation,
+    pub dice: Dice,
+    pub dags: Vec<RandomDag>,
+    /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
+    pub redrawn: BTreeSet<usize>,
+    /// DAGs whose schedules have changed, or whose dates were filled up: their dates and what came before them are another's.
+    pub rescheduled: BTreeSet<usize>,
+    /// DAGs of which something was cleared or marked: how many instances there are may follow a list only when they run again.
+    pub steered: BTreeSet<usize>,
+    /// Tries that were scheduled before runs of their DAG were cleared or marked: they may find their upstream changed.
+    pub overtaken: BTreeSet<TryKey>,
+    /// Tries that have ended; they are never begun again.
+    pub over: BTreeSet<TryKey>,
+    begun: BTreeSet<TryKey>,
+    pub strays: BTreeSet<TryKey>,
+    pub known: BTreeSet<TryKey>,
+    pub told: Vec<String>,
+    saves: usize,
+    /// From now on no task depends on the past.
+    pub is_finishing: bool,
+}
+
+pub(super) fn file_of(dag: usize) -> String {
+    format!("d{dag}.toml")
+}
+
+impl Story {
+    pub fn begin(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let dags: Vec<RandomDag> = (0..1 + dice.below(3)).map(|_| RandomDag::roll(&mut dice)).collect();
+        let files: Vec<(String, String)> = dags
+            .iter()
+            .enumerate()
+            .map(|(at, dag)| (file_of(at), dag.text(&vec![true; dag.tasks.len()], true, 0)))
+            .collect();
+        for (name, text) in &files {
+            let parsed = crate::dagfile::parse(std::path::Path::new(name), text.as_bytes(), &defaults());
+            assert!(parsed.is_ok(), "{text}\n{parsed:?}");
+        }
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+        Self {
+            simulation: Simulation::with_parallelism(PARALLELISM, &files),
+            dice,
+            dags,
+            redrawn: BTreeSet::new(),
+            rescheduled: BTreeSet::new(),
+            steered: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
+            over: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            strays: BTreeSet::new(),
+            known: BTreeSet::new(),
+            told: Vec::new(),
+            saves: 0,
+            is_finishing: false,
+        }
+    }
+
+    pub fn held(&self) -> BTreeSet<TryKey> {
+        self.simulation.calls.0.lock().names.keys().copied().collect()
+    }
+
+    fn started(&mut self, key: TryKey) -> Event {
+        self.begun.insert(key);
+        let process = ProcessIdentity { pid: 1_000, start_ticks: 1, boot_id: "boot".to_owned() };
+        Event::Started(Attempt { key, process, started_at: self.simulation.clock.now() })
+    }
+
+    pub fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
+        if !matches!(outcome, Outcome::Unstarted { .. }) {
+            self.over.insert(key);
+        }
+        let ended_at = self.simulation.clock.now();
+        let started_at = self.begun.contains(&key).then_some(ended_at);
+        let decision = if outcome == Outcome::Exited(0) { self.random_decision(key) } else { None };
+        let xcoms = decision.iter().map(|decision| (SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom())).collect();
+        let lengths = if outcome == Outcome::Exited(0) { self.random_lengths(key) } else { Vec::new() };
+        Event::Ended(Box::new(TryEnd { started_at, decision, xcoms, lengths, ..TryEnd::new(key, outcome, ended_at) }))
+    }
+
+    /// How much a success gives to those that are mapped over it. A try that began under another definition may not know of them.
+    fn random_lengths(&mut self, key: TryKey) -> Vec<(String, u32)> {
+        let Some(row) = self.simulation.store.instances().into_iter().find(|row| row.key == key.instance) else {
+            return Vec::new();
+        };
+        if self.dice.one_in(20) {
+            return Vec::new();
+        }
+        let mut lengths = Vec::new();
+        for name in self.simulation.scheduler.world().awaited_lengths(key) {
+            match row.map_index {
+                -1 => lengths.push((name, self.dice.below(5) as u32)),
+                // One of many may give nothing.
+                _ if self.dice.one_in(4) => {}
+                _ => lengths.push((name, 1)),
+            }
+        }
+        lengths
+    }
+
+    /// What a task that decides lets run of those right after it.
+    fn random_decision(&mut self, key: TryKey) -> Option<SkipDecision> {
+        let row = self.simulation.store.instances().into_iter().find(|row| row.key == key.instance)?;
+        let run = self.simulation.store.runs().into_iter().find(|run| run.key == row.run)?;
+        let (dag, task): (usize, usize) = (run.dag_id[1..].parse().ok()?, number_of(&row.task_id));
+        let tasks = &self.dags[dag].tasks;
+        if !tasks[task].decides || self.dice.one_in(4) {
+            return None;
+        }
+        let is_after = |down: &usize| tasks[*down].upstream.contains(&task) && tasks[*down].teardown_of.is_none();
+        let after = (0..tasks.len()).filter(is_after).filter(|_| self.dice.one_in(2));
+        let named = after.map(|down| self.dags[dag].id(down).as_str().into()).collect();
+        Some(if self.dice.one_in(2) { SkipDecision::Followed(named) } else { SkipDecision::Skipped(named) })
+    }
+
+    /// A user clears or marks something, in one run or in many.
+    fn act(&mut self, dag: usize) {
+        let dag_id = || format!("d{dag}").as_str().into();
+        let runs = self.simulation.store.runs().into_iter().filter(|run| *run.dag_id == *format!("d{dag}"));
+        let runs: Vec<DagRun> = runs.collect();
+        if runs.is_empty() {
+            return;
+        }
+        let run_id = runs[self.dice.below(runs.len())].run_id.clone();
+        let task = self.dice.below(self.dags[dag].tasks.len());
+        let task = self.dags[dag].id(task);
+        let map_index = self.dice.one_in(4).then(|| self.dice.below(3) as i32);
+        let spread = Spread { upstream: self.dice.one_in(4), downstream: self.dice.one_in(2) };
+        let (past, future) = (self.dice.one_in(4), self.dice.one_in(4));
+        let range = RunRange { run_id: Some(run_id.clone()), past, future, ..RunRange::default() };
+        let command = match self.dice.below(8) {
+            0 => Command::MarkRun { dag_id: dag_id(), run_id, state: RUN_STATES[self.dice.below(3)] },
+            1 | 2 => Command::MarkTasks(MarkTasks {
+                dag_id: dag_id(),
+                tasks: vec![task],
+                spread,
+                map_index,
+                runs: range,
+                state: [TaskState::Success, TaskState::Failed, TaskState::Skipped][self.dice.below(3)],
+            }),
+            _ => Command::Clear(Clear {
+                dag_id: dag_id(),
+                tasks: if self.dice.one_in(3) { Chosen::All } else { Chosen::Named(vec![task]) },
+                spread,
+                map_index,
+                runs: range,
+                only: Only { failed: self.dice.one_in(4), running: self.dice.one_in(6) },
+                is_dry: self.dice.one_in(8),
+            }),
+        };
+        self.overtake();
+        self.steered.insert(dag);
+        self.simulation.command(command);
+    }
+
+    /// What is scheduled now is not looked at again before it begins, whatever becomes of its upstream.
+    pub fn overtake(&mut self) {
+        let rows = self.simulation.store.instances().into_iter();
+        let is_on_its_way = |row: &Instance| row.state == TaskState::Scheduled || row.state.is_executing();
+        self.overtaken.extend(rows.filter(is_on_its_way).map(|row| row.try_key()));
+    }
+
+    fn random_end(&mut self, key: TryKey) -> Event {
+        let outcome = match self.dice.below(10) {
+            _ if self.strays.contains(&key) => Outcome::Lost,
+            0 | 1 => Outcome::Exited(1),
+            2 => Outcome::Exited(99),
+            3 => Outcome::Signaled(9),
+            4 if !self.begun.contains(&key) => Outcome::Unstarted { reason: "no processes left".to_owned() },
+            5 => Outcome::Killed { reason: "skipped".to_owned() },
+            // What it was to be mapped by was refused, or what it gave was no list or too long.
+            6 if self.dice.one_in(4) => Outcome::Skipped { reason: "filter".to_owned() },
+            6 if self.dice.one_in(4) => Outcome::Faulted { reason: "at most 1024 elements long".to_owned() },
+            _ => Outcome::Exited(0),
+        };
+        self.ended(key, outcome)
+    }
+
+    pub fn step(&mut self) {
+        if self.dice.one_in(10) {
+            let error = StoreError { message: "commit a turn: disk full".to_owned(), help: "free space".to_owned() };
+            let call = 1 + self.dice.below(2) as u64;
+            self.simulation.store.fail_call(call, error);
+        }
+        let dag = self.dice.below(self.dags.len());
+        match self.dice.below(20) {
+            0 | 1 => drop(self.simulation.command(trigger(&format!("d{dag}")))),
+            2 => {
+                let seconds = self.dice.below(90) as u64;
+                self.simulation.clock.advance(Duration::from_secs(seconds));
+                self.simulation.turn(Event::Tick);
+            }
+            3 => {
+                let is_paused = self.dice.one_in(2);
+                let dag_id = format!("d{dag}").as_str().into();
+                self.simulation.command(Command::SetPaused { dag_id, is_paused });
+            }
+            4 => self.save(dag),
+            5 if self.dice.one_in(2) => self.simulation.remove(&file_of(dag)),
+            5 => self.simulation.save(&file_of(dag), "tasks = "),
+            6 if self.dice.one_in(2) => self.crash(),
+            7 => {
+                let seconds = self.dice.below(7_200) as i64 - 3_600;
+                let to = self.simulation.clock.now() + SignedDuration::from_secs(seconds);
+                self.simulation.clock.step_to(to);
+                self.simulation.turn(Event::ClockJumped);
+            }
+            8 => self.fill_up(dag),
+            9 => self.steer_backfill(),
+            10 | 11 => self.act(dag),
+            _ => self.report(),
+        }
+        // The loop tries a failed commit again before it takes in anything else, unless it dies.
+        if !self.simulation.health.reasons().is_empty() && self.dice.one_in(4) {
+            self.crash();
+        }
+        self.write();
+        self.check();
+        // A backfill's runs come in turns of their own; a crash may come between them.
+        while !self.dice.one_in(4) && self.simulation.scheduler.world().has_more() {
+            self.simulation.scheduler.turn(Vec::new());
+            self.write();
+            self.check();
+        }
+    }
+
+    /// What a failing database has kept from being written is written. Two faults may stand one after the other.
+    fn write(&mut self) {
+        for _ in 0..3 {
+            self.simulation.scheduler.write_and_act();
+        }
+    }
+
+    fn fill_up(&mut self, dag: usize) {
+        self.rescheduled.insert(dag);
+        let now = self.simulation.clock.now();
+        let is_backwards = self.dice.one_in(3);
+        self.simulation.command(Command::CreateBackfill(NewBackfill {
+            dag_id: format!("d{dag}").as_str().into(),
+            from_date: now - SignedDuration::from_mins(self.dice.below(120) as i64),
+            to_date: now - SignedDuration::from_mins(self.dice.below(20) as i64),
+            reprocess: [Reprocess::None, Reprocess::Failed, Reprocess::Completed][self.dice.below(3)],
+            is_backwards,
+            max_active_runs: MAX_ACTIVE_RUNS as u32,
+            conf: None,
+        }));
+    }
+
+    fn steer_backfill(&mut self) {
+        let Some(last) = self.simulation.store.backfills().pop() else { return };
+        let is_paused = self.dice.one_in(2);
+        let pause = Command::SetBackfillPaused { id: last.id, is_paused };
+        let command = if self.dice.one_in(3) { Command::CancelBackfill { id: last.id } } else { pause };
+        self.simulation.command(command);
+    }
+
+    /// The executor tells of some of its tries, all in one turn.
+    fn report(&mut self) {
+        let mut events = Vec::new();
+        for key in self.held() {
+            match self.dice.below(4) {
+                0 if !self.strays.contains(&key) && !self.begun.contains(&key) => events.push(self.started(key)),
+                1 | 2 => events.push(self.random_end(key)),
+                _ => {}
+            }
+        }
+        self.simulation.scheduler.turn(events);
+    }
+
+    fn save(&mut self, dag: usize) {
+        self.saves += 1;
+        let mut present = vec![true; self.dags[dag].tasks.len()];
+        if self.dice.one_in(2) {
+            self.redrawn.insert(dag);
+            for is_present in present.iter_mut().skip(1) {
+                *is_present = self.dice.one_in(2);
+            }
+        }
+        if self.dice.one_in(4) {
+            self.redrawn.insert(dag);
+            self.dags[dag].remap(&mut self.dice);
+        }
+        if self.dice.one_in(4) {
+            self.rescheduled.insert(dag);
+            self.dags[dag].schedule = (!self.dice.one_in(4)).then(|| SCHEDULES[self.dice.below(SCHEDULES.len())]);
+            self.dags[dag].catchup = CATCHUPS[self.dice.below(CATCHUPS.len())];
+        }
+        let text = self.dags[dag].text(&present, true, self.saves);
+        self.simulation.save(&file_of(dag), &text);
+    }
+
+    fn crash(&mut self) {
+        let told = self.simulation.trace();
+        self.told.extend(told);
+        let settings = self.simulation.settings.clone();
+        let (clock, store) = (self.simulation.clock.clone(), self.simulation.store.clone());
+        self.spend_faults();
+        self.simulation = Simulation::start(clock, store, settings, self.simulation.files.clone());
+        self.strays = self.held();
+        self.known = self.strays.clone();
+        self.simulation.scheduler.write_and_act();
+        self.simulation.rescan();
+        self.told.push("crash".to_owned());
+    }
+
+    /// The database works again.
+    pub fn spend_faults(&self) {
+        for _ in 0..3 {
+            let _ = self.simulation.store.clone().load();
+        }
+    }
+}
