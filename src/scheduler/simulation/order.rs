@@ -62,7 +62,7 @@ fn end_of(simulation: &Simulation, dag: &RandomDag, seed: u64, key: TryKey, name
     let awaited = simulation.scheduler.world().awaited_lengths(key).into_iter().filter(|_| has_succeeded);
     // One of many gives something or not.
     let length = if dag.lists(at).is_empty() { (fate >> 20) as u32 % 4 } else { 1 };
-    let gives = dag.lists(at).is_empty() || (fate >> 20) % 4 > 0;
+    let gives = dag.lists(at).is_empty() || !(fate >> 20).is_multiple_of(4);
     let lengths = awaited.filter(|_| gives).map(|name| (name, length)).collect();
     let end = TryEnd { started_at: Some(now), decision, lengths, ..TryEnd::new(key, outcome, now) };
     Event::Ended(Box::new(end))
