@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::jinja::fault::{Fault, Res};
 use crate::jinja::meter;
+use crate::jinja::print::{MOST_DEEP, too_deep};
 use crate::jinja::value::{Value, unnest};
 
 /// A key as equality sees it: 1, 1.0 and True are the same.
@@ -23,8 +24,17 @@ pub enum Key {
 
 impl Key {
     /// # Errors
-    /// A list or dict is no key.
+    /// A list or dict is no key, nor is what is too deep or too large.
     pub fn of(value: &Value) -> Res<Self> {
+        Self::at(value, 0)
+    }
+
+    fn at(value: &Value, depth: usize) -> Res<Self> {
+        if depth > MOST_DEEP {
+            return Err(too_deep());
+        }
+        // A tuple may hold another many times: a key holds a copy for each.
+        meter::step(1)?;
         Ok(match value {
             Value::None => Self::None,
             Value::Bool(value) => Self::Int(i128::from(*value)),
@@ -35,7 +45,11 @@ impl Key {
                 meter::read(text.as_str().len())?;
                 Self::Text(text.as_str().to_owned())
             }
-            Value::Tuple(items) => Self::Tuple(items.with(|items| items.iter().map(Self::of).collect::<Res<_>>())?),
+            Value::Tuple(items) => {
+                let parts =
+                    items.with(|items| items.iter().map(|item| Self::at(item, depth + 1)).collect::<Res<_>>())?;
+                Self::Tuple(parts)
+            }
             Value::Undefined(undefined) => return Err(undefined.fault()),
             Value::Object(object) => Self::Other(object.type_name().to_owned(), object.repr()),
             Value::Range(range) => Self::Other("range".to_owned(), format!("{range:?}")),
@@ -43,6 +57,16 @@ impl Key {
                 return Err(Fault::new("TypeError", format!("unhashable type: '{}'", value.type_name())));
             }
         })
+    }
+
+    /// What it holds beside itself, in bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::None | Self::Int(_) | Self::Float(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Tuple(parts) => parts.iter().map(|part| size_of::<Self>() + part.bytes()).sum(),
+            Self::Other(class, text) => class.len() + text.len(),
+        }
     }
 }
 
@@ -137,7 +161,7 @@ impl Dict {
             inner.entries[*at].1 = value;
             return;
         }
-        let bytes = ENTRY_BYTES + if let Key::Text(text) = &key { text.len() } else { 0 };
+        let bytes = ENTRY_BYTES + key.bytes();
         meter::hold(bytes);
         self.held.set(self.held.get() + bytes);
         inner.places.insert(key, inner.entries.len());

@@ -42,16 +42,23 @@ pub fn printed_as_json(value: &serde_json::Value) -> Value {
 /// A value as plain JSON data: a tuple is a list, a time its text.
 ///
 /// # Errors
-/// A value that is undefined or too deep.
+/// A value that is undefined, too deep or too large.
 pub fn to_json(value: &Value) -> Res<serde_json::Value> {
-    convert(value, 0)
+    convert(value, 0, &mut 0)
 }
 
-fn convert(value: &Value, depth: usize) -> Res<serde_json::Value> {
+/// `taken`: the bytes of what has been converted, since a value may hold another many times.
+fn convert(value: &Value, depth: usize, taken: &mut usize) -> Res<serde_json::Value> {
     if depth > MOST_DEEP {
         return Err(too_deep());
     }
     meter::step(1)?;
+    *taken += size_of::<serde_json::Value>();
+    if let Value::Text(text) = value {
+        meter::read(text.as_str().len())?;
+        *taken += text.as_str().len();
+    }
+    meter::room(*taken)?;
     Ok(match value {
         Value::Undefined(undefined) => {
             undefined.lenient()?;
@@ -69,16 +76,18 @@ fn convert(value: &Value, depth: usize) -> Res<serde_json::Value> {
         Value::Dict(dict) => {
             let mut pairs = serde_json::Map::new();
             for (key, item) in dict.entries() {
-                pairs.insert(print::text(&key)?, convert(&item, depth + 1)?);
+                let name = print::text(&key)?;
+                *taken += name.len();
+                pairs.insert(name, convert(&item, depth + 1, taken)?);
             }
             pairs.into()
         }
         Value::Object(object) => match object.data() {
-            Some(data) => convert(&data, depth + 1)?,
+            Some(data) => convert(&data, depth + 1, taken)?,
             None => object.text().into(),
         },
         Value::List(_) | Value::Tuple(_) | Value::Range(_) | Value::View(..) | Value::Stream(_) => {
-            value.to_vec()?.iter().map(|item| convert(item, depth + 1)).collect::<Res<Vec<_>>>()?.into()
+            value.to_vec()?.iter().map(|item| convert(item, depth + 1, taken)).collect::<Res<Vec<_>>>()?.into()
         }
     })
 }
@@ -107,13 +116,15 @@ impl Default for Layout {
 }
 
 impl Layout {
-    fn line(&self, out: &mut String, depth: usize) {
+    fn line(&self, out: &mut String, depth: usize) -> Res<()> {
         if let Some(indent) = &self.indent {
+            meter::room(out.len().saturating_add(indent.len().saturating_mul(depth)))?;
             out.push('\n');
             for _ in 0..depth {
                 out.push_str(indent);
             }
         }
+        Ok(())
     }
 
     fn comma(&self, out: &mut String) {
@@ -161,7 +172,7 @@ fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Res<
                 if at > 0 {
                     layout.comma(out);
                 }
-                layout.line(out, depth + 1);
+                layout.line(out, depth + 1)?;
                 match key {
                     Value::Text(text) => write_text(out, text.as_str(), layout.escapes_unicode),
                     Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
@@ -178,7 +189,7 @@ fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Res<
                 write(out, item, layout, depth + 1)?;
             }
             if !entries.is_empty() {
-                layout.line(out, depth);
+                layout.line(out, depth)?;
             }
             out.push('}');
         }
@@ -189,11 +200,11 @@ fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Res<
                 if at > 0 {
                     layout.comma(out);
                 }
-                layout.line(out, depth + 1);
+                layout.line(out, depth + 1)?;
                 write(out, item, layout, depth + 1)?;
             }
             if !items.is_empty() {
-                layout.line(out, depth);
+                layout.line(out, depth)?;
             }
             out.push(']');
         }

@@ -10,7 +10,7 @@ pub mod dict;
 mod evaluate;
 pub mod fault;
 mod filters;
-mod format;
+pub mod format;
 mod functions;
 mod interpreter;
 pub mod json;

@@ -155,6 +155,9 @@ pub fn rounded(number: f64, digits: i32) -> f64 {
     }
     if digits < 0 {
         let scale = 10_f64.powi(-digits);
+        if scale.is_infinite() {
+            return 0.0_f64.copysign(number);
+        }
         return (number / scale).round_ties_even() * scale;
     }
     // The decimal digits of the very number decide, not those of a product that is rounded itself.

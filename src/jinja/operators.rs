@@ -18,7 +18,8 @@ fn refused(operator: &str, left: &Value, right: &Value) -> Box<Fault> {
     Fault::new("TypeError", format!("unsupported operand type(s) for {shown}: '{left}' and '{right}'"))
 }
 
-fn too_large() -> Box<Fault> {
+/// A number that Python has and templates have not.
+pub fn too_large() -> Box<Fault> {
     Fault::new(
         "OverflowError",
         "a whole number of more than 127 bits, which templates do not have; compute with floats",

@@ -90,6 +90,10 @@ fn a_runaway_template_ends_with_an_error_and_has_held_no_more_than_its_bound() {
         ("much filler", "{{ lipsum(100000000) }}".into()),
         ("an echo", "{% set x %}{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}{% endset %}".into()),
         ("many matches", "{% for i in range(100000) %}{{ ('a' * 100000)|replace('b', 'c')|length }}{% endfor %}".into()),
+        ("tuples that nest, as a key", "{% set n = namespace(t=()) %}{% for i in range(90000) %}{% set n.t = (n.t,) %}{% endfor %}{% set d = {n.t: 1} %}".into()),
+        ("tuples that double, as a key", "{% set n = namespace(t=()) %}{% for i in range(60) %}{% set n.t = (n.t, n.t) %}{% endfor %}{% set d = {n.t: 1} %}".into()),
+        ("large keys in tuples", "{% set a = 'x' * 1000000 %}{% set d = {} %}{% for i in range(1000) %}{% do d.update({(i, a): 1}) %}{% endfor %}".into()),
+        ("JSON with a deep indent", "{% set n = namespace(l=[]) %}{% for i in range(60) %}{% set n.l = [n.l] %}{% endfor %}{{ n.l|tojson(indent=1000000) }}".into()),
         ("wide formats", "{% for i in range(100000) %}{% set x = '%1000000d' % i %}{% endfor %}".into()),
     ];
     for (name, text) in table {
@@ -103,12 +107,27 @@ fn a_runaway_template_ends_with_an_error_and_has_held_no_more_than_its_bound() {
 }
 
 #[test]
+fn a_native_value_is_bounded_however_often_it_holds_the_same_text() {
+    let refused = native("{{ ['x' * 10000000] * 1000 }}", &World::default(), UndefinedKind::Strict, Literals::Kept);
+    assert_eq!(refused.unwrap_err().class, LIMIT);
+}
+
+#[test]
+fn what_is_out_of_the_ordinary_is_what_python_gives() {
+    assert_eq!(
+        rendered("{{ 1.5|round(-400) }} {{ [1, 2]|batch(0)|list }} {{ []|batch(0)|list }}"),
+        "0.0 [[], [1, 2]] []"
+    );
+}
+
+#[test]
 fn a_width_or_range_that_nobody_means_is_refused() {
     let refused = |text: &str| rendered_with(text, &World::default()).unwrap_err();
     assert!(refused("{{ 'a'.center(10000000) }}").message.contains("too large"));
     assert!(refused("{{ '%10000000d' % 1 }}").message.contains("too large"));
     assert!(refused("{{ '{:10000000}'.format(1) }}").message.contains("too large"));
     assert!(refused("{{ '%.100000f' % 1 }}").message.contains("too large"));
+    assert_eq!(refused("{{ (-170141183460469231731687303715884105727 - 1)|abs }}").class, "OverflowError");
     assert!(refused("{{ range(1000000000)|list }}").message.contains("MAX_RANGE"));
 }
 

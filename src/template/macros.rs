@@ -9,7 +9,7 @@ use jiff::{Span, Timestamp};
 use crate::jinja::arguments::{given, int_of, needed, text_of};
 use crate::jinja::fault::{Fault, Res, type_error};
 use crate::jinja::json::{Layout, dumps, loads};
-use crate::jinja::{Args, Builtin, Object, Value, Vm, print};
+use crate::jinja::{Args, Builtin, Object, Value, Vm, format, print};
 use crate::template::calendar::{invalid, small, zone};
 use crate::template::date::Date;
 use crate::template::datetime::DateTime;
@@ -272,10 +272,7 @@ fn of_json(method: &str, args: Args) -> Res<Value> {
     let indent = match given(indent) {
         None => None,
         Some(Value::Text(text)) => Some(text.as_str().to_owned()),
-        Some(width) => {
-            let width = usize::try_from(int_of(&width)?).unwrap_or(0);
-            Some(" ".repeat(width.min(64)))
-        }
+        Some(width) => Some(" ".repeat(format::width(usize::try_from(int_of(&width)?).unwrap_or(0))?)),
     };
     let flag = |value: Option<Value>, default| value.map_or(Ok(default), |value| value.is_true());
     let mut layout = Layout {

@@ -194,7 +194,7 @@ fn absolute(value: &Value) -> Res<Value> {
             .operate("abs", &Value::None, false)
             .unwrap_or_else(|| type_error(format!("bad operand type for abs(): '{}'", value.type_name()))),
         _ => match value.as_int() {
-            Some(number) => Ok(Value::Int(number.abs())),
+            Some(number) => number.checked_abs().map(Value::Int).ok_or_else(operators::too_large),
             None => type_error(format!("bad operand type for abs(): '{}'", value.type_name())),
         },
     }

@@ -112,7 +112,9 @@ fn batch(input: &Value, args: Args) -> Res<Value> {
     let count = size_of_argument(&needed(count, "batch", "linecount")?)?;
     let items = input.to_vec()?;
     if count == 0 {
-        return Ok(Value::stream(if items.is_empty() { Vec::new() } else { vec![Value::list(items)] }));
+        // Jinja's loop gives a row whenever the one at hand has as many items, and begins with none.
+        let rows = vec![Value::list(Vec::new()), Value::list(items)];
+        return Ok(Value::stream(if rows[1].length()? == 0 { Vec::new() } else { rows }));
     }
     let mut rows: Vec<Vec<Value>> = items.chunks(count).map(<[Value]>::to_vec).collect();
     if let (Some(fill), Some(last)) = (given(fill), rows.last_mut()) {
