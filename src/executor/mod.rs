@@ -19,6 +19,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -192,7 +193,8 @@ impl Shared {
         let handed = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.take());
         let Some(Handed { begun, .. }) = handed else { return };
         if worker::is_brief(&begun, &told) {
-            self.report(key, worker::conclude(self, &begun, told, XcomFile::Absent));
+            let end = self.guarded(key, || Some(worker::conclude(self, &begun, told, XcomFile::Absent)));
+            end.into_iter().for_each(|end| self.report(key, end));
         } else {
             self.crew.give(Job::Conclude(begun, told));
         }
@@ -268,19 +270,26 @@ impl Shared {
     }
 
     fn perform(&self, job: Job) {
-        match job {
-            Job::Run(work) => {
-                let key = work.key;
-                if let Some(end) = worker::run(self, work) {
-                    self.report(key, end);
-                }
-            }
-            Job::Conclude(begun, told) => {
-                let key = begun.key();
-                self.report(key, worker::conclude(self, &begun, told, XcomFile::Possible));
-            }
-            Job::Reclaim(stray) => self.report(stray.key, worker::reclaim(self, &stray)),
-        }
+        let key = match &job {
+            Job::Run(work) => work.key,
+            Job::Conclude(begun, _) => begun.key(),
+            Job::Reclaim(stray) => stray.key,
+        };
+        let end = self.guarded(key, || match job {
+            Job::Run(work) => worker::run(self, work),
+            Job::Conclude(begun, told) => Some(worker::conclude(self, &begun, told, XcomFile::Possible)),
+            Job::Reclaim(stray) => Some(worker::reclaim(self, &stray)),
+        });
+        end.into_iter().for_each(|end| self.report(key, end));
+    }
+
+    /// A panic costs one try: it must not take the thread with it, and leave a try behind that holds its slots for good.
+    fn guarded(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) -> Option<TryEnd> {
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+            let reason = "minflow failed on this try, which is a fault of minflow: please report it with the DAG file \
+                          and what minflow has written to its standard error";
+            Some(TryEnd::new(key, Outcome::Faulted { reason: reason.to_owned() }, self.clock.now()))
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::supervisor::protocol::{Cause, Exit};
 
 struct NoLookup;
 
+/// Answers nothing, and panics when it is asked for another run.
 struct BrokenLookup;
 
 impl Lookup for BrokenLookup {
@@ -39,7 +40,7 @@ impl Lookup for BrokenLookup {
     }
 
     fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Err("no descriptors".to_owned())
+        panic!("as a fault of minflow's would")
     }
 }
 
@@ -190,4 +191,11 @@ fn a_template_whose_question_is_not_answered_lets_the_try_wait() {
     };
     assert!(reason.contains("no descriptors"), "{reason}");
     assert!(matches!(asks("echo {{ nonsense }}"), Outcome::Faulted { .. }));
+}
+
+#[test]
+fn a_fault_of_minflow_fails_its_try_and_no_other() {
+    let end = run_try(|_| Vec::new(), false, "echo {{ ti.xcom_pull('t', run_id='other') }}", Arc::new(BrokenLookup));
+    let Outcome::Faulted { reason } = end.outcome else { panic!("{:?}", end.outcome) };
+    assert!(reason.contains("please report it"), "{reason}");
 }
