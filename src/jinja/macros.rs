@@ -7,6 +7,7 @@ use crate::jinja::arguments::Args;
 use crate::jinja::dict::Dict;
 use crate::jinja::fault::{Res, UNDEFINED, type_error};
 use crate::jinja::interpreter::Vm;
+use crate::jinja::meter;
 use crate::jinja::scope::Scope;
 use crate::jinja::syntax::{Macro, Template};
 use crate::jinja::value::{Object, Undefined, Value};
@@ -27,20 +28,22 @@ impl MacroValue {
         let ast = &self.ast;
         let mut positional = args.positional.into_iter();
         let mut named = args.named;
-        let mut take = |name: &str| {
+        let take = |named: &mut Vec<(Rc<str>, Value)>, name: &str| {
             let at = named.iter().position(|(given, _)| **given == *name)?;
             Some(named.remove(at).1)
         };
-        let caller = take("caller");
+        let caller = take(&mut named, "caller");
         for (name, default) in &ast.parameters {
+            // Its name is looked for among those that are left.
+            meter::step(1 + named.len() / 8)?;
             let value = match positional.next() {
                 Some(given) => {
-                    if take(name).is_some() {
+                    if take(&mut named, name).is_some() {
                         return type_error(format!("macro '{}' got multiple values for argument '{name}'", ast.name));
                     }
                     given
                 }
-                None => match (take(name), default) {
+                None => match (take(&mut named, name), default) {
                     (Some(given), _) => given,
                     (None, Some(default)) => vm.evaluate(default, scope)?,
                     (None, None) => Value::Undefined(Rc::new(Undefined {

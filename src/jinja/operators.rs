@@ -56,9 +56,9 @@ pub fn binary(operator: &'static str, left: &Value, right: &Value) -> Res<Value>
                 return Ok(Value::text([one_text, other_text].concat()));
             }
             let safe = |text: &crate::jinja::value::Text| {
-                if text.is_markup() { text.as_str().to_owned() } else { escape(text.as_str()) }
+                if text.is_markup() { Ok(text.as_str().to_owned()) } else { escape(text.as_str()) }
             };
-            Ok(Value::markup(safe(one) + &safe(other)))
+            Ok(Value::markup(safe(one)? + &safe(other)?))
         }
         ("+", Value::List(one), Value::List(other)) => Ok(Value::list(joined(one, other)?)),
         ("+", Value::Tuple(one), Value::Tuple(other)) => Ok(Value::tuple(joined(one, other)?)),
@@ -359,20 +359,31 @@ pub fn contains(whole: &Value, item: &Value) -> Res<bool> {
     }
 }
 
-/// The characters that HTML minds, as entities.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 8);
+/// A text as markup.
+///
+/// # Errors
+/// The result is too large.
+pub fn escape(text: &str) -> Res<String> {
+    with_escapes(text, &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('\'', "&#39;"), ('"', "&#34;")])
+}
+
+/// `text` with another text for some of its characters.
+///
+/// # Errors
+/// The result is too large.
+pub fn with_escapes(text: &str, escapes: &[(char, &str)]) -> Res<String> {
+    let escape_of = |char: char| escapes.iter().find(|(known, _)| *known == char).map(|(_, escape)| *escape);
+    let size = text.chars().map(|char| escape_of(char).map_or(char.len_utf8(), str::len)).sum();
+    meter::read(size)?;
+    meter::room(size)?;
+    let mut out = String::with_capacity(size);
     for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\'' => out.push_str("&#39;"),
-            '"' => out.push_str("&#34;"),
-            _ => out.push(char),
+        match escape_of(char) {
+            Some(escape) => out.push_str(escape),
+            None => out.push(char),
         }
     }
-    out
+    Ok(out)
 }
 
 /// A value as markup: what is markup already stays.
@@ -382,6 +393,6 @@ pub fn escape(text: &str) -> String {
 pub fn escaped(value: &Value) -> Res<String> {
     match value {
         Value::Text(text) if text.is_markup() => Ok(text.as_str().to_owned()),
-        _ => Ok(escape(&print::text(value)?)),
+        _ => escape(&print::text(value)?),
     }
 }

@@ -94,6 +94,12 @@ fn a_runaway_template_ends_with_an_error_and_has_held_no_more_than_its_bound() {
         ("tuples that double, as a key", "{% set n = namespace(t=()) %}{% for i in range(60) %}{% set n.t = (n.t, n.t) %}{% endfor %}{% set d = {n.t: 1} %}".into()),
         ("large keys in tuples", "{% set a = 'x' * 1000000 %}{% set d = {} %}{% for i in range(1000) %}{% do d.update({(i, a): 1}) %}{% endfor %}".into()),
         ("JSON with a deep indent", "{% set n = namespace(l=[]) %}{% for i in range(60) %}{% set n.l = [n.l] %}{% endfor %}{{ n.l|tojson(indent=1000000) }}".into()),
+        ("many lines", "{{ ('\\n' * 20000000).splitlines()|length }}".into()),
+        ("many pieces", "{{ ('a' * 20000000).split('a')|length }}".into()),
+        ("escapes", "{{ ('<' * 30000000)|e }}".into()),
+        ("escapes of JSON", "{{ ('<' * 12000000)|tojson }}".into()),
+        ("percent signs", "{{ ('ü' * 16000000)|urlencode }}".into()),
+        ("many parameters, again and again", format!("{{% macro m({}) %}}{{% endmacro %}}{{% for i in range(10000) %}}{{{{ m() }}}}{{% endfor %}}", (0..2000).map(|n| format!("a{n}=1")).collect::<Vec<_>>().join(","))),
         ("wide formats", "{% for i in range(100000) %}{% set x = '%1000000d' % i %}{% endfor %}".into()),
     ];
     for (name, text) in table {

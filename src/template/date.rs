@@ -219,6 +219,7 @@ impl Object for Time {
         }
         let [format] = args.all(name, ["format"])?;
         let format = print::text(&format)?;
+        strftime::weigh(&format)?;
         Ok(Value::text(if name == "strftime" {
             strftime::strftime(self.parts(), &format)
         } else {

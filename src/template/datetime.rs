@@ -205,11 +205,15 @@ impl DateTime {
         match method {
             "strftime" => {
                 let [format] = args.all(method, ["format"])?;
-                Ok(Value::text(strftime(self.parts(), &print::text(&format)?)))
+                let format = print::text(&format)?;
+                strftime::weigh(&format)?;
+                Ok(Value::text(strftime(self.parts(), &format)))
             }
             "format" => {
                 let [format, _locale] = args.bind(method, ["fmt", "locale"])?;
-                Ok(Value::text(strftime::pendulum(self.parts(), &print::text(&needed(format, method, "fmt")?)?)))
+                let format = print::text(&needed(format, method, "fmt")?)?;
+                strftime::weigh(&format)?;
+                Ok(Value::text(strftime::pendulum(self.parts(), &format)))
             }
             "isoformat" => {
                 let [separator, _timespec] = args.bind(method, ["sep", "timespec"])?;
@@ -606,6 +610,7 @@ impl Object for DateTime {
     }
 
     fn format(&self, spec: &str) -> Res<String> {
+        strftime::weigh(spec)?;
         Ok(match spec {
             "" => self.text(),
             _ if spec.contains('%') || self.is_plain => strftime(self.parts(), spec),

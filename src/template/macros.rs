@@ -78,7 +78,9 @@ fn ds_add(_: &mut Vm<'_>, args: Args) -> Res<Value> {
 fn ds_format(_: &mut Vm<'_>, args: Args) -> Res<Value> {
     let [ds, input, output] = args.all("ds_format", ["ds", "input_format", "output_format"])?;
     let at = strptime_of(&print::text(&ds)?, text_of(&input, "the input format")?)?;
-    Ok(Value::text(strftime::strftime(at.parts(), text_of(&output, "the output format")?)))
+    let output = text_of(&output, "the output format")?;
+    strftime::weigh(output)?;
+    Ok(Value::text(strftime::strftime(at.parts(), output)))
 }
 
 /// `macros.ds_format_locale(ds, input_format, output_format, locale=None)`.
@@ -455,6 +457,7 @@ fn parse_date(text: &str) -> Res<Value> {
         "%a, %d %b %Y",
         "%A, %B %d, %Y",
     ];
+    const MOST_DATE_BYTES: usize = 200;
     const TIMES: [&str; 10] = [
         "",
         " %H:%M",
@@ -467,6 +470,11 @@ fn parse_date(text: &str) -> Res<Value> {
         " %H:%M:%S %z",
         " %H:%M:%S%z",
     ];
+    // No date is as long, and each of the many forms is tried on it.
+    if text.len() > MOST_DATE_BYTES {
+        let message = format!("a text of {} bytes is no date or time; write e.g. '2024-02-03T04:05:06'", text.len());
+        return Err(Fault::new("ParserError", message));
+    }
     if let Some(found) = iso(text) {
         return Ok(Value::object(found.plain()));
     }

@@ -4,6 +4,8 @@ use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, Zoned};
 
+use crate::jinja::{Res, meter};
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -79,6 +81,14 @@ fn abbreviation(zoned: &Zoned) -> String {
 fn week_from(date: Date, first: Weekday) -> i16 {
     let since = i16::from(date.weekday().since(first));
     (date.day_of_year() + 6 - since) / 7
+}
+
+/// A format that a template gives. Each byte costs a step, since a short directive can become a long text.
+///
+/// # Errors
+/// It is too long.
+pub(super) fn weigh(format: &str) -> Res<()> {
+    meter::step(format.len())
 }
 
 /// Python's `strftime` with glibc's extensions `%-d` (no padding) and `%s`. Unknown codes stay as they are, as in glibc.

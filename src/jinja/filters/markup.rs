@@ -4,7 +4,7 @@ use crate::jinja::arguments::{Args, given, size_of_argument};
 use crate::jinja::fault::{Fault, Res, value_error};
 use crate::jinja::filters::{defined, flag};
 use crate::jinja::json::{Layout, dumps};
-use crate::jinja::operators::{escape, escaped};
+use crate::jinja::operators::{escape, escaped, with_escapes};
 use crate::jinja::value::Value;
 use crate::jinja::{format, meter, print};
 
@@ -16,7 +16,7 @@ pub(super) fn call(name: &str, input: &Value, args: Args) -> Res<Value> {
         }
         "forceescape" => {
             args.none(name)?;
-            Ok(Value::markup(escape(&print::text(input)?)))
+            Ok(Value::markup(escape(&print::text(input)?)?))
         }
         "safe" => {
             args.none(name)?;
@@ -34,7 +34,7 @@ pub(super) fn call(name: &str, input: &Value, args: Args) -> Res<Value> {
                 Layout { indent: indent.map(|width| " ".repeat(width)), sorts_keys: true, ..Layout::default() };
             let text = dumps(input, &layout)?;
             let escapes = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
-            Ok(Value::markup(escapes.iter().fold(text, |text, (char, escape)| text.replace(*char, escape))))
+            Ok(Value::markup(with_escapes(&text, &escapes)?))
         }
         "urlencode" => {
             args.none(name)?;
@@ -45,8 +45,12 @@ pub(super) fn call(name: &str, input: &Value, args: Args) -> Res<Value> {
     }
 }
 
-fn quote_plus(text: &str, is_query: bool) -> String {
-    let mut out = String::new();
+fn quote_plus(text: &str, is_query: bool) -> Res<String> {
+    let is_kept = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-~/ ".contains(byte);
+    let size = text.len() + 2 * text.bytes().filter(|byte| !is_kept(byte)).count();
+    meter::read(size)?;
+    meter::room(size)?;
+    let mut out = String::with_capacity(size);
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => out.push(char::from(byte)),
@@ -55,7 +59,7 @@ fn quote_plus(text: &str, is_query: bool) -> String {
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
-    out
+    Ok(out)
 }
 
 /// Percent-encoding; of a dict or of pairs, a query.
@@ -63,9 +67,9 @@ fn url_encoded(input: &Value) -> Res<Value> {
     defined(input)?;
     let pairs = match input {
         Value::Dict(dict) => dict.entries(),
-        Value::Text(_) => return Ok(Value::text(quote_plus(&print::text(input)?, false))),
+        Value::Text(_) => return Ok(Value::text(quote_plus(&print::text(input)?, false)?)),
         _ => match input.to_vec() {
-            Err(_) => return Ok(Value::text(quote_plus(&print::text(input)?, false))),
+            Err(_) => return Ok(Value::text(quote_plus(&print::text(input)?, false)?)),
             Ok(items) => {
                 let mut pairs = Vec::new();
                 for item in items {
@@ -80,7 +84,7 @@ fn url_encoded(input: &Value) -> Res<Value> {
     };
     let mut parts = Vec::new();
     for (key, value) in pairs {
-        parts.push(format!("{}={}", quote_plus(&print::text(&key)?, true), quote_plus(&print::text(&value)?, true)));
+        parts.push(format!("{}={}", quote_plus(&print::text(&key)?, true)?, quote_plus(&print::text(&value)?, true)?));
     }
     Ok(Value::text(parts.join("&")))
 }
@@ -155,7 +159,7 @@ fn attributes(input: &Value, args: Args) -> Res<Value> {
         if key.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=')) {
             return value_error(format!("Invalid character in attribute name: {}", print::quoted(&key)));
         }
-        parts.push(format!("{}=\"{}\"", escape(&key), escaped(&value)?));
+        parts.push(format!("{}=\"{}\"", escape(&key)?, escaped(&value)?));
     }
     let text = parts.join(" ");
     Ok(Value::text(if flag(autospace, true)? && !text.is_empty() { format!(" {text}") } else { text }))
@@ -201,11 +205,14 @@ fn linked(text: &str, args: Args) -> Res<Value> {
         Some(schemes) => schemes.to_vec()?.iter().map(print::text).collect::<Res<_>>()?,
         None => Vec::new(),
     };
-    let target = target.map_or(String::new(), |target| format!(" target=\"{}\"", escape(&target)));
-    let rel = format!(" rel=\"{}\"", escape(&rels.join(" ")));
+    let target = match target {
+        Some(target) => format!(" target=\"{}\"", escape(&target)?),
+        None => String::new(),
+    };
+    let rel = format!(" rel=\"{}\"", escape(&rels.join(" "))?);
     meter::read(text.len() * 4)?;
     let mut out = String::new();
-    for word in escape(text).split_inclusive(char::is_whitespace) {
+    for word in escape(text)?.split_inclusive(char::is_whitespace) {
         let bare = word.trim_end();
         let head_length = bare.len() - bare.trim_start_matches(['(', '<']).len();
         let (head, rest) = bare.split_at(if bare.starts_with("&lt;") { 4 } else { head_length });

@@ -87,7 +87,7 @@ fn indent(text: &str, args: Args) -> Res<String> {
     };
     let (first, blank) = (flag(first, false)?, flag(blank, false)?);
     let whole = format!("{text}\n");
-    let lines = methods::lines(&whole, false);
+    let lines = methods::lines(&whole, false)?;
     let bytes = indent.len().saturating_mul(lines.len()).saturating_add(text.len());
     meter::read(bytes)?;
     meter::room(bytes)?;
@@ -172,7 +172,7 @@ fn wrap(text: &str, args: Args) -> Res<String> {
     }
     meter::read(text.len().saturating_mul(4))?;
     let mut lines: Vec<String> = Vec::new();
-    for line in methods::lines(text, false) {
+    for line in methods::lines(text, false)? {
         let wrapped = wrap_line(line, width, breaks, hyphens);
         if wrapped.is_empty() {
             lines.push(String::new());

@@ -118,7 +118,9 @@ pub(super) fn call(vm: &mut Vm<'_>, text: &str, name: &str, args: Args) -> Res<V
         "splitlines" => {
             let [keeps] = args.bind(name, ["keepends"])?;
             let keeps = keeps.map_or(Ok(false), |keeps| keeps.is_true())?;
-            Ok(Value::list(lines(text, keeps).into_iter().map(Value::text).collect()))
+            let lines = lines(text, keeps)?;
+            meter::room(lines.len() * PIECE_BYTES)?;
+            Ok(Value::list(lines.into_iter().map(Value::text).collect()))
         }
         "partition" | "rpartition" => {
             let [separator] = args.all(name, ["sep"])?;
@@ -284,6 +286,11 @@ fn justified(text: &str, name: &str, args: Args) -> Res<Value> {
     Ok(Value::text(format!("{}{text}{}", fill.repeat(left), fill.repeat(room - left))))
 }
 
+/// What one of many pieces of a text costs as a value, in bytes.
+const PIECE_BYTES: usize = 96;
+/// More pieces than a render has steps are not made.
+const MOST_PIECES: usize = meter::MOST_STEPS as usize + 1;
+
 fn split(text: &str, is_from_right: bool, args: Args) -> Res<Value> {
     let [separator, most] = args.bind("split", ["sep", "maxsplit"])?;
     let most = most.map_or(Ok(-1), |most| int_of(&most))?;
@@ -293,15 +300,15 @@ fn split(text: &str, is_from_right: bool, args: Args) -> Res<Value> {
         None => words(text, pieces, is_from_right),
         Some(separator) => match text_of(separator, "sep")? {
             "" => return value_error("empty separator"),
-            separator if is_from_right => text.rsplitn(pieces, separator).collect(),
-            separator => text.splitn(pieces, separator).collect(),
+            separator if is_from_right => text.rsplitn(pieces, separator).take(MOST_PIECES).collect(),
+            separator => text.splitn(pieces, separator).take(MOST_PIECES).collect(),
         },
     };
     if is_from_right {
         parts.reverse();
     }
     meter::step(parts.len())?;
-    meter::room(parts.len() * 96)?;
+    meter::room(parts.len() * PIECE_BYTES)?;
     Ok(Value::list(parts.into_iter().map(Value::text).collect()))
 }
 
@@ -309,7 +316,7 @@ fn split(text: &str, is_from_right: bool, args: Args) -> Res<Value> {
 fn words(text: &str, pieces: usize, is_from_right: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text.trim();
-    while !rest.is_empty() {
+    while !rest.is_empty() && parts.len() < MOST_PIECES {
         if parts.len() + 1 >= pieces {
             // What is not split keeps its outer blanks on the far side.
             let whole = if is_from_right {
@@ -337,13 +344,17 @@ fn words(text: &str, pieces: usize, is_from_right: bool) -> Vec<&str> {
 }
 
 /// Python's `splitlines`.
-pub fn lines(text: &str, keeps_ends: bool) -> Vec<&str> {
+///
+/// # Errors
+/// There are too many.
+pub fn lines(text: &str, keeps_ends: bool) -> Res<Vec<&str>> {
     let mut lines = Vec::new();
     let mut rest = text;
     let is_end = |c: char| {
         matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
     };
     while !rest.is_empty() {
+        meter::step(1)?;
         let Some(at) = rest.find(is_end) else {
             lines.push(rest);
             break;
@@ -352,7 +363,7 @@ pub fn lines(text: &str, keeps_ends: bool) -> Vec<&str> {
         lines.push(if keeps_ends { &rest[..at + end] } else { &rest[..at] });
         rest = &rest[at + end..];
     }
-    lines
+    Ok(lines)
 }
 
 fn tabs_expanded(text: &str, size: usize) -> String {
