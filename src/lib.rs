@@ -10,6 +10,7 @@ pub mod builtin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crontab;
 pub mod daemon;
 pub mod dagfile;
 pub mod diagnostic;

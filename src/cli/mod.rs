@@ -14,6 +14,7 @@ pub mod engine;
 mod failure;
 mod files;
 mod home;
+mod import;
 mod init;
 mod instants;
 mod operator;
@@ -98,6 +99,9 @@ enum Command {
     Cron(cron::Arguments),
     /// Look ahead: what would run, overlap and wait, from one instant to another
     Simulate(simulate::Arguments),
+    /// Make DAG files from a crontab
+    #[command(subcommand)]
+    Import(import::Command),
     /// Print the version
     Version,
     /// See and steer DAGs
@@ -159,6 +163,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Validate(arguments) => validate::run(globals, &arguments, output),
         Command::Cron(arguments) => cron::run(globals, &arguments, output),
         Command::Simulate(arguments) => simulate::run(globals, &arguments, output),
+        Command::Import(command) => import::run(globals, command, output),
         Command::Version => version::run(output),
         Command::Dags(command) => dags::run(globals, command, output),
         Command::Backfill(command) => backfill::run(globals, command, output),

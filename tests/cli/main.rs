@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
 
+mod import;
 mod stored;
 
 use std::fs;

@@ -6,6 +6,7 @@ mod acts;
 mod backfill;
 mod crash;
 mod cron;
+mod crontab;
 mod deciders;
 mod format;
 mod harness;
