@@ -36,10 +36,16 @@ fn a_job_of_a_crontab_does_in_minflow_what_it_did_in_cron() {
     let folder = home.path().to_str().unwrap();
     let crontab = format!(
         "HOME={folder}\nPATH=/usr/bin:/bin\nNAME='{{{{ it is }}}} 5% $HOME'\n\
-         0 5 * * * printf '\\%s|' \"$NAME\" \"$PATH\" \"$SHELL\" \"$(pwd)\" '{{% x %}}' 'it'\\''s'\n\
+         0 5 * * * printf '\\%s|' \"$NAME\" \"$PATH\" \"$SHELL\" \"$(pwd)\" '{{\\% x \\%}}' 'it'\\''s'\n\
          @daily sort%b%a 50\\%%\n"
     );
-    let mut command = home.command("import crontab - --tz Europe/London").stdin(Stdio::piped()).spawn().unwrap();
+    let mut command = home
+        .command("import crontab - --tz Europe/London")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     command.stdin.take().unwrap().write_all(crontab.as_bytes()).unwrap();
     assert!(command.wait().unwrap().success());
     let minflow = home.start();
