@@ -120,6 +120,7 @@ fn work(instance: i64, operator: Operator) -> Work {
         map_index: -1,
         run: Arc::new(run),
         max_tries: 0,
+        earlier: None,
         epoch: 0,
     }
 }

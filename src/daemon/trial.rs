@@ -276,7 +276,11 @@ fn in_words(outcome: &Outcome) -> String {
         Outcome::Exited(code) => format!("exit code {code}"),
         Outcome::Signaled(signal) => format!("signal {signal}"),
         Outcome::TimedOut => "timed out".to_owned(),
-        Outcome::Killed { reason } | Outcome::Faulted { reason } | Outcome::Unstarted { reason } => reason.clone(),
+        Outcome::Killed { reason }
+        | Outcome::Faulted { reason }
+        | Outcome::GivenUp { reason }
+        | Outcome::Unstarted { reason } => reason.clone(),
+        Outcome::Deferred(wait) => wait.words(),
         Outcome::Skipped { reason } => format!("skipped: {reason}"),
         Outcome::Lost => "lost".to_owned(),
     }
@@ -311,6 +315,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
         map_index: trial.map_index,
         run,
         max_tries: spec.retries,
+        earlier: None,
         epoch: 0,
     };
     let Handed { title, log } = handed(&logs, &work);
@@ -330,8 +335,12 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
         match event {
             Ok(Event::Ended(end)) => {
                 screen.close(&log, &in_words(&end.outcome));
-                let is_well =
-                    matches!(end.outcome, Outcome::Exited(code) if code == 0 || spec.skip_on_exit_code.contains(&code));
+                let is_well = match end.outcome {
+                    Outcome::Exited(code) => code == 0 || spec.skip_on_exit_code.contains(&code),
+                    // One look is made, and nothing is waited for.
+                    Outcome::Deferred(_) => true,
+                    _ => false,
+                };
                 return Ok(if is_well { RunState::Success } else { RunState::Failed });
             }
             Ok(Event::Command { command: Command::Stop { how: stop, .. }, .. }) => {

@@ -56,7 +56,8 @@ impl Reader<'_, '_> {
         }
         let [if_true, if_false] =
             ends.map(|end| end.map_or(serde_json::json!([]), |(_, value)| self.choice(value, by)));
-        let condition = if way == "weekday" { self.weekdays(fields) } else { self.between(fields, timezone) };
+        let condition =
+            if way == "weekday" { self.days(fields).map(Condition::Weekday) } else { self.between(fields, timezone) };
         condition.map_or(Operator::Empty, |condition| {
             Operator::Branch(Branch::When(Choice { condition, if_true, if_false }))
         })
@@ -76,7 +77,7 @@ impl Reader<'_, '_> {
     }
 
     /// The one of `ways` that is given.
-    fn only_way(
+    pub(super) fn only_way(
         &mut self,
         key: Range<usize>,
         fields: &Fields<'_>,
@@ -120,7 +121,7 @@ impl Reader<'_, '_> {
         keytable::json(value.get_ref()).unwrap_or_default()
     }
 
-    fn weekdays(&mut self, fields: &Fields<'_>) -> Option<Condition> {
+    pub(super) fn days(&mut self, fields: &Fields<'_>) -> Option<Vec<Weekday>> {
         let value = fields.get("weekday")?;
         let mut days = Vec::new();
         for item in value.get_ref().as_array()?.iter() {
@@ -143,7 +144,7 @@ impl Reader<'_, '_> {
             let help = "name the days, for example `weekday = [\"Sat\", \"Sun\"]`";
             self.faults.add(value.span(), "bad-value", "`weekday` is an empty list", help);
         }
-        Some(Condition::Weekday(days))
+        Some(days)
     }
 
     fn between(&mut self, fields: &Fields<'_>, timezone: &TimeZone) -> Option<Condition> {

@@ -7,6 +7,7 @@ mod group;
 mod mapping;
 mod operator;
 mod retry;
+mod sensor;
 mod task;
 
 pub use dag::{DAG, SCHEDULE, WINDOW};
@@ -15,6 +16,7 @@ pub use group::GROUP;
 pub use mapping::INPUT;
 pub use operator::{BASH, OPERATORS, PYTHON, SQL};
 pub use retry::RETRY_RULE;
+pub use sensor::{SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TRIGGER_RULES};
 
 use crate::keytable::{Fallback, Key, Kind};

@@ -12,6 +12,7 @@ mod outline;
 mod params;
 mod retry;
 mod schedule;
+mod sensor;
 mod setup;
 mod sql;
 mod task;

@@ -115,7 +115,7 @@ impl Reader<'_, '_> {
                 keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
-                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`";
+                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`, `sensor`";
                 self.faults.add(name, "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
@@ -138,6 +138,9 @@ impl Reader<'_, '_> {
                 Some(self.short_circuit(key, &Fields::new(&keys::SHORT_CIRCUIT, table)))
             }
             ("latest_only", _) => Some(Operator::LatestOnly),
+            ("sensor", DeValue::Table(table)) => {
+                Some(self.sensor(key, &Fields::new(&keys::SENSOR, table), &timing.timezone))
+            }
             _ => None,
         };
         operator.unwrap_or(Operator::Empty)

@@ -295,6 +295,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("`sql`", &keys::SQL),
         ("`branch`", &keys::BRANCH),
         ("`short_circuit`", &keys::SHORT_CIRCUIT),
+        ("`sensor`", &keys::SENSOR),
     ];
     for (title, table) in tables {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
@@ -308,6 +309,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
             name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
             name if name == keys::SQL.name => include_str!("dag-format.sql.md"),
             name if name == keys::SHORT_CIRCUIT.name => include_str!("dag-format.deciders.md"),
+            name if name == keys::SENSOR.name => include_str!("dag-format.sensors.md"),
             _ => "",
         };
     }

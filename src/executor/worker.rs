@@ -18,7 +18,7 @@ use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, large, paths};
 use crate::model::retry;
-use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey};
+use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey, Wait};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
@@ -42,6 +42,8 @@ enum Todo {
     Nothing(Option<Value>),
     /// The filter of its mapping refuses its element.
     Skip,
+    /// It goes on when this has come.
+    Wait(Wait),
 }
 
 /// A try that the supervisor has: what its end needs.
@@ -95,6 +97,10 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
                 &log,
                 large::keep(shared, &work, measured(shared, &work, decided(&work, end, said))),
             ));
+        }
+        Ok(Todo::Wait(wait)) => {
+            let waits = without_process(shared, work.key, Outcome::Deferred(Box::new(wait)));
+            return Some(close(shared, &log, TryEnd { started_at: Some(began_at), ..waits }));
         }
         Ok(Todo::Skip) => {
             let reason = "the filter of its mapping refuses its element".to_owned();
@@ -350,6 +356,8 @@ fn farewell(end: &TryEnd) -> String {
         Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
         Outcome::Faulted { reason } => format!("failed: {reason}"),
         Outcome::Skipped { reason } => format!("skipped: {reason}"),
+        Outcome::GivenUp { reason } => format!("failed for good: {reason}"),
+        Outcome::Deferred(wait) => wait.words(),
         Outcome::Unstarted { reason } => format!("not started, waits: {reason}"),
         Outcome::Lost => "lost: the supervisor ended before this try did".to_owned(),
     }
@@ -413,12 +421,14 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         scratch: &scratch,
         search_path,
         context: &context,
+        earlier: work.earlier.as_deref(),
         now: shared.clock.now(),
     };
     let Program { argv, stdin, value, files } = match operators::prepare(&task.operator, &place)? {
         Step::Run(program) => program,
         Step::Answer(answer) => return Ok(Todo::Nothing(Some(answer))),
         Step::Nothing => return Ok(Todo::Nothing(None)),
+        Step::Wait(wait) => return Ok(Todo::Wait(wait)),
     };
     for stale in value.iter().chain([&xcom]) {
         let _ = fs::remove_file(stale);

@@ -90,6 +90,8 @@ pub enum Kind {
         min: u64,
     },
     Time,
+    /// A time of day.
+    TimeOfDay,
     /// The end of a window: a time of day, a date-time, or empty text for an open end.
     Bound,
     /// The name of a time zone.

@@ -91,7 +91,7 @@ impl Shared {
             Kind::Size { min } => json!({ "anyOf": [
             { "type": "string", "pattern": SIZE }, { "type": "integer", "minimum": min } ] }),
             // Editors hand TOML's times on as text.
-            Kind::Time | Kind::Bound => json!({ "type": "string" }),
+            Kind::Time | Kind::TimeOfDay | Kind::Bound => json!({ "type": "string" }),
             Kind::Plain => json!({ "type": ["string", "number", "boolean", "array"] }),
             Kind::Schema => json!({ "type": "object" }),
             Kind::Any => json!({}),

@@ -128,6 +128,9 @@ impl Check<'_, '_> {
                 let help = if self.is_item { "correct it, or take it out" } else { "correct it, or leave the key out" };
                 self.faults.add(value.span(), "out-of-range", message, help);
             }
+            Kind::TimeOfDay if !matches!(value::edge_of(inner), Some(value::Edge::TimeOfDay(_))) => {
+                self.bad(value, "bad-time", "is not a time of day", "write for example \"06:30\" or \"23:59:30\"");
+            }
             Kind::Bound if value::edge_of(inner).is_none() => {
                 let help =
                     "write a time of day like \"22:00\", a date-time like 2026-11-21T06:00:00, or \"\" for an open end";
@@ -274,7 +277,7 @@ fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Integer { .. } => value.is_integer(),
         Kind::Number { .. } => value.is_integer() || value.is_float(),
         Kind::Duration { .. } | Kind::Period | Kind::Size { .. } => value.is_integer() || value.is_str(),
-        Kind::Time | Kind::Bound => value.is_datetime() || value.is_str(),
+        Kind::Time | Kind::TimeOfDay | Kind::Bound => value.is_datetime() || value.is_str(),
         Kind::Plain => !value.is_table(),
         Kind::Any => true,
         Kind::Elements => value.is_array() || value.is_table(),
@@ -310,6 +313,7 @@ pub(super) fn describe(kind: &Kind) -> String {
         Kind::Period => "a period".to_owned(),
         Kind::Size { .. } => "a size".to_owned(),
         Kind::Time => "a date or date-time".to_owned(),
+        Kind::TimeOfDay => "a time of day".to_owned(),
         Kind::Bound => "a time of day or a date-time".to_owned(),
         Kind::Plain => "a plain value (text, number, truth value, time or a list)".to_owned(),
         Kind::Schema => "a JSON Schema".to_owned(),
@@ -342,7 +346,7 @@ fn example(kind: &Kind) -> String {
         Kind::Size { .. } => "\"100MB\"".to_owned(),
         Kind::Time => "2026-11-21".to_owned(),
         Kind::Schema => "{ type = \"integer\", default = 1 }".to_owned(),
-        Kind::Bound => "\"22:00\"".to_owned(),
+        Kind::Bound | Kind::TimeOfDay => "\"22:00\"".to_owned(),
         Kind::Elements => "[1, 2]".to_owned(),
         Kind::List(kind) => format!("[{}]", example(kind)),
         Kind::Map("param", _) => "{ region = \"eu\" }".to_owned(),

@@ -12,6 +12,7 @@ use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
 use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
+use crate::model::sensor::Sensor;
 use crate::model::sql::Sql;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
@@ -276,6 +277,8 @@ pub enum Operator {
     ShortCircuit(ShortCircuit),
     /// Lets the tasks after it run in the latest run of a schedule alone.
     LatestOnly,
+    /// Succeeds when something is so. Boxed, as `Sql` is.
+    Sensor(Box<Sensor>),
 }
 
 impl Operator {
@@ -289,6 +292,7 @@ impl Operator {
             Self::Branch(_) => "branch",
             Self::ShortCircuit(_) => "short_circuit",
             Self::LatestOnly => "latest_only",
+            Self::Sensor(_) => "sensor",
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{InstanceKey, PoolName, RunKey, TaskId, TryKey, VersionKey};
 use crate::model::state::TaskState;
+use crate::model::wait::Wait;
 
 /// One task of one run. The columns of the current try are replaced when another try starts; the earlier try moves to history.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,9 @@ pub struct Instance {
     pub rendered_map_index: Option<Arc<str>>,
     /// While it is up for retry: the delay of the rule that decided so; None is the task's own.
     pub retry_delay_override: Option<Duration>,
+    /// What it waits for or has waited for in this try; of one in mode `reschedule` kept for the tries that follow. Shared with who
+    /// watches for it.
+    pub deferral: Option<Arc<Wait>>,
 }
 
 impl Instance {
@@ -78,6 +82,7 @@ impl Instance {
             usage: None,
             rendered_map_index: None,
             retry_delay_override: None,
+            deferral: None,
         }
     }
 

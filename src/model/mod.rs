@@ -13,8 +13,10 @@ pub mod mapping;
 pub mod pool;
 pub mod retry;
 pub mod run;
+pub mod sensor;
 pub mod sql;
 pub mod state;
+pub mod wait;
 
 pub use backfill::{Backfill, BackfillPlace, DateFate};
 pub use branching::SkipDecision;
@@ -28,5 +30,7 @@ pub use mapping::{Form, Group, GroupIx, Input, Mapping, MappingIx, XcomInput};
 pub use pool::Pool;
 pub use retry::{EndedBy, RetryRule};
 pub use run::{DagRun, DataInterval, NextRun};
+pub use sensor::{Pace, Sensor, SensorKind, SensorMode};
 pub use sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};
+pub use wait::{Awaited, Wait};

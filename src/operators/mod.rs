@@ -9,6 +9,7 @@ mod builtin;
 pub mod decider;
 mod files;
 mod python;
+pub mod sensor;
 pub mod sql;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::Operator;
+use crate::model::{Operator, Wait};
 use crate::template::{self, Context, TemplateError};
 
 pub use files::TemplateFolder;
@@ -42,6 +43,8 @@ pub struct Place<'a> {
     /// The `PATH` that the task will have.
     pub search_path: &'a str,
     pub context: &'a Context,
+    /// What its task has waited for before, in this try or in one whose clock it shares.
+    pub earlier: Option<&'a Wait>,
     /// When the try began.
     pub now: Timestamp,
 }
@@ -54,6 +57,8 @@ pub enum Step {
     /// Nothing more: this is the answer of an operator that needs no process.
     Answer(Value),
     Nothing,
+    /// Go on when this has come.
+    Wait(Wait),
 }
 
 /// A program to run.
@@ -129,6 +134,9 @@ pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
     }
     if let Operator::Sql(sql) = operator {
         return sql::prepare(sql, place).map(Step::Run);
+    }
+    if let Operator::Sensor(sensor) = operator {
+        return Ok(sensor::prepare(sensor, place));
     }
     let context = place.context;
     if let Some(expr) = operator.expr() {

@@ -208,12 +208,13 @@ impl World {
     fn schedule(&mut self, run: RunIx, slot: Slot, now: Now) {
         let (task, definition) = (self.run(run).entry(slot).task, self.run(run).definition.clone());
         let (Some(task), Some(definition)) = (task, definition) else { return };
+        let is_again = self.run(run).entry(slot).row.state == TaskState::UpForReschedule;
         // The try of an instance that was cleared is in history already.
-        if self.run(run).entry(slot).row.scheduled_at.is_some() {
+        if !is_again && self.run(run).entry(slot).row.scheduled_at.is_some() {
             self.archive_try(run, slot);
         }
         let entry = self.entry_mut(run, slot);
-        entry.row.try_number += 1;
+        entry.row.try_number += u32::from(!is_again);
         entry.row.scheduled_at = Some(now.wall);
         entry.row.version = Some(definition.version);
         let is_empty = matches!(definition.dag.task(task).operator, Operator::Empty);
@@ -359,6 +360,7 @@ impl World {
             map_index,
             run: self.shared_run(run),
             max_tries,
+            earlier: self.run(run).entry(slot).row.deferral.clone(),
             epoch: self.run(run).epoch,
         };
         self.actions.push(Action::Start(work));
@@ -411,6 +413,7 @@ impl World {
         for slot in self.run(run).slots_in_order() {
             self.timers.cancel(&TimerKey::Retry(run, slot));
             self.timers.cancel(&TimerKey::Requeue(run, slot));
+            self.end_wait(run, slot);
         }
         self.timers.cancel(&TimerKey::RunTimeout(run));
         self.timers.cancel(&TimerKey::Wake(run));

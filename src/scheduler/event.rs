@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 pub use crate::model::SkipDecision;
-use crate::model::{Dag, ProcessIdentity, TryKey, Usage};
+use crate::model::{Dag, ProcessIdentity, TryKey, Usage, Wait};
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
 
@@ -139,6 +139,12 @@ pub enum Outcome {
     Skipped {
         reason: String,
     },
+    /// It failed, and another try would fail as well: a sensor has waited for as long as it may.
+    GivenUp {
+        reason: String,
+    },
+    /// It is not over: it has given up its slots and goes on when this has come.
+    Deferred(Box<Wait>),
     /// Nothing was started, and nothing is wrong with the task: no processes, memory or descriptors left. It waits and is tried again.
     Unstarted {
         reason: String,

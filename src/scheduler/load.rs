@@ -11,6 +11,7 @@ use crate::scheduler::change::{ImportError, LengthWrite, Snapshot};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::Stray;
 use crate::scheduler::progress::Progress;
+use crate::scheduler::waits::is_waiting;
 use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry, Now, Run, RunIx, Slot, World, count};
 
 /// The grace of a try whose task is no longer defined.
@@ -88,6 +89,7 @@ impl World {
             self.restore_stored(dag, now);
         }
         self.reclaim_strays();
+        self.resume_waits(now);
     }
 
     /// Puts a stored run and its instances into memory. It has no definition yet.
@@ -131,6 +133,23 @@ impl World {
             has_deadlines: false,
             shared: None,
         })
+    }
+
+    /// What waited goes on waiting, for what is left of its clocks.
+    fn resume_waits(&mut self, now: Now) {
+        for run in self
+            .runs
+            .iter()
+            .enumerate()
+            .filter_map(|(at, run)| run.as_ref().map(|_| RunIx(at as u32)))
+            .collect::<Vec<_>>()
+        {
+            for slot in self.run(run).slots_in_order() {
+                if is_waiting(self.run(run).entry(slot).row.state) {
+                    self.arm_wait(run, slot, now);
+                }
+            }
+        }
     }
 
     /// Tries that an earlier minflow left under way: what lives of them is ended before they are settled.

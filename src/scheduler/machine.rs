@@ -30,6 +30,12 @@ pub enum TaskEvent {
     Fail,
     /// Its try failed, or never began, and another one follows.
     Retry,
+    /// It waits without a process (mode `poke`).
+    Defer,
+    /// It waits without a process (mode `reschedule`).
+    Reschedule,
+    /// What it waited for is to be looked at by a process.
+    Resume,
     /// Its run is over before it (`dagrun_timeout`, `fail_fast`, a DAG that is gone).
     RunEnded,
     /// Its task is no longer in the definition.
@@ -93,15 +99,19 @@ pub const fn next_task(state: TaskState, event: TaskEvent) -> Result<TaskState, 
         // What runs goes on, and what is over stays as it is.
         (from, E::PassOver) if !from.is_finished() && !matches!(from, S::Running) => Ok(S::Skipped),
         (S::Scheduled, E::Enqueue) => Ok(S::Queued),
-        (S::Queued, E::Requeue) => Ok(S::Scheduled),
+        // A look of a sensor that was cut off is made again.
+        (S::Queued | S::Running, E::Requeue) => Ok(S::Scheduled),
         (S::Queued, E::Start) => Ok(S::Running),
-        (S::Running, E::Succeed) => Ok(S::Success),
-        (S::Running, E::Skip) => Ok(S::Skipped),
+        (S::Running | S::Deferred | S::UpForReschedule, E::Succeed) => Ok(S::Success),
+        (S::Running | S::Deferred | S::UpForReschedule, E::Skip) => Ok(S::Skipped),
+        (S::Running, E::Defer) => Ok(S::Deferred),
+        (S::Running, E::Reschedule) => Ok(S::UpForReschedule),
+        (S::Deferred, E::Resume) => Ok(S::Scheduled),
         // From `queued` too: a template's error, a missing interpreter, a start that nobody saw end.
-        (S::Queued | S::Running, E::Fail) => Ok(S::Failed),
-        (S::Queued | S::Running, E::Retry) => Ok(S::UpForRetry),
+        (S::Queued | S::Running | S::Deferred | S::UpForReschedule, E::Fail) => Ok(S::Failed),
+        (S::Queued | S::Running | S::Deferred | S::UpForReschedule, E::Retry) => Ok(S::UpForRetry),
         (from, E::RunEnded) if !from.is_finished() => Ok(S::Skipped),
-        (S::None | S::Scheduled | S::UpForRetry | S::UpForReschedule, E::Vanish) => Ok(S::Removed),
+        (S::None | S::Scheduled | S::UpForRetry | S::UpForReschedule | S::Deferred, E::Vanish) => Ok(S::Removed),
         (S::Removed, E::Return) => Ok(S::None),
         // What executes is ended first.
         (from, E::Clear) if !from.is_executing() && !matches!(from, S::Restarting) => Ok(S::None),
@@ -145,6 +155,9 @@ mod tests {
         TaskEvent::Skip,
         TaskEvent::Fail,
         TaskEvent::Retry,
+        TaskEvent::Defer,
+        TaskEvent::Reschedule,
+        TaskEvent::Resume,
         TaskEvent::RunEnded,
         TaskEvent::Vanish,
         TaskEvent::Return,

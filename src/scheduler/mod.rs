@@ -35,6 +35,7 @@ pub mod timers;
 mod tries;
 pub mod trigger_rule;
 pub mod turn;
+mod waits;
 pub mod weight;
 pub mod world;
 

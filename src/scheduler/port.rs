@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::clock::BootInstant;
 use crate::model::SkipDecision;
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
-use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
+use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey, Wait};
 use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, RunSpan, Snapshot};
 
 /// The database, as the loop sees it.
@@ -174,6 +174,8 @@ pub struct Work {
     pub map_index: i32,
     pub run: Arc<DagRun>,
     pub max_tries: u32,
+    /// What it has waited for before: in this try, or in one whose clock it shares.
+    pub earlier: Option<Arc<Wait>>,
     /// Another number when something was pushed in its run that tasks are mapped over, or was removed.
     pub epoch: u64,
 }

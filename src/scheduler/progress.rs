@@ -542,7 +542,7 @@ impl Slot {
     }
 
     fn waits_for_retry(&self) -> bool {
-        self.state == TaskState::UpForRetry && !self.is_retry_over
+        matches!(self.state, TaskState::UpForRetry | TaskState::UpForReschedule) && !self.is_retry_over
     }
 }
 

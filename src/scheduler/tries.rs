@@ -1,10 +1,11 @@
 //! What becomes of a try: it has started, it has ended, its retry delay is over, it could not be started.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::{RunType, TaskState, TryKey};
+use crate::model::{Operator, RunType, SensorMode, TaskState, TryKey};
 use crate::scheduler::change::XcomWrite;
 use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
@@ -12,10 +13,14 @@ use crate::scheduler::pools::{Claim, Held};
 use crate::scheduler::port::{Force, Kill};
 use crate::scheduler::retry::{self, Backoff, FailedTry, Ruling};
 use crate::scheduler::timers::Deadline;
+use crate::scheduler::waits::is_waiting;
 use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
 
 /// How long an instance waits that could not be started for want of processes, memory or descriptors.
 const REQUEUE_DELAY: Duration = Duration::from_secs(1);
+
+/// The reason of a kill because minflow stops.
+const STOPPED: &str = "stopped";
 
 /// What an end means for its instance.
 struct Meaning {
@@ -64,7 +69,9 @@ impl World {
             return;
         };
         let entry = self.entry_mut(run, slot);
-        entry.row.start_date = Some(attempt.started_at);
+        let begins_at = Some(attempt.started_at);
+        // Of a sensor that looks again the try has begun before.
+        entry.row.start_date = entry.row.start_date.filter(|_| entry.row.deferral.is_some()).or(begins_at);
         entry.row.end_date = None;
         entry.row.process = Some(attempt.process);
         self.set_task_state(run, slot, state);
@@ -105,7 +112,7 @@ impl World {
         self.forget_if_over(run);
     }
 
-    fn settle_end(&mut self, run: RunIx, slot: Slot, end: TryEnd, now: Now) {
+    pub(super) fn settle_end(&mut self, run: RunIx, slot: Slot, end: TryEnd, now: Now) {
         let meaning = self.meaning_of(run, slot, &end.outcome);
         let ruling = if meaning.event == TaskEvent::Fail { self.ruling_of(run, slot, &end) } else { None };
         let run_is_over = self.run(run).row.state.is_finished();
@@ -129,36 +136,53 @@ impl World {
             }
             return;
         }
-        if !state.is_executing() {
+        if !state.is_executing() && !is_waiting(state) {
             // Marked while it ran: the mark stays, the facts of its end are added.
             return;
         }
         // It says what code and signal cannot: why there is another try, or none.
         row.reason = meaning.reason.or_else(|| ruling.as_ref().map(|rule| format!("rule {} of retry_on", rule.number)));
-        row.start_date = end.started_at.or(row.start_date).or(Some(end.ended_at));
+        row.start_date = match row.deferral {
+            Some(_) => row.start_date.or(end.started_at),
+            None => end.started_at.or(row.start_date),
+        };
+        row.start_date = row.start_date.or(Some(end.ended_at));
         row.end_date = Some(end.ended_at);
         let max_tries = ruling.as_ref().map_or(row.max_tries, |rule| rule.max_tries);
-        let can_retry = !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
+        let has_another = !matches!(end.outcome, Outcome::GivenUp { .. });
+        let can_retry = has_another && !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
         let event = match meaning.event {
             TaskEvent::Fail if can_retry => TaskEvent::Retry,
-            TaskEvent::Requeue if run_is_over => TaskEvent::RunEnded,
+            TaskEvent::Requeue | TaskEvent::Defer | TaskEvent::Reschedule if run_is_over => TaskEvent::RunEnded,
             other => other,
         };
         if event == TaskEvent::Retry {
             row.retry_delay_override = ruling.and_then(|rule| rule.delay);
         }
         if event == TaskEvent::Requeue {
-            row.start_date = None;
+            row.start_date = row.start_date.filter(|_| row.deferral.is_some());
             row.end_date = None;
             row.queued_at = None;
         }
+        match end.outcome {
+            Outcome::Deferred(wait) => {
+                row.end_date = None;
+                row.deferral = Some(Arc::from(wait));
+            }
+            _ if event == TaskEvent::Retry => {
+                // In mode `reschedule` all tries share a clock.
+                row.deferral.take_if(|wait| wait.mode == SensorMode::Poke);
+            }
+            _ => {}
+        }
         // An end may overtake the news of its start.
         let from = match (state, event) {
-            (TaskState::Queued, TaskEvent::Requeue) | (TaskState::Running, _) => state,
+            (TaskState::Queued, TaskEvent::Requeue)
+            | (TaskState::Running | TaskState::Deferred | TaskState::UpForReschedule, _) => state,
             _ => machine::next_task(state, TaskEvent::Start).unwrap_or(state),
         };
-        let next =
-            machine::next_task(from, event).expect("an executing instance can succeed, skip, fail, retry or requeue");
+        let next = machine::next_task(from, event)
+            .expect("what executes or waits can succeed, skip, fail or retry; what executes can requeue or wait too");
         let instance = row.key;
         self.set_task_state(run, slot, next);
         self.apply_lengths(run, slot, end.lengths);
@@ -181,6 +205,7 @@ impl World {
         match self.run(run).entry(slot).row.state {
             TaskState::Failed if !run_is_over => self.fail_fast(run, slot, now),
             TaskState::UpForRetry => self.await_retry(run, slot, now),
+            TaskState::Deferred | TaskState::UpForReschedule => self.arm_wait(run, slot, now),
             TaskState::Scheduled => {
                 self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(REQUEUE_DELAY)))
             }
@@ -206,6 +231,8 @@ impl World {
             signal: None,
             reason: Some(reason.to_owned()),
         };
+        let is_sensor = spec.is_some_and(|spec| matches!(spec.operator, Operator::Sensor(_)));
+        let again = |reason: &str| Meaning { event: TaskEvent::Requeue, ..failed(reason) };
         match outcome {
             Outcome::Exited(0) => Meaning { event: TaskEvent::Succeed, exit_code: Some(0), signal: None, reason: None },
             Outcome::Exited(code) if spec.is_some_and(|spec| spec.skip_on_exit_code.contains(code)) => {
@@ -218,7 +245,18 @@ impl World {
                 Meaning { event: TaskEvent::Fail, exit_code: None, signal: Some(*signal), reason: None }
             }
             Outcome::TimedOut => failed("timed_out"),
+            // A look that was cut off says nothing of what is awaited.
+            Outcome::Lost if is_sensor => again("lost"),
+            Outcome::Killed { reason } if is_sensor && reason == STOPPED => again(STOPPED),
             Outcome::Lost => failed("lost"),
+            Outcome::GivenUp { reason } => failed(reason),
+            Outcome::Deferred(wait) => {
+                let event = match wait.mode {
+                    SensorMode::Poke => TaskEvent::Defer,
+                    SensorMode::Reschedule => TaskEvent::Reschedule,
+                };
+                Meaning { event, exit_code: None, signal: None, reason: Some(wait.words()) }
+            }
             Outcome::Killed { reason } | Outcome::Faulted { reason } => failed(reason),
             Outcome::Skipped { reason } => {
                 Meaning { event: TaskEvent::Skip, exit_code: None, signal: None, reason: Some(reason.clone()) }
@@ -259,6 +297,8 @@ impl World {
                 TimerKey::RunTimeout(run) => self.time_out_run(run, now),
                 TimerKey::Retry(run, slot) => self.end_retry_wait(run, slot),
                 TimerKey::Requeue(run, slot) => self.enter_ready_queue(run, slot),
+                TimerKey::Wait(run, slot) => self.meet_wait(run, slot, now),
+                TimerKey::WaitLimit(run, slot) => self.time_out_wait(run, slot, now),
                 TimerKey::Drain => {
                     log::warn!(
                         "the drain_timeout is over; still running, and ended now: {}",
@@ -283,7 +323,7 @@ impl World {
     /// Ends every process that still runs: minflow stops.
     pub(super) fn end_held(&mut self, force: Force) {
         for &key in self.held.keys() {
-            self.actions.push(Action::Kill(key, Kill { reason: "stopped".to_owned(), force }));
+            self.actions.push(Action::Kill(key, Kill { reason: STOPPED.to_owned(), force }));
         }
     }
 }

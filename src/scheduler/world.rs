@@ -30,6 +30,7 @@ pub use crate::scheduler::port::History;
 use crate::scheduler::port::{Kill, ReplyTo, Stray, Work};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::timers::{Deadline, Timers};
+use crate::scheduler::waits::is_waiting;
 
 pub use self::entries::{DagEntry, Definition, InstanceEntry, Run};
 pub(super) use self::entries::{FileEntry, FileState, ParsedFile};
@@ -93,6 +94,10 @@ pub enum TimerKey {
     Retry(RunIx, Slot),
     /// The instance could not be started for want of processes or memory.
     Requeue(RunIx, Slot),
+    /// What the instance waits for comes.
+    Wait(RunIx, Slot),
+    /// The instance has waited for as long as it may.
+    WaitLimit(RunIx, Slot),
     /// What still runs is ended.
     Drain,
     /// The clock was set back before the next run of the DAG's backfill.
@@ -383,7 +388,14 @@ impl World {
     pub(super) fn set_task_state(&mut self, run: RunIx, slot: Slot, state: TaskState) {
         let entry = self.entry_mut(run, slot);
         let before = std::mem::replace(&mut entry.row.state, state);
-        if let Some(ix) = entry.ix {
+        if state.is_finished() || state == TaskState::None {
+            entry.row.deferral = None;
+        }
+        let ix = entry.ix;
+        if is_waiting(before) {
+            self.end_wait(run, slot);
+        }
+        if let Some(ix) = ix {
             self.run_quiet(run).progress.set_state(ix, state);
             // What is on its way moves nobody else, and a pass would find nothing new: the next one sees it.
             let is_on_its_way = matches!(state, TaskState::Scheduled | TaskState::Queued | TaskState::Running);
@@ -573,8 +585,12 @@ impl World {
     }
 
     pub(super) fn arm(&mut self, key: TimerKey, deadline: Deadline) {
-        if let TimerKey::Wake(run) | TimerKey::RunTimeout(run) | TimerKey::Retry(run, _) | TimerKey::Requeue(run, _) =
-            key
+        if let TimerKey::Wake(run)
+        | TimerKey::RunTimeout(run)
+        | TimerKey::Retry(run, _)
+        | TimerKey::Requeue(run, _)
+        | TimerKey::Wait(run, _)
+        | TimerKey::WaitLimit(run, _) = key
         {
             self.run_quiet(run).has_deadlines = true;
         }

@@ -188,7 +188,7 @@ pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.
 pub(super) const EARLIER_TRIES: &str = concat!(
     "SELECT i.key, i.run_key, i.task_id, i.map_index, ",
     try_columns!("h"),
-    ", NULL FROM task_instance_history h JOIN task_instance i ON i.key = h.instance_key WHERE h.instance_key = ?1 \
+    ", NULL, NULL FROM task_instance_history h JOIN task_instance i ON i.key = h.instance_key WHERE h.instance_key = ?1 \
      ORDER BY h.try_number"
 );
 const CURRENT_TRY: &str = concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.key = ?1");

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::{
     BackfillId, BackfillPlace, DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, PoolName, ProcessIdentity,
-    RunId, RunKey, TaskId, TaskState, Usage, VersionKey,
+    RunId, RunKey, TaskId, TaskState, Usage, VersionKey, Wait,
 };
 use crate::scheduler::change::{DagRecord, ImportError, NextRun, VersionWrite};
 use crate::store::fault::Fault;
@@ -81,7 +81,7 @@ macro_rules! instance_columns {
         concat!(
             "i.key, i.run_key, i.task_id, i.map_index, ",
             crate::store::row::try_columns!("i"),
-            ", i.retry_delay_override"
+            ", i.retry_delay_override, i.deferral"
         )
     };
 }
@@ -246,7 +246,15 @@ impl<'a> Fields<'a> {
             usage: self.usage()?,
             rendered_map_index: self.take()?,
             retry_delay_override: self.maybe_duration()?,
+            deferral: self.maybe_wait()?,
         })
+    }
+
+    fn maybe_wait(&mut self) -> Result<Option<Arc<Wait>>, Fault> {
+        let text: Option<String> = self.take()?;
+        let wait =
+            text.map(|text| Wait::from_json(&text).map(Arc::new).map_err(|error| self.fault(&error.to_string())));
+        wait.transpose()
     }
 
     fn process(&mut self) -> Result<Option<ProcessIdentity>, Fault> {

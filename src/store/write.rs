@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::config::Synchronous;
 use crate::model::SkipDecision;
 use crate::model::{
-    Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState,
+    Backfill, BackfillId, DagId, DagRun, Instance, InstanceKey, Pool, PoolName, RunKey, TaskId, TaskState, Wait,
 };
 use crate::scheduler::change::{
     AuditEntry, Changes, DagRecord, Earlier, ImportError, InstanceWrite, LengthWrite, RunLookup, RunSpan, RunWrite,
@@ -366,15 +366,15 @@ const PUT_TRY: &str = "INSERT INTO task_instance_history (instance_key, state, t
 const INSERT_INSTANCE: &str = "INSERT INTO task_instance (key, state, try_number, max_tries, scheduled_at, queued_at, \
     start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
     signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index, retry_delay_override, \
-    map_index, run_key, task_id) \
+    deferral, map_index, run_key, task_id) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-    ?25, ?26, ?27, ?28, ?29)";
+    ?25, ?26, ?27, ?28, ?29, ?30)";
 
 const UPDATE_INSTANCE: &str = "UPDATE task_instance SET state = ?2, try_number = ?3, max_tries = ?4, scheduled_at = ?5, \
     queued_at = ?6, start_date = ?7, end_date = ?8, pool = ?9, pool_slots = ?10, priority_weight = ?11, operator = ?12, \
     version_key = ?13, pid = ?14, start_ticks = ?15, boot_id = ?16, exit_code = ?17, signal = ?18, reason = ?19, \
     user_cpu = ?20, system_cpu = ?21, max_rss = ?22, read_bytes = ?23, write_bytes = ?24, rendered_map_index = ?25, \
-    retry_delay_override = ?26, map_index = ?27 WHERE key = ?1";
+    retry_delay_override = ?26, deferral = ?27, map_index = ?28 WHERE key = ?1";
 
 /// Binds parameters 1 to 25, which the three statements above share.
 fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rusqlite::Result<()> {
@@ -442,16 +442,18 @@ fn put_instances<'a>(
             let mut statement = connection.prepare_cached(INSERT_INSTANCE)?;
             bind_try(&mut statement, instance)?;
             statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
-            statement.raw_bind_parameter(27, instance.map_index)?;
-            statement.raw_bind_parameter(28, instance.run.0)?;
-            statement.raw_bind_parameter(29, instance.task_id.as_str())?;
+            statement.raw_bind_parameter(27, instance.deferral.as_deref().map(Wait::to_json))?;
+            statement.raw_bind_parameter(28, instance.map_index)?;
+            statement.raw_bind_parameter(29, instance.run.0)?;
+            statement.raw_bind_parameter(30, instance.task_id.as_str())?;
             statement.raw_execute()?;
         } else {
             let mut statement = connection.prepare_cached(UPDATE_INSTANCE)?;
             bind_try(&mut statement, instance)?;
             statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
+            statement.raw_bind_parameter(27, instance.deferral.as_deref().map(Wait::to_json))?;
             // A mapped task's only row becomes the first of many.
-            statement.raw_bind_parameter(27, instance.map_index)?;
+            statement.raw_bind_parameter(28, instance.map_index)?;
             if statement.raw_execute()? == 0 {
                 return Err(Fault::Missing { table: "task_instance", key: instance.key.0 });
             }

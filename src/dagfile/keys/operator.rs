@@ -2,13 +2,14 @@
 
 use super::decider::{BRANCH, SHORT_CIRCUIT};
 use super::key;
+use super::sensor::SENSOR;
 use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::sql::SqlOutput;
 
 /// The names of the operators, each the key of a task.
-pub const OPERATORS: [&str; 7] = ["bash", "python", "sql", "empty", "branch", "short_circuit", "latest_only"];
+pub const OPERATORS: [&str; 8] = ["bash", "python", "sql", "empty", "branch", "short_circuit", "latest_only", "sensor"];
 
-pub static OPERATOR_KEYS: [Key; 7] = [
+pub static OPERATOR_KEYS: [Key; 8] = [
     key(
         "bash",
         Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
@@ -41,6 +42,7 @@ pub static OPERATOR_KEYS: [Key; 7] = [
         Fallback::Nothing,
         "Operator: the tasks directly after it are skipped in a scheduled run that is not the latest",
     ),
+    key("sensor", Kind::Table(&SENSOR), Fallback::Nothing, "Operator: waits until something is so, without a process"),
 ];
 
 pub static BASH: Table = Table {

@@ -211,6 +211,7 @@ impl World {
             usage: None,
             rendered_map_index: None,
             retry_delay_override: None,
+            deferral: None,
             ..instance.clone()
         };
         if instance.try_number > 0 && instance.scheduled_at.is_some() {

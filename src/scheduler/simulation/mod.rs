@@ -9,6 +9,7 @@ mod property;
 mod random;
 mod retries;
 mod runs;
+mod sensors;
 mod skips;
 mod story;
 mod tests;

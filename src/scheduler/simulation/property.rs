@@ -11,6 +11,8 @@ use super::story::{MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS, PARALLELISM, START, Story,
 use crate::model::{DagRun, Instance, InstanceKey, RunKey, RunState, RunType, SkipDecision, TaskState};
 use crate::scheduler::command::Command;
 use crate::scheduler::event::Outcome;
+use crate::scheduler::waits::is_waiting;
+use crate::scheduler::world::{RunIx, TimerKey};
 use crate::store::MemoryStore;
 
 const SEEDS: u64 = 150;
@@ -64,6 +66,7 @@ impl Story {
         for row in rows.iter().filter(is_awaited) {
             assert!(held.contains(&row.try_key()), "{} is {} and nobody has it", row.task_id, row.state);
         }
+        self.check_waits();
         let mut places = BTreeSet::new();
         for row in &rows {
             assert!(
@@ -93,6 +96,23 @@ impl Story {
             }
             run.progress.check_counts();
         }
+    }
+
+    /// What waits holds nothing, knows what it waits for, and has a deadline; nothing else has one of a wait.
+    fn check_waits(&self) {
+        let world = self.simulation.scheduler.world();
+        let mut waiting = 0;
+        for (at, run) in world.runs.iter().enumerate().filter_map(|(at, run)| Some((at as u32, run.as_ref()?))) {
+            for slot in run.slots_in_order() {
+                let entry = run.entry(slot);
+                let key = TimerKey::Wait(RunIx(at), slot);
+                let waits = is_waiting(entry.row.state);
+                assert_eq!(world.timers.get(&key).is_some(), waits, "{} is {}", entry.row.task_id, entry.row.state);
+                assert!(!waits || (entry.held.is_none() && entry.row.deferral.is_some()), "{}", entry.row.task_id);
+                waiting += u64::from(entry.row.state == TaskState::Deferred);
+            }
+        }
+        assert_eq!(world.counts.deferred, waiting);
     }
 
     /// A schedule that makes up for all leaves no date out, whatever has happened.

@@ -12,6 +12,7 @@ use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, number_of};
 use super::tests::trigger;
 use super::{Simulation, defaults};
 use crate::clock::Clock;
+use crate::model::{Awaited, Pace, SensorMode, Wait};
 use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, SkipDecision, TaskState, TryKey};
 use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
 use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
@@ -187,6 +188,21 @@ impl Story {
         self.overtaken.extend(rows.filter(is_on_its_way).map(|row| row.try_key()));
     }
 
+    /// For an instant, which a timeout may come before.
+    fn random_wait(&mut self) -> Wait {
+        let now = self.simulation.clock.now();
+        let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
+        Wait {
+            awaited: Awaited::Instant(now + Duration::from_secs(until)),
+            mode: if self.dice.one_in(2) { SensorMode::Poke } else { SensorMode::Reschedule },
+            since: now,
+            timeout: Some(Duration::from_secs(timeout)),
+            execution_timeout: self.dice.one_in(3).then(|| Duration::from_secs(of_try)),
+            soft_fail: self.dice.one_in(2),
+            pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: false, max_wait: None },
+        }
+    }
+
     fn random_end(&mut self, key: TryKey) -> Event {
         let outcome = match self.dice.below(10) {
             _ if self.strays.contains(&key) => Outcome::Lost,
@@ -196,6 +212,7 @@ impl Story {
             4 if !self.begun.contains(&key) => Outcome::Unstarted { reason: "no processes left".to_owned() },
             5 => Outcome::Killed { reason: "skipped".to_owned() },
             // What it was to be mapped by was refused, or what it gave was no list or too long.
+            7 => Outcome::Deferred(Box::new(self.random_wait())),
             6 if self.dice.one_in(4) => Outcome::Skipped { reason: "filter".to_owned() },
             6 if self.dice.one_in(4) => Outcome::Faulted { reason: "at most 1024 elements long".to_owned() },
             _ => Outcome::Exited(0),

@@ -12,6 +12,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::config::Synchronous;
+use std::sync::Arc;
+
+use crate::model::{Awaited, Pace, SensorMode, Wait};
 use crate::model::{
     DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState,
     Usage, VersionKey,
@@ -148,6 +151,20 @@ pub(super) fn instance(key: i64, run: i64, task_id: &str, state: TaskState) -> I
         }),
         rendered_map_index: Some("north-west".into()),
         retry_delay_override: Some(Duration::from_micros(7_250_000)),
+        deferral: Some(Arc::new(wait())),
+    }
+}
+
+/// Of a sensor.
+fn wait() -> Wait {
+    Wait {
+        awaited: Awaited::Instant(at(60)),
+        mode: SensorMode::Reschedule,
+        since: at(0),
+        timeout: Some(Duration::from_secs(3_600)),
+        execution_timeout: None,
+        soft_fail: true,
+        pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: false, max_wait: None },
     }
 }
 
@@ -185,6 +202,7 @@ pub(super) fn one_of_everything() -> Changes {
     earlier.try_number = 1;
     // History has none: it says when the next try started.
     earlier.retry_delay_override = None;
+    earlier.deferral = None;
     Changes {
         versions: vec![version(1, "sales")],
         dags: vec![dag("sales", 1)],

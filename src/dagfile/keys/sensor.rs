@@ -1,0 +1,71 @@
+//! The keys of `sensor`.
+
+use super::{LIST_OF_TEXT, key};
+use crate::keytable::{Fallback, Kind, Table};
+
+/// What a sensor can wait for, each a key of its table.
+pub const SENSORS: [&str; 4] = ["time_delta", "date", "time", "weekday"];
+
+/// Airflow's names.
+pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
+
+pub static SENSOR: Table = Table {
+    name: "sensor",
+    keys: &[&[
+        key(
+            "time_delta",
+            Kind::Duration { min: 0 },
+            Fallback::Nothing,
+            "Waits until so long after the end of the run's data interval, or after its run_after if it has none",
+        ),
+        key("date", Kind::Time, Fallback::Nothing, "Waits until then"),
+        key(
+            "time",
+            Kind::TimeOfDay,
+            Fallback::Nothing,
+            "Waits until this time, in the DAG's zone, of the day on which the try begins",
+        ),
+        key(
+            "weekday",
+            LIST_OF_TEXT,
+            Fallback::Nothing,
+            "Waits for one of these days, such as `\"Mon\"` or `\"monday\"`, in the DAG's zone",
+        ),
+        key(
+            "poke_interval",
+            Kind::Duration { min: 1 },
+            Fallback::Toml("\"60s\""),
+            "How long after a look in vain it looks again; what a clock tells is not looked for, but comes at its instant",
+        ),
+        key(
+            "timeout",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"7d\""),
+            "How long it waits; then it looks a last time, and fails without another try",
+        ),
+        key(
+            "mode",
+            Kind::OneOf(SENSOR_MODES),
+            Fallback::Toml("\"poke\""),
+            "Whether each try has the whole `timeout` (`\"poke\"`), or all tries together (`\"reschedule\"`); it holds no slot while it waits, in either",
+        ),
+        key(
+            "soft_fail",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether a sensor that has waited too long is skipped and has not failed",
+        ),
+        key(
+            "exponential_backoff",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether the interval doubles from look to look, with a jitter",
+        ),
+        key(
+            "max_wait",
+            Kind::Duration { min: 1 },
+            Fallback::Nothing,
+            "The longest interval with `exponential_backoff`",
+        ),
+    ]],
+};

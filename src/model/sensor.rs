@@ -1,0 +1,64 @@
+//! `sensor = …`: what a task waits for, as its file says it (SEMANTICS 14).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::{Time, Weekday};
+use serde::{Deserialize, Serialize};
+
+/// A task that succeeds when something is so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sensor {
+    pub kind: SensorKind,
+    pub pace: Pace,
+    /// From the beginning of the wait; zero: it looks once.
+    pub timeout: Duration,
+    pub mode: SensorMode,
+    /// A sensor that gives up is skipped, and has not failed.
+    pub soft_fail: bool,
+}
+
+/// What it waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SensorKind {
+    /// So long after the end of the run's data interval, or after its run_after if it has none.
+    TimeDelta(Duration),
+    Date(Timestamp),
+    /// On the day on which the try begins, in the DAG's zone.
+    Time(Time),
+    /// Any of these days, in the DAG's zone; at least one.
+    Weekday(Vec<Weekday>),
+}
+
+impl SensorKind {
+    /// The key that names it in a DAG file.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::TimeDelta(_) => "time_delta",
+            Self::Date(_) => "date",
+            Self::Time(_) => "time",
+            Self::Weekday(_) => "weekday",
+        }
+    }
+}
+
+/// Whose clock the timeout follows (SEMANTICS 14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorMode {
+    /// That of the try: each try has the whole timeout. While it waits it is `deferred`.
+    #[default]
+    Poke,
+    /// That of all tries together. While it waits it is `up_for_reschedule`.
+    Reschedule,
+}
+
+/// How often it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    pub poke_interval: Duration,
+    /// The interval doubles from look to look, with a jitter.
+    pub is_exponential: bool,
+    /// Bounds an interval that grows.
+    pub max_wait: Option<Duration>,
+}

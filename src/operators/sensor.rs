@@ -1,0 +1,113 @@
+//! `sensor = …`: the first look, and what is waited for if it was in vain (SEMANTICS 14).
+
+use jiff::Timestamp;
+use jiff::civil::Weekday;
+use jiff::tz::TimeZone;
+
+use crate::model::{Awaited, DagRun, Sensor, SensorKind, SensorMode, Wait};
+use crate::operators::{Place, Step};
+
+/// Nothing is left to do if what the sensor waits for is there.
+pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Step {
+    let dag = &place.context.dag;
+    match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {
+        Some(at) if at <= place.now => Step::Nothing,
+        // Beyond the calendar: it waits for its timeout.
+        at => Step::Wait(wait(sensor, Awaited::Instant(at.unwrap_or(Timestamp::MAX)), place)),
+    }
+}
+
+fn wait(sensor: &Sensor, awaited: Awaited, place: &Place<'_>) -> Wait {
+    let task = place.context.dag.task(place.context.task);
+    Wait {
+        awaited,
+        mode: sensor.mode,
+        since: place.earlier.map_or(place.now, |earlier| earlier.since),
+        timeout: Some(sensor.timeout),
+        // Airflow bounds with it what a worker does at a time: in mode `reschedule` a single look.
+        execution_timeout: task.execution_timeout.filter(|_| sensor.mode == SensorMode::Poke),
+        soft_fail: sensor.soft_fail,
+        pace: sensor.pace,
+    }
+}
+
+/// The instant that a sensor of time waits for; None lies beyond the calendar.
+fn target(kind: &SensorKind, run: &DagRun, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    match kind {
+        SensorKind::TimeDelta(delta) => {
+            run.data_interval.map_or(run.run_after, |interval| interval.end).checked_add(*delta).ok()
+        }
+        SensorKind::Date(date) => Some(*date),
+        SensorKind::Time(time) => {
+            let today = now.to_zoned(zone.clone()).date();
+            zone.to_ambiguous_timestamp(today.to_datetime(*time)).later().ok()
+        }
+        SensorKind::Weekday(days) => next_day(days, now, zone),
+    }
+}
+
+/// `now` on one of the days, else the first instant of the next such day.
+fn next_day(days: &[Weekday], now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let local = now.to_zoned(zone.clone());
+    if days.contains(&local.weekday()) {
+        return Some(now);
+    }
+    let mut day = local.date();
+    for _ in 0..7 {
+        day = day.tomorrow().ok()?;
+        if days.contains(&day.weekday()) {
+            // Where the clocks skip midnight the day begins later.
+            return day.to_zoned(zone.clone()).ok().map(|begin| begin.timestamp());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::civil::time;
+
+    use super::*;
+    use crate::model::{DataInterval, RunKey, RunType};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn target_at(kind: &SensorKind, now: &str, zone: &str) -> String {
+        let mut run = DagRun::new(RunKey(1), "d".into(), "r".into(), RunType::Scheduled, at("2026-11-21T06:00:00Z"));
+        run.data_interval = Some(DataInterval { start: at("2026-11-21T05:00:00Z"), end: at("2026-11-21T06:00:00Z") });
+        target(kind, &run, at(now), &TimeZone::get(zone).unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_delta_counts_from_the_end_of_the_data_interval_and_without_one_from_run_after() {
+        let kind = SensorKind::TimeDelta(Duration::from_secs(90));
+        assert_eq!(target_at(&kind, "2026-11-21T06:00:01Z", "UTC"), "2026-11-21T06:01:30Z");
+        let run = DagRun::new(RunKey(1), "d".into(), "r".into(), RunType::Manual, at("2026-11-22T00:00:00Z"));
+        let alone = target(&kind, &run, at("2026-11-22T00:00:00Z"), &TimeZone::UTC);
+        assert_eq!(alone, Some(at("2026-11-22T00:01:30Z")));
+    }
+
+    #[test]
+    fn a_time_of_day_is_that_of_the_day_on_which_the_try_begins_in_the_dags_zone() {
+        let kind = SensorKind::Time(time(6, 30, 0, 0));
+        assert_eq!(target_at(&kind, "2026-11-21T23:30:00Z", "Europe/Berlin"), "2026-11-22T05:30:00Z");
+        assert_eq!(target_at(&kind, "2026-11-21T12:00:00Z", "UTC"), "2026-11-21T06:30:00Z", "gone by already");
+        // The clocks skip 02:30, and show it twice in autumn.
+        let night = SensorKind::Time(time(2, 30, 0, 0));
+        assert_eq!(target_at(&night, "2026-03-29T00:00:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");
+        assert_eq!(target_at(&night, "2026-10-25T00:00:00Z", "Europe/Berlin"), "2026-10-25T01:30:00Z");
+    }
+
+    #[test]
+    fn a_day_of_the_week_begins_at_midnight_of_the_dags_zone() {
+        let kind = SensorKind::Weekday(vec![Weekday::Monday, Weekday::Saturday]);
+        // 2026-11-21 is a Saturday.
+        assert_eq!(target_at(&kind, "2026-11-21T12:00:00Z", "UTC"), "2026-11-21T12:00:00Z");
+        assert_eq!(target_at(&kind, "2026-11-22T12:00:00Z", "Europe/Berlin"), "2026-11-22T23:00:00Z");
+        assert_eq!(target_at(&kind, "2026-11-20T23:30:00Z", "Europe/Berlin"), "2026-11-20T23:30:00Z", "Saturday there");
+    }
+}

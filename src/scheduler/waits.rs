@@ -1,0 +1,94 @@
+//! Instances that wait without a process: sensors between two looks (SEMANTICS 14).
+//!
+//! A try that has to wait gives up its slots and becomes `deferred`, or in mode `reschedule` `up_for_reschedule`. What it waits for is
+//! in its row, with wall instants, so that after a restart what is left of its clocks goes on. Instants are deadlines of the loop
+//! itself. However a wait ends, it ends as a try does, through `settle_end`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{Awaited, TaskState, TryKey, Wait};
+use crate::scheduler::event::{Outcome, TryEnd};
+use crate::scheduler::timers::Deadline;
+use crate::scheduler::world::{Now, RunIx, Slot, TimerKey, World};
+
+/// Whether an instance in this state has nothing at work on it and goes on by itself.
+pub(super) const fn is_waiting(state: TaskState) -> bool {
+    matches!(state, TaskState::Deferred | TaskState::UpForReschedule)
+}
+
+/// What ends a wait that nothing has ended before, and after how long since an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    /// The sensor's `timeout`.
+    Patience,
+    /// The `execution_timeout` of its try.
+    Try,
+}
+
+/// The limit that comes first, with the instant from which it counts; `started_at` is when the try began.
+fn first_limit(wait: &Wait, started_at: Timestamp) -> Option<(Limit, Timestamp, Duration)> {
+    let patience = wait.timeout.map(|timeout| (Limit::Patience, wait.since, timeout));
+    let of_try = wait.execution_timeout.map(|timeout| (Limit::Try, started_at, timeout));
+    [patience, of_try].into_iter().flatten().min_by_key(|(_, from, length)| from.saturating_add(*length).ok())
+}
+
+impl World {
+    /// Arms what ends the wait of an instance; again after a restart.
+    pub(super) fn arm_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let row = &self.run(run).entry(slot).row;
+        let Some(wait) = row.deferral.clone() else { return };
+        let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
+        let Awaited::Instant(at) = wait.awaited;
+        self.arm(TimerKey::Wait(run, slot), Deadline::Wall(at));
+        // A limit that lies behind what is awaited is none.
+        if let Some((_, from, length)) =
+            limit.filter(|(_, from, length)| from.saturating_add(*length).is_ok_and(|end| end < at))
+        {
+            self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(now.boot_after(from, length)));
+        }
+    }
+
+    /// The instance waits no longer.
+    pub(super) fn end_wait(&mut self, run: RunIx, slot: Slot) {
+        if self.run(run).has_deadlines {
+            self.timers.cancel(&TimerKey::Wait(run, slot));
+            self.timers.cancel(&TimerKey::WaitLimit(run, slot));
+        }
+    }
+
+    /// What the instance waits for has come by itself.
+    pub(super) fn meet_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
+        self.conclude_wait(run, slot, Outcome::Exited(0), now);
+    }
+
+    /// It has waited for as long as it may.
+    pub(super) fn time_out_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let row = &self.run(run).entry(slot).row;
+        let Some(wait) = row.deferral.clone() else { return };
+        let Some((limit, ..)) = first_limit(&wait, row.start_date.unwrap_or(now.wall)) else { return };
+        self.conclude_wait(run, slot, given_up(&wait, limit), now);
+    }
+
+    fn conclude_wait(&mut self, run: RunIx, slot: Slot, outcome: Outcome, now: Now) {
+        let key: TryKey = self.run(run).entry(slot).row.try_key();
+        if is_waiting(self.run(run).entry(slot).row.state) {
+            self.settle_end(run, slot, TryEnd::new(key, outcome, now.wall), now);
+        }
+    }
+}
+
+/// The end of a wait that took too long (SEMANTICS 14: after the sensor's own timeout there is no other try).
+fn given_up(wait: &Wait, limit: Limit) -> Outcome {
+    match (limit, wait.soft_fail) {
+        (Limit::Patience, is_soft) => {
+            let words = wait.words();
+            let length = crate::keytable::print_duration(wait.timeout.unwrap_or_default());
+            let reason = format!("the sensor's timeout of {length} is over, and it still {words}");
+            if is_soft { Outcome::Skipped { reason } } else { Outcome::GivenUp { reason } }
+        }
+        (Limit::Try, true) => Outcome::Skipped { reason: "timed_out".to_owned() },
+        (Limit::Try, false) => Outcome::TimedOut,
+    }
+}
