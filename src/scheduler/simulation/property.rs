@@ -203,7 +203,9 @@ impl Story {
             let dag: usize = run.dag_id[1..].parse().expect("DAGs are numbered");
             // A run of before the start_date has no tasks.
             let is_early = run.logical_date < Some(START.parse().expect("an instant"));
-            if is_early || self.redrawn.contains(&dag) || self.steered.contains(&dag) {
+            // Neither has one that waited for its backfill when that was cancelled.
+            let is_cancelled = run.reason.as_deref() == Some("backfill_cancelled");
+            if is_early || is_cancelled || self.redrawn.contains(&dag) || self.steered.contains(&dag) {
                 continue;
             }
             let rows = self.simulation.store.instances();
