@@ -131,7 +131,7 @@ impl<'g> Reader<'g> {
         if name.is_empty() {
             return Err(Refusal::new(whole, "bad-variable", "a variable has no name", "write `NAME=value`"));
         }
-        // What is refused here does not hold for the lines below either.
+        // What is refused here is so for the lines below, too: they must not run with something else.
         if name == "CRON_TZ" && !value.is_empty() && keytable::zone(&value).is_err() {
             self.env.insert(name, value.clone());
             return Err(Refusal::new(
@@ -143,6 +143,7 @@ impl<'g> Reader<'g> {
         }
         if name == "HOME" && !value.starts_with('/') {
             let help = "write the whole path: cron does not expand `~` or `$`";
+            self.env.insert(name, value.clone());
             return Err(Refusal::new(
                 whole,
                 "relative-home",
@@ -230,7 +231,7 @@ impl<'g> Reader<'g> {
         let command = Command::read(written);
         let (env, defaults) = self.environment();
         let shell = &env["SHELL"];
-        self.check_command(&command, shell, at..text.trim_end().len())?;
+        self.check_command(&command, (shell, &env["HOME"]), at..text.trim_end().len())?;
         let mut remarks = Vec::new();
         if schedule.is_rewritten {
             remarks.push(
@@ -292,10 +293,19 @@ impl<'g> Reader<'g> {
         (env, defaults)
     }
 
-    fn check_command(&self, command: &Command, shell: &str, range: Range<usize>) -> Result<(), Refusal> {
+    fn check_command(
+        &self,
+        command: &Command,
+        (shell, home): (&str, &str),
+        range: Range<usize>,
+    ) -> Result<(), Refusal> {
         if !shell.starts_with('/') {
             let message = format!("`SHELL` is `{shell}`, not a path from `/`: cron cannot start it");
             return Err(Refusal::new(range, "bad-shell", message, "write its whole path, such as `SHELL=/bin/bash`"));
+        }
+        if !home.starts_with('/') {
+            let message = format!("`HOME` is `{home}` for this line: cron does not find that folder");
+            return Err(Refusal::new(range, "relative-home", message, "write its whole path above the line"));
         }
         if command.background().is_some() {
             let message =

@@ -183,6 +183,14 @@ fn what_cannot_be_kept_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_a_refused_assignment_sets_refuses_the_lines_below_it() {
+    for (assignment, code) in [("HOME=~", "relative-home"), ("CRON_TZ=Mars/Olympus", "unknown-time-zone")] {
+        let faults = refused(&format!("{assignment}\n0 5 * * * x\n"));
+        assert_eq!(faults, [(1, 1, code), (2, 11, code)]);
+    }
+}
+
+#[test]
 fn a_systems_crontab_has_users() {
     let found = read_as("0 5 * * * anna x\n0 6 * * * root y\n@daily anna\n", Form::System, "/etc/crontab");
     assert_eq!(found.jobs.iter().map(|job| (job.line, &*job.command.text)).collect::<Vec<_>>(), [(1, "x")]);
