@@ -145,7 +145,8 @@ impl SupervisorClient {
         let reading = line.clone();
         let reader = std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .stack_size(256 << 10)
+            // It reads the JSON that a task has printed, which may nest; what is not touched costs no memory.
+            .stack_size(1 << 20)
             .spawn(move || read(&reading, decoder, child, notify))?;
         Ok(Self { line, reader: Some(reader), pid })
     }
