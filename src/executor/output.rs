@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -93,7 +94,8 @@ fn last_line(tail: &[u8]) -> Option<&[u8]> {
 fn read(path: &Path, patience: Patience<'_>) -> Result<Option<String>, String> {
     let unreadable = |error: io::Error| format!("cannot read its XComs from `{}`: {error}", path.display());
     let file = loop {
-        match File::open(path) {
+        // A pipe would be waited for, and nobody writes to it any longer.
+        match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
             Ok(file) => break file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
@@ -105,6 +107,9 @@ fn read(path: &Path, patience: Patience<'_>) -> Result<Option<String>, String> {
             }
         }
     };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(format!("cannot read its XComs from `{}`, which is no file: write one", path.display()));
+    }
     let mut bytes = Vec::new();
     file.take(MAX_XCOM_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_XCOM_BYTES {

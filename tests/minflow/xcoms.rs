@@ -115,3 +115,30 @@ fn a_value_that_is_not_what_was_promised_fails_with_what_came() {
         assert!(reason(task_id).contains(part), "{task_id}: {}", reason(task_id));
     }
 }
+
+#[test]
+fn what_a_task_leaves_instead_of_its_xcoms_fails_that_task_alone() {
+    let home = Home::new();
+    home.dag(
+        "odd",
+        "[tasks.deep]\nbash = '''printf '[%.0s' {1..20000}; echo'''\noutput = 'json'\n\
+         [tasks.deep_file]\nbash = '''(printf '{\"a\":'; printf '[%.0s' {1..20000}) > $MINFLOW_XCOM'''\n\
+         [tasks.pipe]\nbash = 'mkfifo $MINFLOW_XCOM'\n\
+         [tasks.folder]\nbash = 'mkdir $MINFLOW_XCOM'\n\
+         [tasks.endless]\nbash = 'ln -s /dev/zero $MINFLOW_XCOM'\n",
+    );
+    let _minflow = home.start();
+    assert_eq!(home.run_dag("odd", "r").code, Some(1));
+    let rows = home.json("tasks states-for-dag-run odd r");
+    let told = |task: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["task_id"] == task).unwrap();
+        assert_eq!(row["state"], "failed", "{row}");
+        row["reason"].as_str().unwrap().to_owned()
+    };
+    for task in ["deep", "deep_file"] {
+        assert!(told(task).contains("recursion limit exceeded"), "{}", told(task));
+    }
+    for task in ["pipe", "folder", "endless"] {
+        assert!(told(task).contains("which is no file: write one"), "{}", told(task));
+    }
+}
