@@ -284,6 +284,7 @@ fn groups(outline: &outline::Outline<'_>) -> Vec<Group> {
     let group = |entry: &outline::GroupEntry<'_>| Group {
         group_id: entry.id.to_string(),
         parent: entry.parent,
+        prefix: entry.prefix.clone(),
         tooltip: entry.fields.text("tooltip").unwrap_or_default().to_owned(),
     };
     outline.groups.iter().map(group).collect()

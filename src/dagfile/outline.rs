@@ -13,7 +13,7 @@ use super::{MAX_GROUPS, MAX_TASKS, Reader, fault_of_id, keys};
 use crate::keytable::{self, Fields};
 use crate::model::graph::TaskIx;
 use crate::model::ids::{MAX_ID_BYTES, TaskId};
-use crate::model::mapping::GroupIx;
+use crate::model::mapping::{GroupIx, meaning};
 
 /// What an id can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) struct GroupEntry<'d> {
     /// The groups inside it are those behind it, up to this one.
     end: u32,
     /// What stands before the ids of what it holds; empty without `prefix_group_id`.
-    prefix: String,
+    pub prefix: String,
     /// The `default_args` that hold inside it, its own first.
     pub defaults: Vec<Fields<'d>>,
 }
@@ -118,15 +118,10 @@ impl<'d> Outline<'d> {
         std::iter::successors(group, |&group| self.group(group).parent)
     }
 
-    /// What `name` means in `scope`: something in that group, by its path from there; else in one of the groups around it; else what
-    /// has it as its full id.
+    /// What `name` means in `scope`.
     pub fn find(&self, name: &str, scope: Option<GroupIx>) -> Option<Member> {
-        let nearest = self.around(scope).find_map(|group| {
-            let prefix = &self.group(group).prefix;
-            let path = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) };
-            self.ids.get(&*path).copied().filter(|&member| self.holds(group, member))
-        });
-        nearest.or_else(|| self.ids.get(name).copied())
+        let around = self.around(scope).map(|group| (group, &*self.group(group).prefix));
+        meaning(name, around, |id| self.ids.get(id).copied(), |group, member| self.holds(group, member))
     }
 
     /// The `default_args` that hold in a group, the innermost first.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::model::mapping::meaning;
 use crate::model::{Dag, Graph, GroupIx, Role, TaskId, TaskIx};
 
 /// What a branch or a short circuit has decided (SEMANTICS 13). It is an XCom of the task too, from which it is known again when the
@@ -60,6 +61,12 @@ pub struct Names<'d> {
     groups: BTreeMap<&'d str, GroupIx>,
 }
 
+#[derive(Clone, Copy)]
+enum Named {
+    Task(TaskIx),
+    Group(GroupIx),
+}
+
 impl<'d> Names<'d> {
     pub fn of(dag: &'d Dag) -> Self {
         let tasks = dag.tasks.iter().zip(0..).map(|(task, at)| (&*task.task_id, TaskIx(at))).collect();
@@ -67,19 +74,28 @@ impl<'d> Names<'d> {
         Self { dag, tasks, groups }
     }
 
-    /// The tasks that an id means where `decider` says it: the task, or the roots of the group. An id is looked for inside the groups
-    /// around the decider first, from the innermost outwards, and then among the full ids. None: there is nothing of that name.
+    /// The tasks that an id means where `decider` says it ([`meaning`]): the task, or the roots of the group. None: there is nothing
+    /// of that name.
     pub fn targets(&self, decider: TaskIx, id: &str) -> Option<Vec<TaskIx>> {
-        let within =
-            groups_around(self.dag, decider).map(|group| format!("{}.{id}", self.dag.groups[group.index()].group_id));
-        within.chain([id.to_owned()]).find_map(|full_id| self.named(&full_id))
+        let around = around(self.dag, self.dag.task(decider).group);
+        let around = around.map(|group| (group, &*self.dag.groups[group.index()].prefix));
+        Some(match meaning(id, around, |full_id| self.named(full_id), |group, named| self.holds(group, named))? {
+            Named::Task(task) => vec![task],
+            Named::Group(group) => roots(self.dag, group),
+        })
     }
 
-    fn named(&self, full_id: &str) -> Option<Vec<TaskIx>> {
-        match self.tasks.get(full_id) {
-            Some(&task) => Some(vec![task]),
-            None => self.groups.get(full_id).map(|&group| roots(self.dag, group)),
-        }
+    fn named(&self, full_id: &str) -> Option<Named> {
+        let task = self.tasks.get(full_id).copied().map(Named::Task);
+        task.or_else(|| self.groups.get(full_id).copied().map(Named::Group))
+    }
+
+    fn holds(&self, group: GroupIx, named: Named) -> bool {
+        let holder = match named {
+            Named::Task(task) => self.dag.task(task).group,
+            Named::Group(inner) => self.dag.groups[inner.index()].parent,
+        };
+        around(self.dag, holder).any(|outer| outer == group)
     }
 
     /// All full ids, those of tasks first.
@@ -89,13 +105,13 @@ impl<'d> Names<'d> {
 }
 
 /// The innermost first.
-fn groups_around(dag: &Dag, task: TaskIx) -> impl Iterator<Item = GroupIx> {
-    std::iter::successors(dag.task(task).group, |group| dag.groups[group.index()].parent)
+fn around(dag: &Dag, group: Option<GroupIx>) -> impl Iterator<Item = GroupIx> {
+    std::iter::successors(group, |group| dag.groups[group.index()].parent)
 }
 
 /// The tasks of a group, and of those inside it, before which no other of them stands.
 fn roots(dag: &Dag, group: GroupIx) -> Vec<TaskIx> {
-    let is_inside = |task: &TaskIx| groups_around(dag, *task).any(|outer| outer == group);
+    let is_inside = |task: &TaskIx| around(dag, dag.task(*task).group).any(|outer| outer == group);
     let inside: BTreeSet<TaskIx> = dag.graph.indexes().filter(is_inside).collect();
     let is_root = |task: &&TaskIx| dag.graph.upstream(**task).iter().all(|before| !inside.contains(before));
     inside.iter().filter(is_root).copied().collect()
@@ -150,7 +166,8 @@ mod tests {
             for (dot, _) in name.match_indices('.') {
                 let known = groups.iter().position(|group| group.group_id == name[..dot]);
                 let at = known.unwrap_or_else(|| {
-                    groups.push(Group { group_id: name[..dot].to_owned(), parent, tooltip: String::new() });
+                    let (group_id, prefix) = (name[..dot].to_owned(), name[..=dot].to_owned());
+                    groups.push(Group { group_id, parent, prefix, tooltip: String::new() });
                     groups.len() - 1
                 });
                 parent = Some(GroupIx(at as u32));
@@ -225,5 +242,18 @@ mod tests {
             assert_eq!(from(decider, id).as_deref(), expected, "{id} from {decider}");
         }
         assert_eq!(Names::of(&dag).known().last(), Some("h"));
+    }
+
+    #[test]
+    fn what_stands_beside_the_decider_is_nearer_than_what_has_its_groups_id_around_it() {
+        // `g.x` is in `g`; `b` and `x` are in a group inside it that gives no prefix.
+        let mut dag = dag(&["g.x", "b", "x"], &[(1, 2)]);
+        let (group_id, tooltip) = ("g.h".to_owned(), String::new());
+        dag.groups.push(Group { group_id, parent: Some(GroupIx(0)), prefix: String::new(), tooltip });
+        for task in &mut dag.tasks[1..] {
+            task.group = Some(GroupIx(1));
+        }
+        assert_eq!(Names::of(&dag).targets(TaskIx(1), "x"), Some(vec![TaskIx(2)]));
+        assert_eq!(Names::of(&dag).targets(TaskIx(0), "x"), Some(vec![TaskIx(0)]));
     }
 }

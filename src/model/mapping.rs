@@ -1,5 +1,7 @@
 //! Dynamic mapping: how one task, or one group of tasks, becomes many (SEMANTICS 15).
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::model::dag::{Position, Template};
@@ -31,7 +33,26 @@ pub struct Group {
     /// With those of the groups around it, e.g. `outer.inner`.
     pub group_id: String,
     pub parent: Option<GroupIx>,
+    /// What stands before the ids of what it holds; empty without `prefix_group_id`.
+    pub prefix: String,
     pub tooltip: String,
+}
+
+/// What `name` means where `around` are the groups, from the inside out, each with its prefix: something in that group, by its path
+/// from there; else in one of the groups around it; else what has it as its full id. `of_id` knows the full ids, and `holds` whether
+/// something is inside a group, at whatever depth.
+pub fn meaning<'p, M: Copy>(
+    name: &str,
+    around: impl Iterator<Item = (GroupIx, &'p str)>,
+    of_id: impl Fn(&str) -> Option<M>,
+    holds: impl Fn(GroupIx, M) -> bool,
+) -> Option<M> {
+    let mut around = around;
+    let nearest = around.find_map(|(group, prefix)| {
+        let path = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) };
+        of_id(&path).filter(|&member| holds(group, member))
+    });
+    nearest.or_else(|| of_id(name))
 }
 
 /// The most instances that one task may have: they take some 400 MB while their run is under way.

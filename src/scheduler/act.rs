@@ -240,7 +240,12 @@ mod tests {
         let edges: Vec<_> = (1..4).map(|at| (TaskIx(at - 1), TaskIx(at))).collect();
         let graph = Graph::new(vec![Node::default(); 4], &edges).unwrap();
         let mut dag = Dag::new("d".into(), tasks, graph);
-        dag.groups.push(Group { group_id: "g".to_owned(), parent: None, tooltip: String::new() });
+        dag.groups.push(Group {
+            group_id: "g".to_owned(),
+            parent: None,
+            prefix: "g.".to_owned(),
+            tooltip: String::new(),
+        });
         dag
     }
 
