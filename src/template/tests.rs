@@ -163,6 +163,10 @@ fn xcom_inserts_texts_as_they_are_and_all_else_as_json() {
     assert_eq!(rendered("{% if xcom('a', 'flag') == true %}y{% endif %}"), "y");
     assert_eq!(rendered("{{ not xcom('a', 'flag') }} {{ xcom('a', 'flag') or 1 }} {{ true }}"), "False True True");
     assert_eq!(rendered("{{ xcom('b', default='none yet') }}"), "none yet");
+    assert_eq!(
+        rendered("{{ ti.state }} {{ ti.start_date }} {{ ti.end_date }} {{ ti.is_mapped }} {{ dag_run.clear_number }}"),
+        "running 2024-03-11 12:00:00+00:00 None False 0"
+    );
     assert_eq!(rendered("{{ ti.xcom_pull('a', key='flag') }} {{ ti.xcom_pull('b') }}"), "True None");
     assert_eq!(rendered("{{ ti.xcom_pull(['a', 'b']) }}"), "[\"it's\", None]");
     assert_eq!(rendered("{{ ti.xcom_pull('m', map_indexes=[2, 3], default=0) }}"), "[22, 0]");

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::jinja::fault::{Fault, Res};
 use crate::jinja::json::{from_json, to_json};
 use crate::jinja::{Args, Function, Object, Outside, Value, Vm, print};
-use crate::model::{DagRun, Task};
+use crate::model::{DagRun, Task, TaskState};
 use crate::params;
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
@@ -293,7 +293,9 @@ impl Part {
             "queued_at" => time_or_none(run.queued_at),
             "start_date" => time_or_none(run.start_date),
             "end_date" => time_or_none(run.end_date),
-            "partition_key" => Value::None,
+            "clear_number" => Value::int(run.clear_number),
+            "consumed_asset_events" => empty_list(),
+            "partition_key" | "partition_date" => Value::None,
             _ => return None,
         })
     }
@@ -356,6 +358,11 @@ impl Part {
             "task" => Part::value(context, Kind::Task),
             "dag_run" => Part::value(context, Kind::Run),
             "logical_date" => time_or_none(context.run.logical_date),
+            "is_mapped" => Value::Bool(context.map_index >= 0),
+            // As Airflow's workers see it: it runs, has begun with its preparation, and has not ended.
+            "state" => Value::text(TaskState::Running.as_str()),
+            "start_date" => time(context.now),
+            "end_date" => Value::None,
             _ => return None,
         })
     }
