@@ -361,7 +361,7 @@ impl World {
             run: self.shared_run(run),
             max_tries,
             earlier: self.run(run).entry(slot).row.deferral.clone(),
-            epoch: self.run(run).epoch,
+            epoch: self.run(run).push_epoch(),
         };
         self.actions.push(Action::Start(work));
     }

@@ -10,7 +10,7 @@ const CHAIN: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
     tasks.b = { bash = \"x\", depends_on = [\"a\"], retries = 1, retry_delay = \"10s\" }\n\
     tasks.c = { bash = \"x\", depends_on = [\"b\"] }\n";
 
-fn clear(dag_id: &str, tasks: &[&str]) -> Clear {
+pub(super) fn clear(dag_id: &str, tasks: &[&str]) -> Clear {
     Clear {
         dag_id: dag_id.into(),
         tasks: Chosen::Named(tasks.iter().map(|&task| task.to_owned()).collect()),
@@ -36,7 +36,7 @@ impl Simulation {
         replies.try_recv().expect("the act is over")
     }
 
-    fn cleared(&mut self, clear: Clear) -> Vec<Touched> {
+    pub(super) fn cleared(&mut self, clear: Clear) -> Vec<Touched> {
         match self.act(Command::Clear(clear)) {
             Ok(Done::Cleared { instances, .. }) => instances,
             other => panic!("{other:?}"),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use super::acts::clear;
 use super::*;
+use crate::scheduler::command::{Chosen, Clear};
 use crate::scheduler::decide::PIECE_ROWS;
 
 /// `src` pushes a list, `each` is mapped over it, and `after` runs when all of that is over.
@@ -27,7 +29,7 @@ impl Simulation {
     }
 
     /// The map indexes and states of a task's instances, by index.
-    fn instances_of(&self, task: &str) -> Vec<(i32, TaskState)> {
+    pub(super) fn instances_of(&self, task: &str) -> Vec<(i32, TaskState)> {
         let rows = self.store.instances();
         let of_task = rows.iter().filter(|row| &*row.task_id == task);
         let mut found: Vec<_> = of_task.map(|row| (row.map_index, row.state)).collect();
@@ -90,4 +92,21 @@ fn a_task_that_is_mapped_no_longer_has_one_instance_again() {
     let indexes: Vec<i32> = found.iter().map(|&(index, _)| index).collect();
     assert!(indexes == [0, 1] || indexes == [-1, 0, 1], "{found:?}");
     assert_eq!(found.last(), Some(&(1, TaskState::Removed)));
+}
+
+#[test]
+fn a_list_that_is_given_anew_after_the_runs_end_is_not_mistaken_for_the_one_before() {
+    let text = "schedule = \"@once\"\nis_paused_upon_creation = false\ntasks.a = { bash = \"x\" }\ntasks.b = { bash = \"x\" }\n\
+        tasks.each = { bash = \"x\", expand = { x = { xcom = \"a\" }, y = { xcom = \"b\" } } }\n";
+    let mut simulation = Simulation::with(&[("m.toml", text)]);
+    simulation.push("m.a", 1);
+    simulation.push("m.b", 1);
+    let epoch = |simulation: &Simulation| simulation.calls.0.lock().epochs["m.each[0]"];
+    let first = epoch(&simulation);
+    simulation.succeed("m.each");
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+    // One list is removed and one is given: as many changes as before.
+    simulation.cleared(Clear { tasks: Chosen::Named(vec!["a".to_owned(), "each".to_owned()]), ..clear("m", &[]) });
+    simulation.push("m.a", 1);
+    assert_ne!(epoch(&simulation), first, "workers keep what was given by this number");
 }

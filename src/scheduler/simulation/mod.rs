@@ -45,6 +45,8 @@ struct Recorded {
     trace: Vec<String>,
     names: BTreeMap<TryKey, String>,
     armed: (Option<Timestamp>, Option<BootInstant>),
+    /// By name, what the last try was told of how often lists were given.
+    epochs: BTreeMap<String, u64>,
 }
 
 impl Executor for Calls {
@@ -55,6 +57,7 @@ impl Executor for Calls {
             name.push_str(&format!("[{}]", work.map_index));
         }
         recorded.trace.push(format!("start {name} try {}", work.key.try_number));
+        recorded.epochs.insert(name.clone(), work.epoch);
         recorded.names.insert(work.key, name);
     }
 

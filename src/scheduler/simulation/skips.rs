@@ -81,3 +81,33 @@ fn the_first_failure_in_a_dag_that_fails_fast_ends_all_but_teardowns() {
     simulation.succeed("f.close");
     assert_eq!(simulation.run_states()[0].1, RunState::Failed);
 }
+
+#[test]
+fn one_of_many_branches_decides_for_its_own_copy_alone() {
+    let text = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
+        [groups.g]\nexpand = { x = [1, 2, 3] }\n[groups.g.tasks]\n\
+        choose = { bash = \"x\" }\n\
+        left = { empty = true, depends_on = [\"choose\"] }\n\
+        right = { empty = true, depends_on = [\"choose\"] }\n\
+        join = { empty = true, depends_on = [\"left\", \"right\"], trigger_rule = \"none_failed_min_one_success\" }\n\
+        [tasks]\nafter = { bash = \"x\", depends_on = [\"g.choose\"] }\n";
+    let mut simulation = Simulation::with(&[("b.toml", text)]);
+    let ids = |ids: &[&str]| ids.iter().map(|&id| id.into()).collect::<Vec<_>>();
+    let of = |simulation: &Simulation, task: &str| -> String {
+        simulation.instances_of(task).iter().map(|(_, state)| &state.as_str()[..2]).collect::<Vec<_>>().join(" ")
+    };
+    simulation.decide("b.g.choose[1]", SkipDecision::Followed(ids(&["g.left"])));
+    assert_eq!(of(&simulation, "g.left"), "no su no");
+    assert_eq!(of(&simulation, "g.right"), "no sk no");
+    assert_eq!(of(&simulation, "g.join"), "no su no");
+    // A short circuit of many names all below it, and says no more than this to those right after it.
+    simulation.decide("b.g.choose[0]", SkipDecision::Skipped(ids(&["g.left", "g.right", "g.join", "after"])));
+    assert_eq!(
+        [of(&simulation, "g.left"), of(&simulation, "g.right"), of(&simulation, "g.join")],
+        ["sk su no", "sk sk no", "sk su no"]
+    );
+    let mut simulation = simulation.crash_and_restart();
+    simulation.end("b.g.choose[2]", Outcome::Lost);
+    assert_eq!(of(&simulation, "g.left"), "sk su up");
+    assert_eq!(of(&simulation, "after"), "up", "one of many decides nothing for what is outside");
+}

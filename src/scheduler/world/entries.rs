@@ -126,7 +126,7 @@ pub struct Run {
     pub(in crate::scheduler) decisions: BTreeMap<Slot, SkipDecision>,
     /// How many elements those of its XComs have that tasks are mapped over.
     pub(in crate::scheduler) lengths: BTreeMap<(Slot, Arc<str>), u32>,
-    /// How often `lengths` has changed.
+    /// How often `lengths` has changed since the run came into memory.
     pub(in crate::scheduler) epoch: u64,
     pub(in crate::scheduler) waiting: Vec<ReplyTo<Reply>>,
     /// How many of its instances are to be written.
@@ -144,6 +144,12 @@ impl Run {
 
     pub fn entry(&self, slot: Slot) -> &InstanceEntry {
         &self.instances[slot.0 as usize]
+    }
+
+    /// Another number for each state of what was pushed. A run that was over counts its changes from 0 again, but only a clear brings
+    /// it back.
+    pub(in crate::scheduler) fn push_epoch(&self) -> u64 {
+        (u64::from(self.row.clear_number) << 32) | self.epoch
     }
 
     /// None: the live definition has no such task.
