@@ -74,6 +74,7 @@ fn bench() -> Bench {
         overrides_params: true,
         search_path: std::env::var("PATH").unwrap(),
         secrets: Arc::new(Secrets::new(Given::default(), [])),
+        notifiers: Arc::default(),
     };
     let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
     let health = Health::default();

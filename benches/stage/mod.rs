@@ -10,7 +10,7 @@ use minflow::dagfile::{self, Defaults};
 use minflow::health::Health;
 use minflow::model::{Pool, ProcessIdentity, TryKey, Usage};
 use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
-use minflow::scheduler::port::{History, Kill, Stray};
+use minflow::scheduler::port::{Call, History, Kill, Stray};
 use minflow::scheduler::turn::{Parts, Scheduler};
 use minflow::scheduler::world::Settings;
 use minflow::scheduler::{
@@ -53,6 +53,8 @@ impl Executor for Notebook {
     fn kill(&mut self, _: TryKey, _: Kill) {}
 
     fn reclaim(&mut self, _: Stray) {}
+
+    fn call(&mut self, _: Box<Call>) {}
 
     fn acknowledge(&mut self, _: &[TryKey]) {}
 }

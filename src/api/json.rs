@@ -15,7 +15,7 @@ use crate::executor::paths::log_path;
 use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
-use crate::store::RecentFailure;
+use crate::store::{self, RecentFailure};
 use crate::timetable;
 
 /// An instant as every answer shows it: `2026-11-21T00:50:30.123456Z`, always six decimals.
@@ -254,6 +254,34 @@ impl Failure {
     }
 }
 
+/// A callback that has failed for good: nobody was told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailedCallback {
+    pub dag_id: DagId,
+    pub run_id: Option<RunId>,
+    /// Null: it is of the run.
+    pub task_id: Option<TaskId>,
+    pub hook: String,
+    /// Its place in the list, from 1.
+    pub number: u32,
+    pub end_date: Option<Instant>,
+    pub reason: Option<String>,
+}
+
+impl From<&store::FailedCallback> for FailedCallback {
+    fn from(failed: &store::FailedCallback) -> Self {
+        Self {
+            dag_id: failed.dag_id.clone(),
+            run_id: failed.run_id.clone(),
+            task_id: failed.task_id.clone(),
+            hook: failed.hook.clone(),
+            number: failed.number,
+            end_date: failed.ended_at.map(Instant),
+            reason: failed.reason.clone(),
+        }
+    }
+}
+
 /// `GET /status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -273,6 +301,7 @@ pub struct Status {
     pub dags_truncated: bool,
     pub import_errors: Vec<ImportError>,
     pub recent_failures: Vec<Failure>,
+    pub recent_callback_failures: Vec<FailedCallback>,
     pub host: Host,
 }
 

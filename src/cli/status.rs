@@ -105,6 +105,14 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         writeln!(output, "failed   {at}: {task} in {}{why}", text(&failure["run_id"]))?;
     }
+    for failure in list(&status["recent_callback_failures"]) {
+        let at = failure["end_date"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();
+        let task = failure["task_id"].as_str().map(|task| format!(" {task}")).unwrap_or_default();
+        let why = failure["reason"].as_str().and_then(|reason| reason.lines().next()).unwrap_or_default();
+        let (hook, number) = (text(&failure["hook"]), &failure["number"]);
+        writeln!(output, "untold   {at}: {hook} {number} of {}{task}: {why}", text(&failure["dag_id"]))?;
+    }
     Ok(())
 }
 

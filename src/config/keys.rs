@@ -15,8 +15,8 @@ const fn section(name: &'static str, table: &'static Table, description: &'stati
 pub const SECTIONS: [(&str, &Table); 5] =
     [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
 
-/// The sections whose keys are names that the user gives.
-pub const NAMED: [&str; 3] = ["pools", "variables", "connections"];
+/// The sections whose keys are names that the user gives, and what need not be there at all.
+pub const NAMED: [&str; 5] = ["pools", "variables", "connections", "notifiers", "defaults"];
 
 /// Where Airflow's own server listens is its own affair: taken from its environment, it would be another server's port, or an
 /// address that minflow refuses.
@@ -40,7 +40,7 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 8] = [
+static SECTION_KEYS: [Key; 10] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
     section("database", &DATABASE, "Where the state is kept"),
@@ -64,7 +64,105 @@ static SECTION_KEYS: [Key; 8] = [
         Fallback::Nothing,
         "How to reach services: a URI, JSON as text, or a table; templates read them as `conn.NAME`",
     ),
+    key(
+        "notifiers",
+        Kind::Map("name", &Kind::Table(&NOTIFIER)),
+        Fallback::Nothing,
+        "Ways of telling people, which callbacks name: `{ notify = \"NAME\" }`",
+    ),
+    section("defaults", &DEFAULTS, "What holds for every DAG that does not say it itself"),
 ];
+
+const CALLBACKS: Kind = Kind::List(&Kind::Table(&CALLBACK));
+
+pub static DEFAULTS: Table = Table {
+    name: "[defaults]",
+    keys: &[&[
+        key(
+            "on_success",
+            CALLBACKS,
+            Fallback::Nothing,
+            "Callbacks of runs that succeed, for DAGs without `on_success`",
+        ),
+        key("on_failure", CALLBACKS, Fallback::Nothing, "Callbacks of runs that fail, for DAGs without `on_failure`"),
+    ]],
+};
+
+const TIMEOUT: Key = key(
+    "timeout",
+    Kind::Duration { min: 1 },
+    Fallback::Words("the notifier's, else 60 seconds"),
+    "What takes longer is ended, and tried again",
+);
+
+pub static CALLBACK: Table = Table {
+    name: "a callback",
+    keys: &[&[
+        key("bash", Kind::Template, Fallback::Nothing, "A script for `bash -c`"),
+        key("http", Kind::Table(&CALLBACK_HTTP), Fallback::Nothing, "An HTTP request"),
+        key("notify", Kind::Text, Fallback::Nothing, "The name of a notifier of airflow.toml"),
+        key(
+            "when",
+            Kind::Either(&[Kind::OneOf(&["every", "first", "recovered"]), Kind::Table(&IN_A_ROW)]),
+            Fallback::Toml("\"every\""),
+            "Of a failure: each, the first after a success, or the one that makes N in a row; of a success: each, or the first after a failure",
+        ),
+        TIMEOUT,
+    ]],
+};
+
+pub static IN_A_ROW: Table = Table {
+    name: "`when` of a callback",
+    keys: &[&[key("in_a_row", POSITIVE, Fallback::Nothing, "How many runs in a row must have failed")]],
+};
+
+const URL: Key = key("url", Kind::Template, Fallback::Nothing, "Where to");
+const METHOD: Key = key("method", Kind::Template, Fallback::Toml("\"POST\""), "The method of the request");
+const HEADERS: Key =
+    key("headers", Kind::Map("header", &Kind::Template), Fallback::Toml("{}"), "Headers of the request");
+const BODY: Key = key("body", Kind::Template, Fallback::Nothing, "The text that is sent");
+const JSON: Key = key("json", Kind::Any, Fallback::Nothing, "What is sent as JSON instead; texts in it are templates");
+
+pub static CALLBACK_HTTP: Table = Table { name: "`http` of a callback", keys: &[&[URL, METHOD, HEADERS, BODY, JSON]] };
+
+const ADDRESSES: Kind = Kind::Either(&[Kind::Template, Kind::List(&Kind::Template)]);
+
+pub static NOTIFIER: Table = Table {
+    name: "a notifier",
+    keys: &[&[
+        key("kind", Kind::OneOf(super::NotifierKind::NAMES), Fallback::Nothing, "How it tells"),
+        key("command", Kind::Template, Fallback::Nothing, "`bash`: the script"),
+        key(
+            "url",
+            Kind::Template,
+            Fallback::Words("of `ntfy`: `https://ntfy.sh`"),
+            "`http`, `slack`: where to, of Slack an incoming webhook; `ntfy`: the server",
+        ),
+        METHOD,
+        HEADERS,
+        BODY,
+        JSON,
+        key("to", ADDRESSES, Fallback::Nothing, "`email`: who gets it"),
+        key("cc", ADDRESSES, Fallback::Nothing, "`email`: who gets a copy"),
+        key("bcc", ADDRESSES, Fallback::Nothing, "`email`: who gets one that the others do not see"),
+        key("subject", Kind::Template, Fallback::Words("`title`"), "`email`: the subject"),
+        key("html", Kind::Template, Fallback::Nothing, "`email`: the text as HTML instead of `body`"),
+        key(
+            "connection",
+            Kind::Template,
+            Fallback::Words("[smtp]"),
+            "`email`: the id of a connection to a mail server",
+        ),
+        key("text", Kind::Template, Fallback::Words("`message`"), "`slack`: the text"),
+        key("topic", Kind::Template, Fallback::Nothing, "`ntfy`: the topic"),
+        key("title", Kind::Template, Fallback::Words("`title`"), "`ntfy`: the title"),
+        key("message", Kind::Template, Fallback::Words("`message`"), "`ntfy`: the text"),
+        key("priority", Kind::Integer { min: 1, max: 5 }, Fallback::Toml("3"), "`ntfy`: from 1 to 5"),
+        key("tags", Kind::List(&Kind::Template), Fallback::Toml("[]"), "`ntfy`: tags"),
+        key("token", Kind::Template, Fallback::Nothing, "`ntfy`: the access token"),
+        TIMEOUT,
+    ]],
+};
 
 const SLOTS: Kind = Kind::Integer { min: -1, max: i32::MAX as i64 };
 

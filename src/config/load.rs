@@ -1,7 +1,7 @@
 //! Gathers the values of all sources, checks each where it stands, and lets the last one win.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,9 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Api, Config, Core, Database, Logging, PoolSetting, Scheduler, Synchronous, keys, secrets};
+use super::{
+    Api, Config, Core, Database, Logging, Notices, PoolSetting, Scheduler, Synchronous, callbacks, keys, secrets,
+};
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Fallback, Faults, Key, Kind, Limits, Source};
 use crate::model::pool::DEFAULT_POOL;
@@ -161,12 +163,15 @@ impl Layers {
         if let Some(document) = keytable::parse_document(&LIMITS, &mut faults) {
             keytable::check_table(&keys::AIRFLOW, &document, &mut faults);
             let profiles = document.get("profiles").and_then(|profiles| profiles.get_ref().as_table());
+            let notifiers = notifiers(&document, profiles);
             for sections in profiles.into_iter().flatten().filter_map(|(_, profile)| profile.get_ref().as_table()) {
                 check_more(sections, &mut faults);
                 secrets::check(sections, &mut faults);
+                callbacks::check_sections(sections, &notifiers, &mut faults);
             }
             check_more(&document, &mut faults);
             secrets::check(&document, &mut faults);
+            callbacks::check_sections(&document, &notifiers, &mut faults);
             self.add_sections(&document, &source);
             chosen = self.choose_profile(inputs, &document, &mut faults);
             let profile = chosen.as_deref().and_then(|name| profiles?.get(name)?.get_ref().as_table());
@@ -362,6 +367,23 @@ impl Layers {
             },
             pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(&setting.value))).collect(),
             secrets: self.secrets(home),
+            notices: self.notices(),
+        }
+    }
+
+    fn notices(&self) -> Notices {
+        let settings = |section: &str| self.sections.get(section).into_iter().flatten();
+        let notifier = |(name, Setting { value, origin }): (&String, &Setting)| {
+            (name.clone(), callbacks::notifier(value, origin).expect("it was checked where it stands"))
+        };
+        let default = |name: &str| {
+            let given = self.sections.get("defaults").and_then(|defaults| defaults.get(name));
+            given.map_or_else(Vec::new, |setting| callbacks::read_defaults(&setting.value, &setting.origin))
+        };
+        Notices {
+            notifiers: settings("notifiers").map(notifier).collect(),
+            on_success: default("on_success"),
+            on_failure: default("on_failure"),
         }
     }
 
@@ -381,13 +403,21 @@ impl Layers {
             variables: settings("variables").map(variable).collect(),
             connections: settings("connections").map(connection).collect(),
             sensitive: self.sensitive(),
+            hidden: self.notices().notifiers.values().filter_map(callbacks::hidden).collect(),
         }
     }
 }
 
+/// The names of all notifiers of the file, those of its profiles included.
+fn notifiers(document: &DeTable<'_>, profiles: Option<&DeTable<'_>>) -> BTreeSet<String> {
+    let of_profiles = profiles.into_iter().flatten().filter_map(|(_, profile)| profile.get_ref().as_table());
+    let tables = of_profiles.chain([document]).filter_map(|sections| sections.get("notifiers")?.get_ref().as_table());
+    tables.flatten().map(|(name, _)| name.get_ref().to_string()).collect()
+}
+
 const CHECKED: &str = "every key of a section has a value, and each was checked by the table of keys";
 
-fn duration(value: &Value) -> Option<Duration> {
+pub(super) fn duration(value: &Value) -> Option<Duration> {
     let seconds = || value.as_u64().map(Duration::from_secs);
     value.as_str().map_or_else(seconds, keytable::parse_duration)
 }

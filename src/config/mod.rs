@@ -3,6 +3,7 @@
 //! Reads airflow.toml and nothing else: the environment and the flags are handed in, so that a test needs none. Knows no DAG.
 //! Called once, by the command that runs.
 
+mod callbacks;
 pub mod keys;
 mod load;
 mod secrets;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use callbacks::{Notices, Notifier, NotifierKind, check as check_callbacks, read as read_callback};
 pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
 
 use crate::model::ids::PoolName;
@@ -35,6 +37,7 @@ pub struct Config {
     pub pools: BTreeMap<String, PoolSetting>,
     /// `[variables]` and `[connections]`, and which names call for secrecy.
     pub secrets: Given,
+    pub notices: Notices,
 }
 
 #[derive(Clone, Debug, PartialEq)]

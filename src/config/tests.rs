@@ -69,6 +69,7 @@ fn an_empty_home_has_all_defaults() {
         },
         pools: BTreeMap::from([("default_pool".to_owned(), PoolSetting { slots: 128, description: String::new() })]),
         secrets: Given::default(),
+        notices: crate::config::Notices::default(),
     };
     assert_eq!(loaded.config, expected);
     assert!(loaded.entries.iter().all(|entry| entry.origin == "default"));

@@ -13,7 +13,7 @@ use crate::model::TryKey;
 use crate::scheduler::command::{Command, CommandError, Reply};
 use crate::scheduler::event::DagFile;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::{Event, Store};
 use crate::secrets::Secrets;
@@ -81,6 +81,7 @@ impl Executor for Nobody {
     fn start(&mut self, _: Work) {}
     fn kill(&mut self, _: TryKey, _: Kill) {}
     fn reclaim(&mut self, _: Stray) {}
+    fn call(&mut self, _: Box<Call>) {}
     fn acknowledge(&mut self, _: &[TryKey]) {}
 }
 

@@ -22,7 +22,7 @@ use crate::scheduler::change::Snapshot;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::{DagFile, Found, Outcome};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, Force, Kill, ReplyTo, Stray, Work};
+use crate::scheduler::port::{Call, Executor, Force, Kill, ReplyTo, Stray, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::store::{MemoryStore, ReaderPool};
 use crate::supervisor::{self, SupervisorHandle, sys};
@@ -90,6 +90,10 @@ impl Executor for Telling {
 
     fn reclaim(&mut self, stray: Stray) {
         self.inner.reclaim(stray);
+    }
+
+    fn call(&mut self, call: Box<Call>) {
+        self.inner.call(call);
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {
@@ -198,7 +202,9 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
     // As its schedule says; Airflow's `dags test` infers it from the logical date too.
     let timetable = Timetable::of(&trial.dag).ok();
     let data_interval = timetable.and_then(|timetable| timetable.infer_manual(trial.logical_date));
-    let dag = Dag { schedule: Schedule::Never, is_paused_upon_creation: false, ..trial.dag };
+    // Nobody is to be woken by a trial.
+    let dag = trial.dag.without_callbacks();
+    let dag = Dag { schedule: Schedule::Never, is_paused_upon_creation: false, ..dag };
     let found = Found::Parsed { dag: Arc::new(dag), source: "".into(), hash: "".into() };
     let files = vec![DagFile { path: trial.file, modified_at: None, found }];
     let trigger = Trigger {

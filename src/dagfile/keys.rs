@@ -17,11 +17,12 @@ pub use mapping::INPUT;
 pub use operator::{BASH, OPERATORS, PYTHON, SQL};
 pub use retry::RETRY_RULE;
 pub use sensor::{SENSOR, SENSORS};
-pub use task::{DEFAULT_ARGS, TASK, TRIGGER_RULES};
+pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
 
 use crate::keytable::{Fallback, Key, Kind};
 
 const LIST_OF_TEXT: Kind = Kind::List(&Kind::Text);
+const CALLBACKS: Kind = Kind::List(&Kind::Table(&crate::config::keys::CALLBACK));
 
 const fn key(name: &'static str, kind: Kind, default: Fallback, description: &'static str) -> Key {
     Key { name, kind, default, description }

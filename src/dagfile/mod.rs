@@ -3,6 +3,7 @@
 //! Knows no disk and no clock: scripts that a file names are looked for when a task starts. The watcher, `validate` and
 //! `dags test` call it with the bytes that they have read.
 
+mod callback;
 mod chain;
 mod decider;
 mod edges;
@@ -42,6 +43,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Faults, Fields, Limits, Source};
+use crate::model::callback::{Callback, Hook};
 use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{DagId, MAX_ID_BYTES};
@@ -71,6 +73,11 @@ pub struct Defaults {
     pub data_intervals: bool,
     /// The names of all pools, of airflow.toml and of the database. `default_pool` is known in any case.
     pub pools: BTreeSet<String>,
+    /// The names of all notifiers.
+    pub notifiers: BTreeSet<String>,
+    /// The callbacks of DAGs that give none.
+    pub on_success: Vec<Callback>,
+    pub on_failure: Vec<Callback>,
     /// Whether a pool that is not among them is a fault.
     pub unknown_pools: UnknownPools,
 }
@@ -99,6 +106,9 @@ impl Default for Defaults {
             catchup: false,
             data_intervals: false,
             pools: BTreeSet::new(),
+            notifiers: BTreeSet::new(),
+            on_success: Vec::new(),
+            on_failure: Vec::new(),
             unknown_pools: UnknownPools::Refused,
         }
     }
@@ -120,6 +130,9 @@ impl Defaults {
             catchup: config.scheduler.catchup_by_default,
             data_intervals: config.scheduler.create_cron_data_intervals,
             pools,
+            notifiers: config.notices.notifiers.keys().cloned().collect(),
+            on_success: config.notices.on_success.clone(),
+            on_failure: config.notices.on_failure.clone(),
             unknown_pools: UnknownPools::Refused,
         }
     }
@@ -188,6 +201,9 @@ impl Reader<'_, '_> {
         let fail_fast = fields.bool("fail_fast").unwrap_or(false);
         self.check_rules(fail_fast, &outline, &nodes, &edges);
         let groups = groups(&outline);
+        let defaults = self.defaults;
+        let on_success = self.dag_callbacks(&fields, Hook::OnSuccess, &defaults.on_success);
+        let on_failure = self.dag_callbacks(&fields, Hook::OnFailure, &defaults.on_failure);
         let graph = self.graph(nodes, edges, &tasks);
         let dag_id = self.dag_id(&fields);
         let dag = Dag {
@@ -209,6 +225,8 @@ impl Reader<'_, '_> {
                 .bool("is_paused_upon_creation")
                 .unwrap_or(self.defaults.is_paused_upon_creation),
             fail_fast,
+            on_success,
+            on_failure,
             params: params.defaults,
             param_schemas: params.schemas,
             groups,

@@ -91,6 +91,7 @@ impl Reader<'_, '_> {
             self.faults.add(value.span(), "unknown-pool", format!("there is no pool `{pool}`"), help);
         }
         self.check_retry_rules(fields.list("retry_on"));
+        self.check_task_callbacks(fields);
         for (name, _) in fields.table("env").into_iter().flatten() {
             let variable: &str = name.get_ref();
             if variable.is_empty() || variable.contains(['=', '\0']) {
@@ -300,6 +301,7 @@ impl Reader<'_, '_> {
             wait_for_past_depends_before_skipping: is("wait_for_past_depends_before_skipping", false),
             start_date,
             end_date,
+            callbacks: self.task_callbacks(|name| layers.read(name, |fields, _| Some(fields))),
             ..Task::new(task_id.clone(), operator)
         }
     }

@@ -5,6 +5,7 @@
 //! supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
 pub mod asked;
+mod call;
 mod crew;
 pub mod environment;
 mod large;
@@ -28,13 +29,14 @@ use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::config::Notifier;
 use crate::executor::crew::Crew;
 use crate::executor::mapped::Values;
 use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
-use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
-use crate::scheduler::port::{Executor, Kill, Stray, Work};
+use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
+use crate::scheduler::port::{Call, Executor, Kill, Stray, Work};
 use crate::secrets::Secrets;
 use crate::supervisor::protocol::{Answer, End, Refusal, Start};
 use crate::supervisor::{self, Gone, Notice, Supervise, SupervisorClient, SupervisorHandle};
@@ -74,6 +76,8 @@ pub struct ExecutorSettings {
     pub search_path: String,
     /// The home's variables and connections.
     pub secrets: Arc<Secrets>,
+    /// Those of airflow.toml, by name.
+    pub notifiers: Arc<BTreeMap<String, Notifier>>,
 }
 
 impl ExecutorSettings {
@@ -88,16 +92,23 @@ impl ExecutorSettings {
             max_log_bytes: config.logging.max_file_size,
             overrides_params: config.core.dag_run_conf_overrides_params,
             secrets: Arc::new(Secrets::of_process(config.secrets.clone())),
+            notifiers: Arc::new(config.notices.notifiers.clone()),
             search_path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()),
         }
     }
 }
+
+/// Why a try ends on which a worker has panicked.
+const PANICKED: &str = "minflow failed on this try, which is a fault of minflow: please report it with the DAG file and what \
+     minflow has written to its standard error";
 
 /// A worker's next piece of work.
 enum Job {
     Run(Box<Work>),
     Conclude(Box<Begun>, Told),
     Reclaim(Box<Stray>),
+    Call(Box<Call>),
+    ConcludeCall(Box<call::Begun>, Told),
 }
 
 /// What becomes known of a process.
@@ -127,6 +138,15 @@ struct Handed {
     process: Option<ProcessIdentity>,
 }
 
+/// A callback between `call` and its end.
+#[derive(Default)]
+struct CallSlot {
+    /// Why it is to be ended.
+    kill: Option<String>,
+    /// The supervisor has it.
+    begun: Option<Box<call::Begun>>,
+}
+
 /// What the workers, the supervisor's reader and the loop share.
 struct Shared {
     settings: ExecutorSettings,
@@ -138,6 +158,8 @@ struct Shared {
     /// None while there is none, and when the executor closes.
     supervisor: Mutex<Option<Arc<dyn Supervise>>>,
     tries: Mutex<BTreeMap<TryKey, Slot>>,
+    /// Their keys are negative.
+    calls: Mutex<BTreeMap<TryKey, CallSlot>>,
     /// As many threads as tries run at once, at most: none waits for another that is slow to prepare.
     crew: Crew<Job>,
     /// Disconnected when the executor closes: ends the wait between two respawns.
@@ -174,6 +196,8 @@ impl Shared {
     /// Called by the supervisor's reader.
     fn hear(&self, answer: Answer) {
         match answer {
+            // Its row says already that it runs.
+            Answer::Started { key, .. } if call::is_call(key) => {}
             Answer::Started { key, process, at } => {
                 self.health.clear(WAITING);
                 if let Some(handed) = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.as_mut()) {
@@ -190,11 +214,17 @@ impl Shared {
 
     /// What can be concluded at once is, on this thread: a short task's end wakes no other.
     fn tell(&self, key: TryKey, told: Told) {
+        if call::is_call(key) {
+            let begun = self.calls.lock().get_mut(&key).and_then(|slot| slot.begun.take());
+            if let Some(begun) = begun {
+                self.crew.give(Job::ConcludeCall(begun, told));
+            }
+            return;
+        }
         let handed = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.take());
         let Some(Handed { begun, .. }) = handed else { return };
         if worker::is_brief(&begun, &told) {
-            let end = self.guarded(key, || Some(worker::conclude(self, &begun, told, XcomFile::Absent)));
-            end.into_iter().for_each(|end| self.report(key, end));
+            self.perform_try(key, || Some(worker::conclude(self, &begun, told, XcomFile::Absent)));
         } else {
             self.crew.give(Job::Conclude(begun, told));
         }
@@ -206,6 +236,32 @@ impl Shared {
         self.tell_of_end(&end);
         // A loop that has ended wants no more events.
         let _ = self.events.send(Event::Ended(Box::new(end)));
+    }
+
+    fn report_call(&self, end: CallEnd) {
+        self.calls.lock().remove(&end.key);
+        // A loop that has ended wants no more events.
+        let _ = self.events.send(Event::Called(Box::new(end)));
+    }
+
+    /// Gives a callback to the supervisor, under one lock as a try.
+    fn hand_over_call(&self, begun: Box<call::Begun>, start: Start) -> Result<(), (Box<call::Begun>, CallOutcome)> {
+        let mut calls = self.calls.lock();
+        let slot = calls.entry(start.key).or_default();
+        if let Some(reason) = &slot.kill {
+            return Err((begun, CallOutcome::CutOff { reason: reason.clone() }));
+        }
+        let supervisor = self.supervisor.lock().clone();
+        match supervisor.map_or(Err(Gone), |supervisor| supervisor.start(start)) {
+            Ok(()) => {
+                slot.begun = Some(begun);
+                Ok(())
+            }
+            Err(Gone) => {
+                let reason = "the supervisor is gone and another is being started".to_owned();
+                Err((begun, CallOutcome::CutOff { reason }))
+            }
+        }
     }
 
     /// The supervisor died: its tries are ended by their workers, and another supervisor takes its place.
@@ -237,6 +293,10 @@ impl Shared {
         let tries: Vec<Handed> = self.tries.lock().values_mut().filter_map(|slot| slot.handed.take()).collect();
         for Handed { begun, process } in tries {
             self.crew.give(Job::Conclude(begun, Told::Gone { process }));
+        }
+        let calls: Vec<_> = self.calls.lock().values_mut().filter_map(|slot| slot.begun.take()).collect();
+        for begun in calls {
+            self.crew.give(Job::ConcludeCall(begun, Told::Gone { process: None }));
         }
     }
 
@@ -270,26 +330,40 @@ impl Shared {
     }
 
     fn perform(&self, job: Job) {
-        let key = match &job {
-            Job::Run(work) => work.key,
-            Job::Conclude(begun, _) => begun.key(),
-            Job::Reclaim(stray) => stray.key,
-        };
-        let end = self.guarded(key, || match job {
-            Job::Run(work) => worker::run(self, work),
-            Job::Conclude(begun, told) => Some(worker::conclude(self, &begun, told, XcomFile::Possible)),
-            Job::Reclaim(stray) => Some(worker::reclaim(self, &stray)),
+        match job {
+            Job::Run(work) => {
+                let key = work.key;
+                self.perform_try(key, || worker::run(self, work));
+            }
+            Job::Conclude(begun, told) => {
+                self.perform_try(begun.key(), || Some(worker::conclude(self, &begun, told, XcomFile::Possible)));
+            }
+            Job::Reclaim(stray) => self.perform_try(stray.key, || Some(worker::reclaim(self, &stray))),
+            Job::Call(call) => {
+                let key = call.row.try_key();
+                self.perform_call(key, || call::run(self, call));
+            }
+            Job::ConcludeCall(begun, told) => {
+                self.perform_call(begun.key(), || Some(call::conclude(self, &begun, told)));
+            }
+        }
+    }
+
+    /// A panic costs one try: it must not take the thread with it, and leave a try behind that holds its slots for good.
+    fn perform_try(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) {
+        let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+            Some(TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now()))
         });
         end.into_iter().for_each(|end| self.report(key, end));
     }
 
-    /// A panic costs one try: it must not take the thread with it, and leave a try behind that holds its slots for good.
-    fn guarded(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) -> Option<TryEnd> {
-        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-            let reason = "minflow failed on this try, which is a fault of minflow: please report it with the DAG file \
-                          and what minflow has written to its standard error";
-            Some(TryEnd::new(key, Outcome::Faulted { reason: reason.to_owned() }, self.clock.now()))
-        })
+    /// As [`perform_try`](Self::perform_try).
+    fn perform_call(&self, key: TryKey, act: impl FnOnce() -> Option<CallEnd>) {
+        let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+            let outcome = CallOutcome::Failed { reason: PANICKED.to_owned() };
+            Some(CallEnd { key, outcome, ended_at: self.clock.now() })
+        });
+        end.into_iter().for_each(|end| self.report_call(end));
     }
 }
 
@@ -327,7 +401,7 @@ impl LocalExecutor {
     ) -> io::Result<Self> {
         let (open, closing) = channel::bounded(0);
         let most = settings.parallelism as usize;
-        let (supervisor, tries) = (Mutex::new(None), Mutex::default());
+        let (supervisor, tries, calls) = (Mutex::new(None), Mutex::default(), Mutex::default());
         // The crew is part of what its jobs need, and does not keep it alive.
         let whole = Arc::new(OnceLock::<Weak<Shared>>::new());
         let seen = whole.clone();
@@ -345,6 +419,7 @@ impl LocalExecutor {
             events,
             supervisor,
             tries,
+            calls,
             crew,
             closing,
         });
@@ -365,7 +440,23 @@ impl Executor for LocalExecutor {
         self.shared.crew.give(Job::Run(Box::new(work)));
     }
 
+    fn call(&mut self, call: Box<Call>) {
+        self.shared.calls.lock().insert(call.row.try_key(), CallSlot::default());
+        self.shared.crew.give(Job::Call(call));
+    }
+
     fn kill(&mut self, key: TryKey, how: Kill) {
+        if call::is_call(key) {
+            let mut calls = self.shared.calls.lock();
+            let Some(slot) = calls.get_mut(&key) else { return };
+            if slot.begun.is_some()
+                && let Some(supervisor) = &*self.shared.supervisor.lock()
+            {
+                supervisor.kill(key, &how.reason, how.force);
+            }
+            slot.kill.get_or_insert(how.reason);
+            return;
+        }
         let mut tries = self.shared.tries.lock();
         let Some(slot) = tries.get_mut(&key) else { return };
         if slot.handed.is_some()

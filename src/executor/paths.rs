@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::Hook;
+
 /// `LOGS/dag_id=D/run_id=R/task_id=T/[map_index=M/]attempt=N.log`; `map_index` is -1 unless the task is mapped.
 pub fn log_path(logs: &Path, dag_id: &str, run_id: &str, task_id: &str, map_index: i32, try_number: u32) -> PathBuf {
     let run = format!("run_id={}", run_id.replace('/', "_"));
@@ -11,6 +13,28 @@ pub fn log_path(logs: &Path, dag_id: &str, run_id: &str, task_id: &str, map_inde
     }
     path.push(format!("attempt={try_number}.log"));
     path
+}
+
+/// A callback's log: `attempt=N.HOOK_NUMBER.log` beside that of the try (`task_id`, `map_index`, `try_number`) that it is about, else
+/// `LOGS/dag_id=D/run_id=R/HOOK_NUMBER.log`.
+pub fn callback_log(
+    logs: &Path,
+    dag_id: &str,
+    run_id: &str,
+    of_try: Option<(&str, i32, u32)>,
+    hook: Hook,
+    number: u32,
+) -> PathBuf {
+    match of_try {
+        Some((task_id, map_index, try_number)) => {
+            let log = log_path(logs, dag_id, run_id, task_id, map_index, try_number);
+            log.with_file_name(format!("attempt={try_number}.{hook}_{number}.log"))
+        }
+        None => {
+            let run = format!("run_id={}", run_id.replace('/', "_"));
+            logs.join(format!("dag_id={dag_id}")).join(run).join(format!("{hook}_{number}.log"))
+        }
+    }
 }
 
 /// `HOME/runs/DAG_ID/RUN_ID` with `:` and `+` as `_`.

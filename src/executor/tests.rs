@@ -123,6 +123,7 @@ fn run_try(
         overrides_params: true,
         search_path: "/usr/bin:/bin".to_owned(),
         secrets: Arc::new(Secrets::new(Given::default(), [])),
+        notifiers: Arc::default(),
     };
     let clock = Arc::new(SystemClock);
     let mut executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::model::callback::{Callback, Hook, TaskCallbacks};
 use crate::model::decider::{Branch, Question, ShortCircuit};
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
@@ -40,6 +42,9 @@ pub struct Dag {
     /// The first task that fails for good ends the run.
     pub fail_fast: bool,
     pub is_paused_upon_creation: bool,
+    /// Called once at the end of a run.
+    pub on_success: Vec<Callback>,
+    pub on_failure: Vec<Callback>,
     /// Defaults by name, in the order of the file.
     pub params: Map<String, Value>,
     /// The JSON Schemas of those that have one, by name, in the order of the file; such a param may lack a default.
@@ -74,6 +79,8 @@ impl Dag {
             dagrun_timeout: None,
             fail_fast: false,
             is_paused_upon_creation: false,
+            on_success: Vec::new(),
+            on_failure: Vec::new(),
             params: Map::new(),
             param_schemas: Map::new(),
             tasks,
@@ -93,6 +100,16 @@ impl Dag {
         let of_tasks =
             self.tasks.iter().map(|task| task.end_date).try_fold(None, |last, end| Some(last.max(Some(end?))));
         of_tasks.flatten().max(self.end_date)
+    }
+
+    /// The same, but nobody is called.
+    pub fn without_callbacks(mut self) -> Self {
+        self.on_success.clear();
+        self.on_failure.clear();
+        for task in &mut self.tasks {
+            task.callbacks = None;
+        }
+        self
     }
 
     pub fn task(&self, task: TaskIx) -> &Task {
@@ -228,6 +245,8 @@ pub struct Task {
     pub start_date: Option<Timestamp>,
     /// Runs with a later logical date have no instance of it. Not after the DAG's.
     pub end_date: Option<Timestamp>,
+    /// None: it has none.
+    pub callbacks: Option<Box<TaskCallbacks>>,
 }
 
 impl Task {
@@ -260,7 +279,12 @@ impl Task {
             wait_for_past_depends_before_skipping: false,
             start_date: None,
             end_date: None,
+            callbacks: None,
         }
+    }
+
+    pub fn callbacks(&self, hook: Hook) -> &[Callback] {
+        self.callbacks.as_ref().map_or(&[], |callbacks| callbacks.of(hook))
     }
 }
 
@@ -359,14 +383,14 @@ pub enum Script {
 }
 
 /// Text that is rendered before use, with the place where it stands in the DAG file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
     pub text: String,
     pub at: Position,
 }
 
 /// A place in a DAG file; both count from 1, columns in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Position {
     pub line: u32,
     pub column: u32,

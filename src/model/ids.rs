@@ -114,6 +114,11 @@ key!(
 );
 
 key!(
+    /// The row of a callback: positive.
+    CallbackKey
+);
+
+key!(
     /// The row of a backfill, and the number by which users name it.
     BackfillId
 );

@@ -4,6 +4,7 @@
 
 pub mod backfill;
 pub mod branching;
+pub mod callback;
 pub mod dag;
 pub mod decider;
 pub mod graph;
@@ -20,11 +21,12 @@ pub mod wait;
 
 pub use backfill::{Backfill, BackfillPlace, DateFate};
 pub use branching::SkipDecision;
+pub use callback::{Callback, CallbackRow, CallbackState, Hook, Occasion, TaskCallbacks, When};
 pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, RunImmediately};
 pub use dag::{Schedule, Script, Task, Template};
 pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
 pub use graph::{Graph, Node, Role, TaskIx};
-pub use ids::{BackfillId, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
+pub use ids::{BackfillId, CallbackKey, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use mapping::{Form, Group, GroupIx, Input, Mapping, MappingIx, XcomInput};
 pub use pool::Pool;

@@ -1,7 +1,6 @@
 //! States and rules under Airflow's names (SEMANTICS 1, 3, 10).
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,23 +24,25 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = UnknownName;
-            fn from_str(text: &str) -> Result<Self, UnknownName> {
+        impl std::str::FromStr for $name {
+            type Err = $crate::model::state::UnknownName;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(UnknownName(text.to_owned())),
+                    _ => Err($crate::model::state::UnknownName(text.to_owned())),
                 }
             }
         }
     };
 }
+
+pub(super) use named;
 
 /// A text that names no variant.
 #[derive(Debug, Clone, PartialEq, Eq)]

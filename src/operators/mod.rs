@@ -8,6 +8,7 @@ mod bash;
 mod builtin;
 pub mod decider;
 mod files;
+pub mod notify;
 mod python;
 pub mod sensor;
 pub mod sql;

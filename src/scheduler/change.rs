@@ -8,8 +8,8 @@ use serde_json::Value;
 
 pub use crate::model::run::NextRun;
 use crate::model::{
-    Backfill, BackfillId, BackfillPlace, Dag, DagId, DagRun, DataInterval, DateFate, Instance, InstanceKey, Pool,
-    PoolName, RunKey, SkipDecision, TaskState, VersionKey,
+    Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate, Instance,
+    InstanceKey, Pool, PoolName, RunKey, SkipDecision, TaskId, TaskState, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -35,6 +35,9 @@ pub struct Changes {
     pub notes: Vec<NoteWrite>,
     pub acts: Vec<ActWrite>,
     pub backfill: BackfillChanges,
+    /// Whole rows; of one that changes twice the last counts.
+    pub callbacks: Vec<CallbackRow>,
+    pub streaks: Vec<Streak>,
 }
 
 impl Changes {
@@ -56,6 +59,8 @@ impl Changes {
             notes,
             acts,
             backfill,
+            callbacks,
+            streaks,
         } = self;
         let BackfillChanges { backfills, planned, fates, cancelled } = backfill;
         let rows = [
@@ -77,6 +82,8 @@ impl Changes {
             planned.len(),
             fates.len(),
             cancelled.len(),
+            callbacks.len(),
+            streaks.len(),
         ];
         rows.iter().all(|&rows| rows == 0)
     }
@@ -91,6 +98,7 @@ impl Changes {
             + self.xcoms.len()
             + self.lengths.len()
             + self.backfill.fates.len()
+            + self.callbacks.len()
     }
 }
 
@@ -269,6 +277,25 @@ pub struct RunSpan {
     pub to: Option<Timestamp>,
 }
 
+/// How many runs in a row of a DAG, or of a task of it, have failed. Kept where a callback's condition asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streak {
+    pub dag_id: DagId,
+    /// Null: of the DAG's runs.
+    pub task_id: Option<TaskId>,
+    /// The last one.
+    pub run: RunKey,
+    /// 0: it is over, and the row goes.
+    pub failures: u32,
+}
+
+/// A callback that is not over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCallback {
+    pub row: CallbackRow,
+    pub run: Option<DagRun>,
+}
+
 /// One fault of one DAG file, as users are shown it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImportError {
@@ -312,6 +339,10 @@ pub struct Snapshot {
     pub lengths: Vec<LengthWrite>,
     /// What the branches and short circuits among them have decided.
     pub decisions: Vec<(InstanceKey, SkipDecision)>,
+    /// Those that are not over, by key.
+    pub callbacks: Vec<StoredCallback>,
+    pub streaks: Vec<Streak>,
+    pub next_callback_key: i64,
     /// What users have asked for that was not over, by key.
     pub acts: Vec<(i64, Value)>,
     pub import_errors: Vec<ImportError>,

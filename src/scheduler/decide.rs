@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use crate::model::{DagRun, Operator, RunState, TaskState};
+use crate::model::{DagRun, Hook, Operator, RunState, TaskState};
 use crate::scheduler::command::Done;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
@@ -72,6 +72,7 @@ impl World {
         }
         // In the turn that commits the failures: after a crash nobody would look at them again.
         asked = asked.and(self.pause_failing(now, history).map(|_| ()));
+        self.start_callbacks(now);
         self.is_full = self.is_turn_full();
         asked
     }
@@ -228,6 +229,10 @@ impl World {
         self.set_task_state(run, slot, state);
         if !is_empty {
             self.enter_ready_queue(run, slot);
+            return;
+        }
+        for hook in [Hook::OnExecute, Hook::OnSuccess] {
+            self.call_for_task(run, slot, hook, now);
         }
     }
 
@@ -389,6 +394,9 @@ impl World {
             self.leave_ready_queue(run, slot);
         }
         self.cancel_deadlines(run);
+        if matches!(event, RunEvent::Succeed | RunEvent::Fail) {
+            self.call_for_run(run, now);
+        }
         self.just_ended.insert((dag, run));
         if state == RunState::Failed {
             self.failing.insert(dag);

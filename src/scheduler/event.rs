@@ -32,6 +32,8 @@ pub enum Event {
     Started(Attempt),
     /// A try is over, or never began.
     Ended(Box<TryEnd>),
+    /// A try of a callback is over, or never began.
+    Called(Box<CallEnd>),
     /// A deadline that was armed has come.
     Tick,
     /// The wall clock was set.
@@ -91,6 +93,28 @@ pub struct TryEnd {
     pub lengths: Vec<(String, u32)>,
     /// What its task's `map_index_template` gives.
     pub rendered_map_index: Option<Arc<str>>,
+}
+
+/// How a try of a callback ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallEnd {
+    /// [`CallbackRow::try_key`](crate::model::CallbackRow::try_key).
+    pub key: TryKey,
+    pub outcome: CallOutcome,
+    pub ended_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    Done,
+    /// It counts as a try.
+    Failed {
+        reason: String,
+    },
+    /// It could not be started, or minflow has ended it: it does not count, and is made again.
+    CutOff {
+        reason: String,
+    },
 }
 
 /// An XCom whose value lies in a file, as JSON.

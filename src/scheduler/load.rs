@@ -46,6 +46,7 @@ impl World {
             entry.stored = Some(version);
         }
         self.acts.load(snapshot.acts);
+        self.callbacks.load(snapshot.callbacks, snapshot.streaks, snapshot.next_callback_key);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
         self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, &snapshot.lengths, now);
     }

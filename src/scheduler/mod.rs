@@ -6,6 +6,7 @@
 
 mod act;
 pub mod backfill;
+mod callbacks;
 pub mod change;
 pub mod command;
 pub mod conf;
@@ -41,6 +42,6 @@ pub mod world;
 
 pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snapshot};
 pub use command::{Command, CommandError, Reply};
-pub use event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
+pub use event::{Attempt, CallEnd, CallOutcome, DagFile, Event, Found, Outcome, TryEnd};
 pub use gauge::Gauges;
-pub use port::{Executor, Store, StoreError, Timer, Work};
+pub use port::{Call, Executor, Store, StoreError, Timer, Work};

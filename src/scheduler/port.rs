@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::SkipDecision;
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
-use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey, Wait};
+use crate::model::{CallbackRow, SkipDecision, Wait};
+use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
 use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, RunSpan, Snapshot};
 
 /// The database, as the loop sees it.
@@ -159,6 +159,9 @@ pub trait Executor: Send {
     /// Ends what still lives of a try that an earlier minflow started, and awaits its end; answers `Ended` with `Lost`.
     fn reclaim(&mut self, stray: Stray);
 
+    /// Makes a callback whose row is committed as running; answers [`Event::Called`](crate::scheduler::Event::Called), once.
+    fn call(&mut self, call: Box<Call>);
+
     /// The ends of these tries are committed: nobody needs to remember them any longer.
     fn acknowledge(&mut self, keys: &[TryKey]);
 }
@@ -178,6 +181,19 @@ pub struct Work {
     pub earlier: Option<Arc<Wait>>,
     /// Another number when something was pushed in its run that tasks are mapped over, or was removed.
     pub epoch: u64,
+}
+
+/// A callback to make.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub row: CallbackRow,
+    pub dag: Arc<Dag>,
+    /// The DAG file, relative to the dags folder; empty if there is none any longer.
+    pub file: Arc<str>,
+    /// Made up if there was no run.
+    pub run: Arc<DagRun>,
+    /// The try that an earlier minflow had begun: what lives of it is ended first.
+    pub stray: Option<TryKey>,
 }
 
 /// How to end a try.

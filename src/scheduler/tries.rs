@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::{Operator, RunType, SensorMode, TaskState, TryKey};
+use crate::model::{Hook, Instance, Operator, RunType, SensorMode, TaskState, TryKey};
 use crate::scheduler::change::XcomWrite;
 use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
@@ -61,13 +61,14 @@ impl World {
     }
 
     /// The process of a try runs.
-    pub(super) fn apply_started(&mut self, attempt: Attempt) {
+    pub(super) fn apply_started(&mut self, attempt: Attempt, now: Now) {
         let Some(&(run, slot)) = self.held.get(&attempt.key) else { return };
         let entry = self.run(run).entry(slot);
         let Ok(state) = machine::next_task(entry.row.state, TaskEvent::Start) else {
             // It was marked in between: its row keeps the mark, and its process is being ended.
             return;
         };
+        let is_resumed = is_resumed(&self.run(run).entry(slot).row);
         let entry = self.entry_mut(run, slot);
         let begins_at = Some(attempt.started_at);
         // Of a sensor that looks again the try has begun before.
@@ -77,6 +78,9 @@ impl World {
         self.set_task_state(run, slot, state);
         self.hold_as_running(run, slot);
         self.note_first_start(run, attempt.started_at);
+        if !is_resumed {
+            self.call_for_task(run, slot, Hook::OnExecute, now);
+        }
     }
 
     /// Records how late the run began, at its first start. A backfill's run is for a past date and cannot be late.
@@ -119,6 +123,7 @@ impl World {
         // A task that has left its DAG has no next try; a DAG without a definition may get it back.
         let is_dropped = self.run(run).definition.is_some() && self.run(run).entry(slot).task.is_none();
         let state = self.run(run).entry(slot).row.state;
+        let is_resumed = is_resumed(&self.run(run).entry(slot).row);
         self.release(run, slot, end.key);
         let row = &mut self.entry_mut(run, slot).row;
         row.exit_code = meaning.exit_code;
@@ -184,7 +189,20 @@ impl World {
         let next = machine::next_task(from, event)
             .expect("what executes or waits can succeed, skip, fail or retry; what executes can requeue or wait too");
         let instance = row.key;
+        if state == TaskState::Queued && end.started_at.is_some() && !is_resumed {
+            self.call_for_task(run, slot, Hook::OnExecute, now);
+        }
         self.set_task_state(run, slot, next);
+        let hook = match next {
+            TaskState::Success => Some(Hook::OnSuccess),
+            TaskState::Failed => Some(Hook::OnFailure),
+            TaskState::UpForRetry => Some(Hook::OnRetry),
+            TaskState::Skipped if event == TaskEvent::Skip => Some(Hook::OnSkipped),
+            _ => None,
+        };
+        if let Some(hook) = hook {
+            self.call_for_task(run, slot, hook, now);
+        }
         self.apply_lengths(run, slot, end.lengths);
         if is_dropped && let Ok(removed) = machine::next_task(next, TaskEvent::Vanish) {
             // It could not be started, and is not to be any longer.
@@ -306,6 +324,7 @@ impl World {
                     );
                     self.end_held(Force::Graceful);
                 }
+                TimerKey::Callback(key) => self.wake_callback(key),
                 TimerKey::Backfill(dag) => self.wake_backfill(dag),
                 TimerKey::Again => {}
             }
@@ -325,5 +344,11 @@ impl World {
         for &key in self.held.keys() {
             self.actions.push(Action::Kill(key, Kill { reason: STOPPED.to_owned(), force }));
         }
+        self.end_callbacks(force);
     }
+}
+
+/// Its try has begun before: it is a sensor's that looks again.
+fn is_resumed(row: &Instance) -> bool {
+    row.deferral.is_some() && row.start_date.is_some()
 }

@@ -187,6 +187,7 @@ impl Scheduler {
                 Action::Start(work) => self.parts.executor.start(work),
                 Action::Kill(key, kill) => self.parts.executor.kill(key, kill),
                 Action::Reclaim(stray) => self.parts.executor.reclaim(stray),
+                Action::Call(call) => self.parts.executor.call(call),
                 Action::Acknowledge(key) => ended.push(key),
                 Action::Reply(reply, done) => reply.send(done),
             }
@@ -245,8 +246,9 @@ impl World {
             Event::DagFiles { files, complete } => self.apply_files(files, complete, now),
             Event::Scanned => self.apply_scanned(now),
             Event::Command { command, reply } => self.apply_command(command, reply, now, history),
-            Event::Started(attempt) => self.apply_started(attempt),
+            Event::Started(attempt) => self.apply_started(attempt, now),
             Event::Ended(end) => self.apply_ended(*end, now),
+            Event::Called(end) => self.apply_call_ended(*end, now),
             Event::Tick => {}
             Event::ClockJumped => self.replan(now),
         }

@@ -14,11 +14,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{Dag, DagId, Pool, RunId, RunState};
+use crate::model::{CallbackKey, Dag, DagId, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
 use crate::params::Override;
 use crate::scheduler::act::Acts;
 use crate::scheduler::backfill::Backfills;
+use crate::scheduler::callbacks::Callbacks;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
@@ -27,7 +28,7 @@ use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
 use crate::scheduler::pools::Limits;
 pub use crate::scheduler::pools::RunIx;
 pub use crate::scheduler::port::History;
-use crate::scheduler::port::{Kill, ReplyTo, Stray, Work};
+use crate::scheduler::port::{Call, Kill, ReplyTo, Stray, Work};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::timers::{Deadline, Timers};
 use crate::scheduler::waits::is_waiting;
@@ -77,6 +78,7 @@ pub enum Action {
     Start(Work),
     Kill(TryKey, Kill),
     Reclaim(Stray),
+    Call(Box<Call>),
     Acknowledge(TryKey),
     Reply(ReplyTo<Reply>, Reply),
 }
@@ -102,6 +104,8 @@ pub enum TimerKey {
     Drain,
     /// The clock was set back before the next run of the DAG's backfill.
     Backfill(DagIx),
+    /// The callback is tried again.
+    Callback(CallbackKey),
     /// The database could not be asked.
     Again,
 }
@@ -187,6 +191,7 @@ pub struct World {
     pub(super) active: DenseSet<RunIx>,
     pub(super) backfills: Backfills,
     pub(super) acts: Acts,
+    pub(super) callbacks: Callbacks,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -242,6 +247,7 @@ impl World {
             active: DenseSet::default(),
             backfills: Backfills::default(),
             acts: Acts::default(),
+            callbacks: Callbacks::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
@@ -548,7 +554,7 @@ impl World {
 
     /// A stop was asked for and nothing runs any more.
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.held.is_empty()
+        self.stopping.is_some() && self.held.is_empty() && !self.callbacks.has_running()
     }
 
     /// Who still runs, for the log of a stop: at most `most` names.

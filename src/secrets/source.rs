@@ -27,6 +27,8 @@ pub struct Given {
     pub variables: BTreeMap<String, GivenVariable>,
     pub connections: BTreeMap<String, GivenConnection>,
     pub sensitive: Sensitive,
+    /// Other texts that are secret, such as the URL of a webhook.
+    pub hidden: Vec<String>,
 }
 
 /// A variable of airflow.toml.
@@ -229,6 +231,7 @@ impl Secrets {
     fn gather(&self) -> Gathered {
         let sensitive = &self.given.sensitive;
         let mut gathered = Gathered::default();
+        self.given.hidden.iter().for_each(|text| gathered.add(text));
         for Listed { name, value, .. } in self.variables() {
             if sensitive.hides(&name) {
                 gathered.add(&value);

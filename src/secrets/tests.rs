@@ -25,6 +25,7 @@ fn given(variables: &[(&str, &str)], connections: &[(&str, &str, Option<Credenti
         variables: variables.iter().map(variable).collect(),
         connections: connections.iter().map(connection).collect(),
         sensitive: Sensitive::default(),
+        hidden: Vec::new(),
     }
 }
 

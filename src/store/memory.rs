@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::SkipDecision;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DateFate, Instance, InstanceKey, NextRun, Pool, PoolName,
     RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
 };
+use crate::model::{CallbackKey, CallbackRow, CallbackState, SkipDecision};
 use crate::scheduler::change::{
     ActWrite, AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, NoteWrite, RunLookup, RunSpan,
-    Snapshot, VersionWrite,
+    Snapshot, StoredCallback, Streak, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
@@ -39,6 +39,8 @@ struct Memory {
     audit: Vec<AuditEntry>,
     notes: BTreeMap<(RunKey, Option<InstanceKey>), Option<String>>,
     acts: BTreeMap<i64, Value>,
+    callbacks: BTreeMap<CallbackKey, CallbackRow>,
+    streaks: BTreeMap<(DagId, Option<TaskId>), Streak>,
     backfills: BTreeMap<BackfillId, Backfill>,
     dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
     commits: Vec<Changes>,
@@ -76,6 +78,10 @@ impl MemoryStore {
     /// The tries before the current ones, by instance and number.
     pub fn history(&self) -> Vec<Instance> {
         self.0.lock().history.values().cloned().collect()
+    }
+
+    pub fn callbacks(&self) -> Vec<CallbackRow> {
+        self.0.lock().callbacks.values().cloned().collect()
     }
 
     pub fn backfills(&self) -> Vec<Backfill> {
@@ -203,6 +209,14 @@ impl Memory {
             };
         }
         self.apply_backfills(&changes.backfill);
+        self.callbacks.extend(changes.callbacks.iter().map(|row| (row.key, row.clone())));
+        for streak in &changes.streaks {
+            let who = (streak.dag_id.clone(), streak.task_id.clone());
+            match streak.failures {
+                0 => self.streaks.remove(&who),
+                _ => self.streaks.insert(who, streak.clone()),
+            };
+        }
     }
 
     fn apply_backfills(&mut self, changes: &BackfillChanges) {
@@ -248,6 +262,15 @@ impl Memory {
         meant.filter_map(|instance| Some((instance.key, decision(&instance.key)?))).collect()
     }
 
+    fn unfinished_callbacks(&self) -> Vec<StoredCallback> {
+        let is_unfinished = |row: &&CallbackRow| matches!(row.state, CallbackState::Queued | CallbackState::Running);
+        let stored = |row: &CallbackRow| StoredCallback {
+            run: row.run.and_then(|run| self.runs.get(&run).cloned()),
+            row: row.clone(),
+        };
+        self.callbacks.values().filter(is_unfinished).map(stored).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let is_live = |run: &DagRun| {
             run.state == RunState::Running || run.state == RunState::Queued && run.counts_with().is_none()
@@ -262,6 +285,9 @@ impl Memory {
             pools: self.pools.values().cloned().collect(),
             instances: self.instances.values().filter(is_unfinished).cloned().collect(),
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
+            callbacks: self.unfinished_callbacks(),
+            streaks: self.streaks.values().cloned().collect(),
+            next_callback_key: self.callbacks.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             acts: self.acts.iter().map(|(key, body)| (*key, body.clone())).collect(),
             decisions: self.decisions(|instance| is_unfinished(&instance)),
             runs,

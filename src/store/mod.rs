@@ -9,6 +9,7 @@
 
 mod act;
 mod backfill;
+mod callback;
 mod checkpoint;
 mod fault;
 mod memory;
@@ -23,6 +24,7 @@ mod xcom;
 mod tests;
 
 pub use backfill::{BackfillCounts, BackfillDate};
+pub use callback::FailedCallback;
 pub use checkpoint::Checkpointer;
 pub use memory::MemoryStore;
 pub use open::{OpenError, SCHEMA_VERSION};

@@ -16,7 +16,7 @@ use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, act, backfill, open};
+use crate::store::{OpenError, act, backfill, callback, open};
 
 /// A DAG and its newest run by run_after.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +116,7 @@ pub(super) const RUNS: &str = concat!(
 );
 pub(super) const RUN_BY_ID: &str =
     concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.run_id = ?2");
+pub(super) const RUN_BY_KEY: &str = concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.key = ?1");
 pub(super) const RUN_BY_DATE: &str =
     concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date = ?2");
 pub(super) const UNFINISHED_RUNS: &str = concat!(
@@ -473,6 +474,9 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
         lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
         acts: act::unfinished(connection)?,
+        callbacks: callback::unfinished(connection)?,
+        streaks: callback::streaks(connection)?,
+        next_callback_key: callback::next_key(connection)?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
@@ -488,6 +492,10 @@ pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLook
         RunLookup::ById(run_id) => first(connection, RUN_BY_ID, [dag_id.as_str(), run_id.as_str()], run),
         RunLookup::ByLogicalDate(date) => first(connection, RUN_BY_DATE, params![dag_id.as_str(), micros(*date)], run),
     }
+}
+
+pub(super) fn find_run_by_key(connection: &Connection, key: RunKey) -> Result<Option<DagRun>, Fault> {
+    first(connection, RUN_BY_KEY, [key.0], run)
 }
 
 pub(super) fn run_before(

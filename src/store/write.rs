@@ -22,7 +22,7 @@ use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
 use crate::store::xcom::stored_path;
-use crate::store::{OpenError, act, backfill, open, read};
+use crate::store::{OpenError, act, backfill, callback, open, read};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -111,6 +111,8 @@ impl Database {
         act::put_notes(&transaction, &changes.notes)?;
         act::put(&transaction, &changes.acts)?;
         backfill::put(&transaction, &changes.backfill, &mut counts)?;
+        callback::put(&transaction, &changes.callbacks)?;
+        callback::put_streaks(&transaction, &changes.streaks)?;
         counts.put(&transaction)?;
         transaction.commit()?;
         Ok(())

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::jinja;
+use crate::model::callback::Action;
 use crate::model::dag::Position;
 use crate::model::{Dag, Mapping, Operator, Script, SqlDatabase, SqlScript, Task, Template};
 use crate::template::variables::NAMES;
@@ -42,12 +43,36 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
             });
         }
     }
+    let of_tasks = dag.tasks.iter().filter_map(|task| task.callbacks.as_deref()).flat_map(|callbacks| callbacks.iter());
+    // What airflow.toml gives has been checked there, and its places are not this file's.
+    let callbacks = of_tasks.map(|(_, callback)| callback).chain(&dag.on_success).chain(&dag.on_failure);
+    for callback in callbacks.filter(|callback| callback.file.is_none()) {
+        each_template(&callback.action, &mut |text, at, is_exact| {
+            let error = fault_of(text, at);
+            let error =
+                error.map(
+                    |error| if is_exact { error } else { TemplateError { line: at.line, column: at.column, ..error } },
+                );
+            faults.extend(error.map(|error| shown(error, path, source)));
+        });
+    }
     for mapping in &dag.mappings {
         let found = mapping.templates().into_iter().filter_map(|template| fault_of(&template.text, template.at));
         faults.extend(found.map(|error| shown(error, path, source)));
         faults.extend(hidden(mapping, &file).map(|error| shown(error, path, source)));
     }
     faults
+}
+
+/// Each text of a callback that is rendered, with the place where it, or what holds it, stands; whether it is its own.
+fn each_template(action: &Action, look_at: &mut impl FnMut(&str, Position, bool)) {
+    match action {
+        Action::Bash(template) => look_at(&template.text, template.at, true),
+        Action::Http(fields, at) => {
+            fields.values().for_each(|value| each_text(value, &mut |text| look_at(text, *at, false)));
+        }
+        Action::Notify(_) => {}
+    }
 }
 
 /// A mapping's variable would stand before one that every template has, and what uses that would fail in a strange place.

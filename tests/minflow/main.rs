@@ -4,6 +4,7 @@
 
 mod acts;
 mod backfill;
+mod callbacks;
 mod crash;
 mod cron;
 mod crontab;

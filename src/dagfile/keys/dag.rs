@@ -2,7 +2,7 @@
 
 use super::group::A_GROUP;
 use super::task::{A_TASK, DEFAULT_ARGS};
-use super::{LIST_OF_TEXT, key};
+use super::{CALLBACKS, LIST_OF_TEXT, key};
 use crate::keytable::{COUNT, Fallback, Kind, POSITIVE, Table};
 
 /// Before the duration of `catchup`.
@@ -89,6 +89,18 @@ pub static DAG: Table = Table {
             Kind::Bool,
             Fallback::Words("`core.dags_are_paused_at_creation`"),
             "Whether the DAG is paused when it is first seen",
+        ),
+        key(
+            "on_success",
+            CALLBACKS,
+            Fallback::Words("that of `[defaults]` in airflow.toml"),
+            "Callbacks for the end of a run that has succeeded",
+        ),
+        key(
+            "on_failure",
+            CALLBACKS,
+            Fallback::Words("that of `[defaults]` in airflow.toml"),
+            "Callbacks for the end of a run that has failed",
         ),
         key(
             "params",

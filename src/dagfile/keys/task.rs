@@ -3,8 +3,9 @@
 use super::mapping::{EXPAND, EXPAND_KWARGS, PARTIAL};
 use super::operator::OPERATOR_KEYS;
 use super::retry::RETRY_RULE;
-use super::{LIST_OF_TEXT, key};
+use super::{CALLBACKS, LIST_OF_TEXT, key};
 use crate::keytable::{COUNT, Fallback, KILL_SIGNALS, Key, Kind, POSITIVE, Table};
+use crate::model::Hook;
 
 /// Airflow's names.
 pub const TRIGGER_RULES: &[&str] = &[
@@ -54,7 +55,10 @@ const OWN: &[Key] = &[
     ),
 ];
 
-static SHARED: [Key; 26] = [
+/// Those that a task has.
+pub const TASK_HOOKS: [Hook; 5] = [Hook::OnExecute, Hook::OnSuccess, Hook::OnFailure, Hook::OnRetry, Hook::OnSkipped];
+
+static SHARED: [Key; 31] = [
     key(
         "trigger_rule",
         Kind::OneOf(TRIGGER_RULES),
@@ -189,6 +193,11 @@ static SHARED: [Key; 26] = [
         Fallback::Nothing,
         "What an instance of a mapped task is called beside its number; rendered when it has ended",
     ),
+    key("on_execute", CALLBACKS, Fallback::Toml("[]"), "Callbacks for when a try of it has begun"),
+    key("on_success", CALLBACKS, Fallback::Toml("[]"), "Callbacks for when it has succeeded"),
+    key("on_failure", CALLBACKS, Fallback::Toml("[]"), "Callbacks for when it has failed and no try is left"),
+    key("on_retry", CALLBACKS, Fallback::Toml("[]"), "Callbacks for when a try has failed and another follows"),
+    key("on_skipped", CALLBACKS, Fallback::Toml("[]"), "Callbacks for when it has skipped itself, by its exit code"),
     key("doc_md", Kind::Text, Fallback::Toml("\"\""), "Documentation, in Markdown"),
     key("owner", Kind::Text, Fallback::Words("the DAG's `owner`"), "Who answers for the task"),
 ];

@@ -3,6 +3,7 @@
 
 mod acts;
 mod backfill;
+mod callbacks;
 mod mapped;
 mod order;
 mod property;
@@ -31,7 +32,7 @@ use crate::scheduler::Store;
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::world::{Restore, Settings};
 use crate::store::MemoryStore;
@@ -75,6 +76,15 @@ impl Executor for Calls {
         }
         recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
         recorded.names.insert(stray.key, name);
+    }
+
+    fn call(&mut self, call: Box<Call>) {
+        let mut recorded = self.0.lock();
+        let task = call.row.occasion.task.as_ref().map_or_else(String::new, |task| format!(".{}", task.task_id));
+        let name = format!("{} {} {}{task}", call.row.hook, call.row.number, call.row.dag_id);
+        let stray = if call.stray.is_some() { " again" } else { "" };
+        recorded.trace.push(format!("call {name} try {}{stray}", call.row.tries));
+        recorded.names.insert(call.row.try_key(), name);
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {

@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 use crate::config::Synchronous;
 use std::sync::Arc;
 
+use crate::model::CallbackKey;
+use crate::model::callback::{Action, Callback, CallbackRow, CallbackState, Hook, Occasion, Subject, When};
+use crate::model::dag::{Position, Template};
 use crate::model::{Awaited, Pace, SensorMode, Wait};
 use crate::model::{
     DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState,
     Usage, VersionKey,
 };
 use crate::scheduler::change::{
-    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, NoteWrite,
+    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, NoteWrite, Streak,
     VersionWrite, XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
@@ -223,5 +226,33 @@ pub(super) fn one_of_everything() -> Changes {
         notes: vec![NoteWrite { run: RunKey(2), instance: Some(InstanceKey(3)), note: Some("known".to_owned()) }],
         acts: vec![ActWrite { key: 1, body: Some(json!({ "deed": "clear" })) }],
         backfill: BackfillChanges::default(),
+        callbacks: vec![callback_row(1)],
+        streaks: vec![Streak { dag_id: "sales".into(), task_id: Some("load".into()), run: RunKey(2), failures: 3 }],
+    }
+}
+
+/// Of the run that is over, about its task that has failed.
+pub(super) fn callback_row(key: i64) -> CallbackRow {
+    let script = Template { text: "mail 'ü' {{ exception }}".to_owned(), at: Position { line: 3, column: 9 } };
+    CallbackRow {
+        key: CallbackKey(key),
+        dag_id: "sales".into(),
+        run: Some(RunKey(2)),
+        hook: Hook::OnFailure,
+        number: 2,
+        callback: Callback {
+            action: Action::Bash(script),
+            when: When::InARow(3),
+            timeout: Some(Duration::from_secs(7)),
+            file: Some("airflow.toml".into()),
+        },
+        occasion: Occasion { in_a_row: 3, reason: Some("task_failure".to_owned()), ..Occasion::new(Subject::Run) },
+        state: CallbackState::Running,
+        tries: 2,
+        failures: 1,
+        created_at: at(1),
+        started_at: Some(at(2)),
+        ended_at: None,
+        reason: Some("exit code 1".to_owned()),
     }
 }
