@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::failure::eprint;
-use crate::cli::{Failure, Outcome};
+use crate::cli::{Failure, Globals, Outcome};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  minflow init my-home && minflow --home my-home run")]
 pub struct Arguments {
-    /// The folder to make; an existing one may hold other files
-    #[arg(value_name = "DIR", default_value = ".")]
-    dir: PathBuf,
+    /// The folder to make; an existing one may hold other files [default: --home, else the current folder]
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// What a new home holds, in the order in which it is written.
@@ -24,8 +24,15 @@ const FILES: [(&str, &str); 3] = [
     (".gitignore", include_str!("init/gitignore")),
 ];
 
-pub fn run(arguments: &Arguments) -> Outcome {
-    let dir = &arguments.dir;
+pub fn run(globals: &Globals, arguments: &Arguments) -> Outcome {
+    let dir = match (&arguments.dir, &globals.home) {
+        (Some(dir), Some(home)) if dir != home => {
+            let message = format!("`{}` and --home `{}` name two folders", dir.display(), home.display());
+            return Err(Failure::refused(message, "name the folder once"));
+        }
+        (Some(dir), _) | (None, Some(dir)) => dir.as_path(),
+        (None, None) => Path::new("."),
+    };
     let existing: Vec<String> = FILES
         .iter()
         .map(|(name, _)| dir.join(name))

@@ -157,7 +157,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         });
     }
     match command {
-        Command::Init(arguments) => init::run(&arguments),
+        Command::Init(arguments) => init::run(globals, &arguments),
         Command::Run(arguments) => run::run(globals, &arguments),
         Command::Status(arguments) => status::run(globals, &arguments, output),
         Command::Validate(arguments) => validate::run(globals, &arguments, output),

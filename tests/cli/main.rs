@@ -320,6 +320,8 @@ fn init_makes_a_home_that_validates_and_overwrites_nothing() {
         )
         .run();
     again("init .").stderr_contains("next: minflow run\n").run();
+    again("--home named init").stderr_contains("next: minflow --home named run\n").run();
+    again("--home one init two").code(1).stderr_contains("name two folders").run();
 }
 
 #[test]
