@@ -25,6 +25,7 @@ use crate::model::{BackfillId, Dag, DagId, DagRun, RunId, RunState, TaskIx};
 use crate::scheduler::Command;
 use crate::scheduler::command::Done;
 use crate::store::Database;
+use crate::supervisor::heap;
 
 /// Has `command` carried out by the running minflow, else by this process under the home's lock.
 ///
@@ -173,6 +174,11 @@ fn unreachable(error: &ConnectError) -> Failure {
 fn split(text: &str) -> Failure {
     let (message, help) = text.split_once("\nhelp: ").unwrap_or((text, ""));
     Failure::refused(message, help)
+}
+
+/// What `minflow run` does before all else.
+pub fn begin() {
+    heap::share_freed_memory();
 }
 
 /// `minflow run`: the scheduler in the foreground until it is told to stop.

@@ -20,6 +20,7 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> Outcome {
+    engine::begin();
     let flag = |name: &str, value: &Option<String>| {
         value.as_ref().map(|value| Flag {
             flag: format!("--{name}"),

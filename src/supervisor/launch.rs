@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::supervisor::protocol::{Refusal, Start};
-use crate::supervisor::sys;
+use crate::supervisor::{heap, sys};
 
 /// Linux holds one argument or environment entry to 32 pages, its ending NUL included (MAX_ARG_STRLEN).
 const MAX_ENTRY: usize = 32 * 4096;
@@ -40,6 +40,7 @@ pub struct Inherited {
 impl Inherited {
     pub fn from_this_process() -> Self {
         let entries = std::env::vars_os().filter_map(|(mut name, value)| {
+            let value = if name == heap::VARIABLE { heap::given(&value)? } else { value };
             name.push("=");
             name.push(value);
             CString::new(name.into_vec()).ok()

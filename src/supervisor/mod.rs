@@ -6,6 +6,7 @@
 pub mod client;
 #[cfg(test)]
 pub mod fake;
+pub mod heap;
 mod launch;
 mod lock;
 mod log_cap;

@@ -9,6 +9,7 @@ mod crash;
 mod cron;
 mod crontab;
 mod deciders;
+mod environment;
 mod format;
 mod harness;
 mod input;
