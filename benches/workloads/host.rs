@@ -35,11 +35,20 @@ pub fn processes(home: &Path) -> Vec<i32> {
 
 /// The memory of processes in MB, what they share counted in parts.
 pub fn pss_megabytes(pids: &[i32]) -> f64 {
+    kilobytes(pids, "Pss:") * 1024.0 / 1e6
+}
+
+/// The memory of processes that no file stands for, in kB of 1,024 bytes: what they have written to.
+pub fn anonymous_kilobytes(pids: &[i32]) -> f64 {
+    kilobytes(pids, "Anonymous:")
+}
+
+fn kilobytes(pids: &[i32], line: &str) -> f64 {
     let of = |pid: &i32| {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.strip_suffix("kB")?.trim().parse::<f64>().ok())
+        rollup.lines().find_map(|said| said.strip_prefix(line)?.strip_suffix("kB")?.trim().parse::<f64>().ok())
     };
-    pids.iter().filter_map(of).sum::<f64>() * 1024.0 / 1e6
+    pids.iter().filter_map(of).sum()
 }
 
 /// User and system time that processes have taken so far, in seconds, to a nanosecond: the tick of `stat` is too coarse for what

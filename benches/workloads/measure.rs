@@ -207,6 +207,10 @@ fn lag_of(table: &mut Table, dags: usize, goal: Goal) {
 /// Fifty DAGs each five seconds: does memory grow?
 pub fn soak(table: &mut Table, length: Duration) {
     const SETTLED: f64 = 2.0;
+    /// Minutes: what was taken so long before or after that is what the end is compared with.
+    const AROUND: f64 = 0.5;
+    /// Four pages: a thread may have reached deeper into its stack.
+    const NOISE: f64 = 16.0;
     let home = Home::new(8);
     for number in 0..50 {
         home.dag(&format!("dag_{number}"), "schedule = { every = \"5s\" }\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\ndepends_on = [\"a\"]\n");
@@ -215,12 +219,19 @@ pub fn soak(table: &mut Table, length: Duration) {
     let pids = host::processes(home.path());
     let began = Instant::now();
     let mut samples = Vec::new();
+    let (mut settled, mut grown) = (0.0_f64, f64::NAN);
     while began.elapsed() < length {
         std::thread::sleep(Duration::from_secs(10));
         let at = began.elapsed().as_secs_f64() / 60.0;
         let sample = (at, host::pss_megabytes(&pids));
-        eprintln!("  minute {at:.1}: {:.2} MB", sample.1);
+        let own = host::anonymous_kilobytes(&pids);
+        eprintln!("  minute {at:.1}: {:.2} MB, of it {own} kB anonymous", sample.1);
         samples.push(sample);
+        if at > SETTLED + AROUND {
+            grown = own - settled;
+        } else if at > SETTLED - AROUND {
+            settled = own.max(settled);
+        }
     }
     let percent = host::cpu_seconds(&pids) / server.age() * 100.0;
     let (runs, tasks) = Rows::open(home.path()).finished();
@@ -230,5 +241,6 @@ pub fn soak(table: &mut Table, length: Duration) {
     table.figure("soak tasks finished", tasks as f64, "", Goal::None);
     table.figure("soak memory at the end (PSS)", last, "MB", Goal::None);
     table.figure("soak memory after minute 2", slope(&samples) * 1e3, "kB a minute", Goal::None);
+    table.figure("soak anonymous memory, end above minute 2", grown, "kB", Goal::AtMost(NOISE));
     table.figure("soak CPU of minflow itself", percent, "% of a core", Goal::None);
 }
