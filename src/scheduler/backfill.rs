@@ -100,6 +100,9 @@ impl Backfills {
     /// The turn's rows are committed before the next turn begins.
     pub(super) fn end_turn(&mut self) {
         self.has_more = !self.next.is_empty();
+        if self.next.is_empty() && self.unasked.is_empty() {
+            return;
+        }
         let mut again = std::mem::take(&mut self.next);
         again.append(&mut self.unasked);
         for ix in again {

@@ -3,12 +3,9 @@
 //! Noting costs a look into a table, not a search; the order, in which nothing may depend on the order of noting, is made when all
 //! are taken. Knows nothing of what the numbers stand for.
 
-use std::marker::PhantomData;
-
 /// What is numbered densely from 0.
-pub(super) trait Dense: Copy {
+pub(super) trait Dense: Copy + Ord {
     fn index(self) -> u32;
-    fn at(index: u32) -> Self;
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,16 +22,15 @@ enum Mark {
 pub(super) struct DenseSet<T> {
     marks: Vec<Mark>,
     /// In order of noting, each once.
-    list: Vec<u32>,
+    list: Vec<T>,
     /// An empty list that was given back.
-    spare: Vec<u32>,
+    spare: Vec<T>,
     len: usize,
-    of: PhantomData<T>,
 }
 
 impl<T> Default for DenseSet<T> {
     fn default() -> Self {
-        Self { marks: Vec::new(), list: Vec::new(), spare: Vec::new(), len: 0, of: PhantomData }
+        Self { marks: Vec::new(), list: Vec::new(), spare: Vec::new(), len: 0 }
     }
 }
 
@@ -52,13 +48,13 @@ impl<T: Dense> DenseSet<T> {
     }
 
     pub fn insert(&mut self, item: T) {
-        let index = item.index();
-        if self.marks.len() <= index as usize {
-            self.marks.resize(index as usize + 1, Mark::Unlisted);
+        let index = item.index() as usize;
+        if self.marks.len() <= index {
+            self.marks.resize(index + 1, Mark::Unlisted);
         }
-        let before = std::mem::replace(&mut self.marks[index as usize], Mark::In);
+        let before = std::mem::replace(&mut self.marks[index], Mark::In);
         if before == Mark::Unlisted {
-            self.list.push(index);
+            self.list.push(item);
         }
         self.len += usize::from(before != Mark::In);
     }
@@ -78,16 +74,15 @@ impl<T: Dense> DenseSet<T> {
         self.len = 0;
         let spare = std::mem::take(&mut self.spare);
         let mut list = std::mem::replace(&mut self.list, spare);
-        list.retain(|&index| std::mem::take(&mut self.marks[index as usize]) == Mark::In);
+        list.retain(|item| std::mem::take(&mut self.marks[item.index() as usize]) == Mark::In);
         list.sort_unstable();
-        list.into_iter().map(T::at).collect()
+        list
     }
 
     /// Takes the memory of a list that was taken, to be filled again: a turn may have little else to ask memory for.
     pub fn give_back(&mut self, mut taken: Vec<T>) {
         taken.clear();
-        // Numbers of the same size: it stays where it is.
-        self.spare = taken.into_iter().map(T::index).collect();
+        self.spare = taken;
     }
 }
 
@@ -102,10 +97,6 @@ mod tests {
     impl Dense for u32 {
         fn index(self) -> u32 {
             self
-        }
-
-        fn at(index: u32) -> Self {
-            index
         }
     }
 

@@ -44,6 +44,9 @@ impl World {
         let Some(&(run, slot)) = self.held.get(&key) else { return Vec::new() };
         let this = self.run(run);
         let Some((task, definition)) = this.entry(slot).task.zip(this.definition.as_ref()) else { return Vec::new() };
+        if definition.dag.mappings.is_empty() {
+            return Vec::new();
+        }
         let xcoms = definition.dag.mappings.iter().flat_map(|mapping| mapping.xcoms());
         xcoms.filter(|xcom| xcom.task == task).map(|xcom| xcom.key.clone()).collect()
     }

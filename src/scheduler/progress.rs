@@ -419,13 +419,14 @@ impl Progress {
     fn decide(&mut self, limit: usize, marks: &mut Vec<(InstanceIx, TaskState)>) -> bool {
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable();
-        let marked: BTreeSet<InstanceIx> = marks.iter().map(|&(instance, _)| instance).collect();
+        let mut marked: Vec<InstanceIx> = marks.iter().map(|&(instance, _)| instance).collect();
+        marked.sort_unstable();
         let (mut done, mut room) = (0, limit);
         while let Some(&instance) = changed.get(done).filter(|_| room > 0) {
             done += 1;
             self.slots[instance.index()].is_changed = false;
             let slot = &self.slots[instance.index()];
-            if slot.state.is_finished() || marked.contains(&instance) {
+            if slot.state.is_finished() || marked.binary_search(&instance).is_ok() {
                 continue;
             }
             let decision = self.evaluate(instance);

@@ -119,7 +119,9 @@ impl World {
             let row = Instance { map_index, ..fresh_row(instance, key, task, definition) };
             let ix = Some(InstanceIx(instances.len() as u32));
             instances.push(InstanceEntry { ix, task: Some(task), ..InstanceEntry::new(row, None) });
-            present.push((task, map_index, TaskState::None));
+            if !is_whole {
+                present.push((task, map_index, TaskState::None));
+            }
         }
         if instances.is_empty() && !definition.dag.tasks.is_empty() {
             log::warn!(

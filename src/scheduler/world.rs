@@ -142,19 +142,11 @@ impl Dense for DagIx {
     fn index(self) -> u32 {
         self.0
     }
-
-    fn at(index: u32) -> Self {
-        Self(index)
-    }
 }
 
 impl Dense for RunIx {
     fn index(self) -> u32 {
         self.0
-    }
-
-    fn at(index: u32) -> Self {
-        Self(index)
     }
 }
 
