@@ -89,7 +89,8 @@ fn newest_tick(ticks: &Ticks, run_immediately: RunImmediately, asked: &Question)
         (None, None) => due = due.max(ticks.first_run(run_immediately, asked.now)?),
         (None, Some(_)) => {}
     }
-    if let Some(earliest) = asked.earliest {
+    // A tick that is not before the bound is not before the first tick from there either.
+    if let Some(earliest) = asked.earliest.filter(|earliest| due < *earliest) {
         due = due.max(ticks.align_next(earliest)?);
     }
     Some(due)
