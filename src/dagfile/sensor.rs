@@ -49,6 +49,14 @@ impl Reader<'_, '_> {
                 Edge::TimeOfDay(time) => Some(SensorKind::Time(time)),
                 Edge::Open | Edge::Moment(_) => None,
             },
+            "bash" => {
+                let (key, value) = fields.entry(way)?;
+                self.bash_of(key, value).map(SensorKind::Bash)
+            }
+            "python" => {
+                let (key, value) = fields.entry(way)?;
+                self.python_of(key, value).map(SensorKind::Python)
+            }
             _ => self.days(fields).map(SensorKind::Weekday),
         }
     }

@@ -20,6 +20,7 @@ use crate::executor::{Shared, Told, large, paths};
 use crate::model::retry;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey, Wait};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
+use crate::operators::sensor::{self, Look};
 use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
@@ -170,6 +171,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
                 output::collect(left, &|lack| shared.outwait(key, lack))
             });
             concluded.matched = matched(begun, &end, &concluded.outcome);
+            let concluded = looked(begun, concluded);
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
             large::keep(shared, &begun.work, named(shared, begun, ended))
         }
@@ -205,6 +207,32 @@ fn last_output(begun: &Begun, end: &End) -> Vec<u8> {
 /// What of its output is looked at: that of a task that decides holds its answer, whatever becomes its XCom.
 fn looked_at(task: &Task) -> Output {
     if task.operator.question().is_some() && task.output == Output::None { Output::Text } else { task.output }
+}
+
+/// The end of a process that looked for what a sensor waits for.
+fn looked(begun: &Begun, end: TryEnd) -> TryEnd {
+    let work = &begun.work;
+    let task = work.dag.task(work.task);
+    let Operator::Sensor(sensor) = &task.operator else { return end };
+    let Outcome::Exited(code) = end.outcome else {
+        let is_soft = sensor.soft_fail && end.outcome == Outcome::TimedOut;
+        let outcome = if is_soft { Outcome::Skipped { reason: "timed_out".to_owned() } } else { end.outcome };
+        return TryEnd { outcome, ..end };
+    };
+    let value = end.xcoms.iter().find(|(key, _)| key == output::RETURN_VALUE).map(|(_, value)| value.clone());
+    match sensor::judge(&sensor.kind, code, task.skip_on_exit_code.contains(&code), value) {
+        Look::Failed => end,
+        Look::There(value) => {
+            let others = end.xcoms.into_iter().filter(|(key, _)| key != output::RETURN_VALUE);
+            let xcoms = others.chain(value.map(|value| (output::RETURN_VALUE.to_owned(), value))).collect();
+            TryEnd { xcoms, ..end }
+        }
+        Look::InVain => {
+            let since = work.earlier.as_ref().map(|earlier| earlier.since).or(end.started_at).unwrap_or(end.ended_at);
+            let outcome = sensor::look_again(sensor, &work.dag, work.task, since, end.ended_at);
+            TryEnd { outcome, xcoms: Vec::new(), matched: Vec::new(), ..end }
+        }
+    }
 }
 
 /// The end of a process that may have been asked for a decision.

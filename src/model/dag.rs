@@ -14,7 +14,7 @@ use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
 use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
-use crate::model::sensor::Sensor;
+use crate::model::sensor::{Sensor, SensorKind};
 use crate::model::sql::Sql;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
@@ -338,16 +338,24 @@ impl Operator {
     }
 
     /// What it has a shell do.
-    pub const fn bash(&self) -> Option<&Bash> {
+    pub fn bash(&self) -> Option<&Bash> {
         match (self, self.question()) {
+            (Self::Sensor(sensor), _) => match &sensor.kind {
+                SensorKind::Bash(bash) => Some(bash),
+                _ => None,
+            },
             (Self::Bash(bash), _) | (_, Some(Question::Bash(bash))) => Some(bash),
             _ => None,
         }
     }
 
     /// What it has Python do.
-    pub const fn python(&self) -> Option<&Python> {
+    pub fn python(&self) -> Option<&Python> {
         match (self, self.question()) {
+            (Self::Sensor(sensor), _) => match &sensor.kind {
+                SensorKind::Python(python) => Some(python),
+                _ => None,
+            },
             (Self::Python(python), _) | (_, Some(Question::Python(python))) => Some(python),
             _ => None,
         }

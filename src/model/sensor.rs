@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use jiff::civil::{Time, Weekday};
 use serde::{Deserialize, Serialize};
 
+use crate::model::dag::{Bash, Python};
+
 /// A task that succeeds when something is so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sensor {
@@ -28,6 +30,10 @@ pub enum SensorKind {
     Time(Time),
     /// Any of these days, in the DAG's zone; at least one.
     Weekday(Vec<Weekday>),
+    /// The script ends with exit code 0.
+    Bash(Bash),
+    /// The value is true, by Python's rule.
+    Python(Python),
 }
 
 impl SensorKind {
@@ -38,6 +44,8 @@ impl SensorKind {
             Self::Date(_) => "date",
             Self::Time(_) => "time",
             Self::Weekday(_) => "weekday",
+            Self::Bash(_) => "bash",
+            Self::Python(_) => "python",
         }
     }
 }

@@ -162,7 +162,8 @@ fn is_true(question: &Question, value: &Value) -> bool {
     }
 }
 
-fn is_truthy(value: &Value) -> bool {
+/// Python's rule.
+pub fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(is) => *is,

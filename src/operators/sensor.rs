@@ -1,11 +1,17 @@
 //! `sensor = …`: the first look, and what is waited for if it was in vain (SEMANTICS 14).
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 
-use crate::model::{Awaited, DagRun, Sensor, SensorKind, SensorMode, Wait};
-use crate::operators::{Place, Step};
+use serde_json::Value;
+
+use crate::model::{Awaited, Dag, DagRun, Sensor, SensorKind, SensorMode, Task, TaskIx, Wait};
+use crate::operators::{Place, Step, decider};
+use crate::scheduler::event::Outcome;
+use crate::scheduler::sensor::{Next, after_look, wait_is_over};
 
 /// Nothing is left to do if what the sensor waits for is there.
 pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Step {
@@ -19,15 +25,63 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Step {
 
 fn wait(sensor: &Sensor, awaited: Awaited, place: &Place<'_>) -> Wait {
     let task = place.context.dag.task(place.context.task);
+    let since = place.earlier.map_or(place.now, |earlier| earlier.since);
+    waiting(sensor, task, awaited, since)
+}
+
+/// The wait of a sensor whose clock began at `since`.
+fn waiting(sensor: &Sensor, task: &Task, awaited: Awaited, since: Timestamp) -> Wait {
     Wait {
         awaited,
         mode: sensor.mode,
-        since: place.earlier.map_or(place.now, |earlier| earlier.since),
+        since,
         timeout: Some(sensor.timeout),
         // Airflow bounds with it what a worker does at a time: in mode `reschedule` a single look.
         execution_timeout: task.execution_timeout.filter(|_| sensor.mode == SensorMode::Poke),
         soft_fail: sensor.soft_fail,
         pace: sensor.pace,
+    }
+}
+
+/// What a look by a process has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Look {
+    /// What is waited for is there; its value.
+    There(Option<Value>),
+    InVain,
+    /// It says nothing of what is waited for: it failed, or was ended.
+    Failed,
+}
+
+/// What the end of a process means that was to look. `value` is what it gave; `is_skip`: the exit code means skipped.
+pub fn judge(kind: &SensorKind, exit_code: i32, is_skip: bool, value: Option<Value>) -> Look {
+    match (kind, exit_code) {
+        _ if is_skip => Look::Failed,
+        (SensorKind::Bash(_), 0) => Look::There(value),
+        (SensorKind::Bash(_), _) => Look::InVain,
+        (SensorKind::Python(_), 0) => judge_value(value.unwrap_or_default()),
+        _ => Look::Failed,
+    }
+}
+
+/// Airflow: a `PokeReturnValue`, which is a table here, or a value that is true or false.
+fn judge_value(value: Value) -> Look {
+    let said = value.as_object().filter(|said| said.keys().all(|key| key == "is_done" || key == "xcom_value"));
+    match said.and_then(|said| Some((said.get("is_done")?, said.get("xcom_value")))) {
+        Some((is_done, given)) if decider::is_truthy(is_done) => Look::There(given.cloned()),
+        Some(_) => Look::InVain,
+        None if decider::is_truthy(&value) => Look::There(Some(value)),
+        None => Look::InVain,
+    }
+}
+
+/// The wait after a look in vain that was made at `now`, or its end.
+pub fn look_again(sensor: &Sensor, dag: &Dag, task: TaskIx, since: Timestamp, now: Timestamp) -> Outcome {
+    let task = dag.task(task);
+    let wait = waiting(sensor, task, Awaited::Look { from: now, after: Duration::ZERO }, since);
+    match after_look(&wait, &dag.dag_id, &task.task_id, now) {
+        Next::After(after) => Outcome::Deferred(Box::new(Wait { awaited: Awaited::Look { from: now, after }, ..wait })),
+        Next::GiveUp => wait_is_over(&wait, "what it looks for is not there"),
     }
 }
 
@@ -43,6 +97,8 @@ fn target(kind: &SensorKind, run: &DagRun, now: Timestamp, zone: &TimeZone) -> O
             zone.to_ambiguous_timestamp(today.to_datetime(*time)).later().ok()
         }
         SensorKind::Weekday(days) => next_day(days, now, zone),
+        // A process looks for these.
+        SensorKind::Bash(_) | SensorKind::Python(_) => None,
     }
 }
 

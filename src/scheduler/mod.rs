@@ -26,6 +26,7 @@ pub mod reason;
 mod reload;
 pub mod retry;
 mod runs;
+pub mod sensor;
 #[cfg(test)]
 mod simulation;
 mod skips;

@@ -328,8 +328,11 @@ impl World {
         self.retell_lengths(run);
         self.arm_run_timeout(run, now);
         for slot in self.run(run).slots_in_order() {
-            if self.run(run).entry(slot).row.state == TaskState::UpForRetry {
-                self.await_retry(run, slot, now);
+            match self.run(run).entry(slot).row.state {
+                TaskState::UpForRetry => self.await_retry(run, slot, now),
+                // The progress is new, and knows nothing of a look that was due.
+                TaskState::UpForReschedule => self.arm_wait(run, slot, now),
+                _ => {}
             }
         }
         self.refresh_ready_queue(run);

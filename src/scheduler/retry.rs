@@ -88,7 +88,7 @@ impl FailedTry<'_> {
 }
 
 /// How Python prints an instant in UTC; microseconds only where there are some.
-fn python_text(instant: Timestamp) -> String {
+pub(super) fn python_text(instant: Timestamp) -> String {
     let utc = instant.to_zoned(TimeZone::UTC);
     let micros = utc.subsec_nanosecond() / 1_000;
     let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };

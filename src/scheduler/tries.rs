@@ -331,7 +331,7 @@ impl World {
         }
     }
 
-    fn end_retry_wait(&mut self, run: RunIx, slot: Slot) {
+    pub(super) fn end_retry_wait(&mut self, run: RunIx, slot: Slot) {
         let this = self.run_quiet(run);
         if let Some(ix) = this.instances[slot.0 as usize].ix {
             this.progress.retry_is_over(ix);

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 use crate::model::{Awaited, TaskState, TryKey, Wait};
 use crate::scheduler::event::{Outcome, TryEnd};
+use crate::scheduler::machine::{self, TaskEvent};
+use crate::scheduler::sensor::wait_is_over;
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Now, RunIx, Slot, TimerKey, World};
 
@@ -40,8 +42,13 @@ impl World {
         let row = &self.run(run).entry(slot).row;
         let Some(wait) = row.deferral.clone() else { return };
         let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
-        let Awaited::Instant(at) = wait.awaited;
-        self.arm(TimerKey::Wait(run, slot), Deadline::Wall(at));
+        let (deadline, at) = match wait.awaited {
+            Awaited::Instant(at) => (Deadline::Wall(at), at),
+            Awaited::Look { from, after } => {
+                (Deadline::Boot(now.boot_after(from, after)), from.saturating_add(after).unwrap_or(Timestamp::MAX))
+            }
+        };
+        self.arm(TimerKey::Wait(run, slot), deadline);
         // A limit that lies behind what is awaited is none.
         if let Some((_, from, length)) =
             limit.filter(|(_, from, length)| from.saturating_add(*length).is_ok_and(|end| end < at))
@@ -60,7 +67,23 @@ impl World {
 
     /// What the instance waits for has come by itself.
     pub(super) fn meet_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
-        self.conclude_wait(run, slot, Outcome::Exited(0), now);
+        let row = &self.run(run).entry(slot).row;
+        match row.deferral.as_ref().map(|wait| &wait.awaited) {
+            Some(Awaited::Instant(_)) => self.conclude_wait(run, slot, Outcome::Exited(0), now),
+            Some(Awaited::Look { .. }) => self.send_to_look(run, slot),
+            None => {}
+        }
+    }
+
+    /// A worker is to look again, in the same try.
+    fn send_to_look(&mut self, run: RunIx, slot: Slot) {
+        if let Ok(scheduled) = machine::next_task(self.run(run).entry(slot).row.state, TaskEvent::Resume) {
+            self.set_task_state(run, slot, scheduled);
+            self.enter_ready_queue(run, slot);
+            return;
+        }
+        // Of mode `reschedule` the dependencies are looked at again, as Airflow does.
+        self.end_retry_wait(run, slot);
     }
 
     /// It has waited for as long as it may.
@@ -82,12 +105,7 @@ impl World {
 /// The end of a wait that took too long (SEMANTICS 14: after the sensor's own timeout there is no other try).
 fn given_up(wait: &Wait, limit: Limit) -> Outcome {
     match (limit, wait.soft_fail) {
-        (Limit::Patience, is_soft) => {
-            let words = wait.words();
-            let length = crate::keytable::print_duration(wait.timeout.unwrap_or_default());
-            let reason = format!("the sensor's timeout of {length} is over, and it still {words}");
-            if is_soft { Outcome::Skipped { reason } } else { Outcome::GivenUp { reason } }
-        }
+        (Limit::Patience, _) => wait_is_over(wait, &format!("it still {}", wait.words())),
         (Limit::Try, true) => Outcome::Skipped { reason: "timed_out".to_owned() },
         (Limit::Try, false) => Outcome::TimedOut,
     }

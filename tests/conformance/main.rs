@@ -19,6 +19,7 @@ mod partial_subset;
 mod retry_delay;
 mod run_creation;
 mod schedules;
+mod sensor_backoff;
 mod simulate;
 mod templates;
 mod trigger_rules;

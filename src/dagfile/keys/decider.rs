@@ -8,8 +8,8 @@ use crate::keytable::{Fallback, Kind, Table};
 pub const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 const IDS: Kind = Kind::Either(&[Kind::Text, LIST_OF_TEXT]);
-const ASKED_BASH: Kind = Kind::Either(&[Kind::Template, Kind::Table(&BASH)]);
-const ASKED_PYTHON: Kind = Kind::Either(&[Kind::Template, Kind::Table(&PYTHON)]);
+pub(super) const ASKED_BASH: Kind = Kind::Either(&[Kind::Template, Kind::Table(&BASH)]);
+pub(super) const ASKED_PYTHON: Kind = Kind::Either(&[Kind::Template, Kind::Table(&PYTHON)]);
 
 pub static BRANCH: Table = Table {
     name: "branch",

@@ -1,10 +1,11 @@
 //! The keys of `sensor`.
 
+use super::decider::{ASKED_BASH, ASKED_PYTHON};
 use super::{LIST_OF_TEXT, key};
 use crate::keytable::{Fallback, Kind, Table};
 
 /// What a sensor can wait for, each a key of its table.
-pub const SENSORS: [&str; 4] = ["time_delta", "date", "time", "weekday"];
+pub const SENSORS: [&str; 6] = ["time_delta", "date", "time", "weekday", "bash", "python"];
 
 /// Airflow's names.
 pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
@@ -30,6 +31,13 @@ pub static SENSOR: Table = Table {
             LIST_OF_TEXT,
             Fallback::Nothing,
             "Waits for one of these days, such as `\"Mon\"` or `\"monday\"`, in the DAG's zone",
+        ),
+        key("bash", ASKED_BASH, Fallback::Nothing, "Waits until the script ends with exit code 0"),
+        key(
+            "python",
+            ASKED_PYTHON,
+            Fallback::Nothing,
+            "Waits until the value of the script or function is true, which becomes the XCom; or a table `is_done` with `xcom_value`",
         ),
         key(
             "poke_interval",

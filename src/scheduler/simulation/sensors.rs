@@ -129,6 +129,33 @@ fn in_mode_reschedule_all_tries_share_one_clock_until_a_clear() {
     assert_eq!(row(&simulation).deferral, None);
 }
 
+#[test]
+fn a_sensor_that_a_process_looks_for_takes_a_worker_for_each_look_alone() {
+    for mode in [SensorMode::Poke, SensorMode::Reschedule] {
+        let look = |simulation: &Simulation| {
+            let awaited = Awaited::Look { from: simulation.clock.now(), after: 60 * SECOND };
+            Outcome::Deferred(Box::new(Wait { mode, awaited, ..wait(simulation, SECOND) }))
+        };
+        let mut simulation = triggered(FILE);
+        let began_at = simulation.clock.now();
+        for _ in 0..3 {
+            simulation.started("d.a");
+            simulation.end("d.a", look(&simulation));
+            assert_eq!(simulation.scheduler.world().limits().executing(), 0);
+            simulation.advance(30 * SECOND);
+            simulation = simulation.crash_and_restart();
+            simulation.advance(29 * SECOND);
+            assert_eq!(simulation.trace(), [""; 0], "{mode:?}");
+            simulation.advance(SECOND);
+            assert_eq!(simulation.trace(), ["start d.a try 1"], "{mode:?}");
+        }
+        simulation.succeed("d.a");
+        let row = row(&simulation);
+        assert_eq!((row.state, row.try_number, row.start_date), (TaskState::Success, 1, Some(began_at)), "{mode:?}");
+        assert_eq!(simulation.trace(), ["start d.b try 1"]);
+    }
+}
+
 fn clear() -> Command {
     Command::Clear(Clear {
         dag_id: "d".into(),

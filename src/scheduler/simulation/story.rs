@@ -95,11 +95,15 @@ impl Story {
     }
 
     pub fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
-        if !matches!(outcome, Outcome::Unstarted { .. }) {
+        let looks_again = matches!(&outcome, Outcome::Deferred(wait) if matches!(wait.awaited, Awaited::Look { .. }));
+        if !looks_again && !matches!(outcome, Outcome::Unstarted { .. }) {
             self.over.insert(key);
         }
         let ended_at = self.simulation.clock.now();
         let started_at = self.begun.contains(&key).then_some(ended_at);
+        if looks_again {
+            self.begun.remove(&key);
+        }
         let decision = if outcome == Outcome::Exited(0) { self.random_decision(key) } else { None };
         let xcoms = decision.iter().map(|decision| (SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom())).collect();
         let lengths = if outcome == Outcome::Exited(0) { self.random_lengths(key) } else { Vec::new() };
@@ -193,7 +197,10 @@ impl Story {
         let now = self.simulation.clock.now();
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
-            awaited: Awaited::Instant(now + Duration::from_secs(until)),
+            awaited: match self.dice.one_in(2) {
+                true => Awaited::Instant(now + Duration::from_secs(until)),
+                false => Awaited::Look { from: now, after: Duration::from_secs(until) },
+            },
             mode: if self.dice.one_in(2) { SensorMode::Poke } else { SensorMode::Reschedule },
             since: now,
             timeout: Some(Duration::from_secs(timeout)),
