@@ -59,6 +59,7 @@ impl DatabaseSource {
                 broken: counts.broken,
             },
             import_errors: reader.import_errors()?.iter().map(Into::into).collect(),
+            missed_deadlines: reader.missed_deadlines(FAILURES)?.iter().map(Into::into).collect(),
             failed_callbacks: reader.failed_callbacks(FAILURES)?.iter().map(Into::into).collect(),
             recent_failures: failures.iter().map(|failure| Failure::new(failure, &self.home, &self.logs)).collect(),
         })

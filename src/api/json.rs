@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::executor::paths::log_path;
+use crate::model::deadline::DeadlineRow;
 use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
@@ -254,6 +255,31 @@ impl Failure {
     }
 }
 
+/// A run that was not over in time, or a day without one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MissedDeadline {
+    pub dag_id: DagId,
+    /// Null: there was no run.
+    pub run_id: Option<RunId>,
+    /// `deadline` or `expect_by`.
+    pub kind: &'static str,
+    pub deadline: Instant,
+    /// When it was found to be missed.
+    pub missed_at: Option<Instant>,
+}
+
+impl From<&DeadlineRow> for MissedDeadline {
+    fn from(row: &DeadlineRow) -> Self {
+        Self {
+            dag_id: row.dag_id.clone(),
+            run_id: row.run.as_ref().map(|(_, run_id)| run_id.clone()),
+            kind: if row.number == 0 { "expect_by" } else { "deadline" },
+            deadline: Instant(row.at),
+            missed_at: row.missed_at.map(Instant),
+        }
+    }
+}
+
 /// A callback that has failed for good: nobody was told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FailedCallback {
@@ -301,6 +327,7 @@ pub struct Status {
     pub dags_truncated: bool,
     pub import_errors: Vec<ImportError>,
     pub recent_failures: Vec<Failure>,
+    pub missed_deadlines: Vec<MissedDeadline>,
     pub recent_callback_failures: Vec<FailedCallback>,
     pub host: Host,
 }

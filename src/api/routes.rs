@@ -211,6 +211,7 @@ fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
         dags_truncated: facts.dags_truncated,
         import_errors: facts.import_errors,
         recent_failures: facts.recent_failures,
+        missed_deadlines: facts.missed_deadlines,
         recent_callback_failures: facts.failed_callbacks,
         host: Host {
             cpu_percent: host.cpu_percent,

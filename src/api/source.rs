@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::json::{Dag, DagCounts, FailedCallback, Failure, ImportError};
+use crate::api::json::{Dag, DagCounts, FailedCallback, Failure, ImportError, MissedDeadline};
 
 /// What the database tells. Called on HTTP threads, several at once; a call may wait for the disk but never for the loop.
 pub trait Source: Send + Sync {
@@ -31,6 +31,8 @@ pub struct Facts {
     pub import_errors: Vec<ImportError>,
     /// Newest first.
     pub recent_failures: Vec<Failure>,
+    /// Newest first.
+    pub missed_deadlines: Vec<MissedDeadline>,
     /// Callbacks that are not tried again; newest first.
     pub failed_callbacks: Vec<FailedCallback>,
 }

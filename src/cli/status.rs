@@ -105,6 +105,12 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         writeln!(output, "failed   {at}: {task} in {}{why}", text(&failure["run_id"]))?;
     }
+    for missed in list(&status["missed_deadlines"]) {
+        let at = missed["deadline"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();
+        let run = missed["run_id"].as_str().map_or_else(|| "no run".to_owned(), |run_id| format!("run {run_id}"));
+        writeln!(output, "late     {at}: {} ({run}, {})", text(&missed["dag_id"]), text(&missed["kind"]))?;
+    }
     for failure in list(&status["recent_callback_failures"]) {
         let at = failure["end_date"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();

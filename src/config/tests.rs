@@ -449,6 +449,10 @@ fn documentation() -> String {
     text += &crate::keytable::markdown(&keys::POOL);
     text += include_str!("configuration.secrets.md");
     text += &crate::keytable::markdown(&keys::CONNECTION);
+    text += include_str!("configuration.notifiers.md");
+    text += &crate::keytable::markdown(&keys::NOTIFIER);
+    text += "\n## `[defaults]`\n\nWhat DAGs have that do not say it themselves; the keys of a callback are told in `docs/dag-format.md`.\n\n";
+    text += &crate::keytable::markdown(&keys::DEFAULTS);
     text += "\n## `profile` and `[profiles.NAME]`\n\nA profile holds sections as above, whose values win over those of the file while it is chosen.\n";
     text + "\n```toml\n[profiles.production.core]    # chosen by `profile = \"production\"`, MINFLOW_PROFILE or --profile\nparallelism = 64\n```\n"
 }

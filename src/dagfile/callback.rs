@@ -1,5 +1,8 @@
 //! `on_success`, `on_failure` and their like, of a DAG and of its tasks.
 
+use toml::Spanned;
+use toml::de::DeValue;
+
 use super::keys::TASK_HOOKS;
 use super::{Reader, UnknownPools};
 use crate::config;
@@ -29,15 +32,17 @@ impl Reader<'_, '_> {
     }
 
     fn callbacks(&self, fields: &Fields<'_>, hook: Hook) -> Vec<Callback> {
-        let callback = |item: &toml::Spanned<toml::de::DeValue<'_>>| {
-            let mut callback = config::read_callback(&keytable::json(item.get_ref())?, self.position(item))?;
-            // A script's faults are shown at its own lines.
-            if let Some(script) = item.get_ref().as_table().and_then(|table| table.get("bash")) {
-                callback.action = Action::Bash(self.template(script));
-            }
-            Some(callback)
-        };
-        fields.list(hook.as_str()).iter().filter_map(callback).collect()
+        fields.list(hook.as_str()).iter().filter_map(|item| self.callback(item)).collect()
+    }
+
+    /// One that has been checked; None if it has a fault.
+    pub(super) fn callback(&self, item: &Spanned<DeValue<'_>>) -> Option<Callback> {
+        let mut callback = config::read_callback(&keytable::json(item.get_ref())?, self.position(item))?;
+        // A script's faults are shown at its own lines.
+        if let Some(script) = item.get_ref().as_table().and_then(|table| table.get("bash")) {
+            callback.action = Action::Bash(self.template(script));
+        }
+        Some(callback)
     }
 
     /// Those of a task; `of` gives the table that has the hook's key, its own or that of a `default_args`.

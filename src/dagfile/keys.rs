@@ -10,7 +10,7 @@ mod retry;
 mod sensor;
 mod task;
 
-pub use dag::{DAG, SCHEDULE, WINDOW};
+pub use dag::{DAG, DEADLINE, SCHEDULE, WINDOW};
 pub use decider::{BRANCH, SHORT_CIRCUIT, WEEKDAYS};
 pub use group::GROUP;
 pub use mapping::INPUT;

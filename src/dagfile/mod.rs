@@ -5,6 +5,7 @@
 
 mod callback;
 mod chain;
+mod deadline;
 mod decider;
 mod edges;
 pub mod keys;
@@ -204,6 +205,7 @@ impl Reader<'_, '_> {
         let defaults = self.defaults;
         let on_success = self.dag_callbacks(&fields, Hook::OnSuccess, &defaults.on_success);
         let on_failure = self.dag_callbacks(&fields, Hook::OnFailure, &defaults.on_failure);
+        let (expect_by, deadlines) = (self.expect_by(&fields), self.deadlines(&fields, &timing.timezone));
         let graph = self.graph(nodes, edges, &tasks);
         let dag_id = self.dag_id(&fields);
         let dag = Dag {
@@ -227,6 +229,8 @@ impl Reader<'_, '_> {
             fail_fast,
             on_success,
             on_failure,
+            expect_by,
+            deadlines,
             params: params.defaults,
             param_schemas: params.schemas,
             groups,

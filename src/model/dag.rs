@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::callback::{Callback, Hook, TaskCallbacks};
+use crate::model::deadline::Deadline;
 use crate::model::decider::{Branch, Question, ShortCircuit};
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{DagId, PoolName, TaskId};
@@ -45,6 +47,9 @@ pub struct Dag {
     /// Called once at the end of a run.
     pub on_success: Vec<Callback>,
     pub on_failure: Vec<Callback>,
+    pub deadlines: Vec<Deadline>,
+    /// By this time of day, in the DAG's zone, a run of the day is to have succeeded.
+    pub expect_by: Option<Time>,
     /// Defaults by name, in the order of the file.
     pub params: Map<String, Value>,
     /// The JSON Schemas of those that have one, by name, in the order of the file; such a param may lack a default.
@@ -81,6 +86,8 @@ impl Dag {
             is_paused_upon_creation: false,
             on_success: Vec::new(),
             on_failure: Vec::new(),
+            deadlines: Vec::new(),
+            expect_by: None,
             params: Map::new(),
             param_schemas: Map::new(),
             tasks,
@@ -106,6 +113,7 @@ impl Dag {
     pub fn without_callbacks(mut self) -> Self {
         self.on_success.clear();
         self.on_failure.clear();
+        self.deadlines.iter_mut().for_each(|deadline| deadline.callbacks.clear());
         for task in &mut self.tasks {
             task.callbacks = None;
         }

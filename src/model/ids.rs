@@ -119,6 +119,11 @@ key!(
 );
 
 key!(
+    /// The row of a deadline.
+    DeadlineKey
+);
+
+key!(
     /// The row of a backfill, and the number by which users name it.
     BackfillId
 );

@@ -6,6 +6,7 @@ pub mod backfill;
 pub mod branching;
 pub mod callback;
 pub mod dag;
+pub mod deadline;
 pub mod decider;
 pub mod graph;
 pub mod ids;
@@ -26,7 +27,9 @@ pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Per
 pub use dag::{Schedule, Script, Task, Template};
 pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
 pub use graph::{Graph, Node, Role, TaskIx};
-pub use ids::{BackfillId, CallbackKey, DagId, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey};
+pub use ids::{
+    BackfillId, CallbackKey, DagId, DeadlineKey, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey,
+};
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use mapping::{Form, Group, GroupIx, Input, Mapping, MappingIx, XcomInput};
 pub use pool::Pool;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::model::deadline::DeadlineRow;
 pub use crate::model::run::NextRun;
 use crate::model::{
-    Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate, Instance,
-    InstanceKey, Pool, PoolName, RunKey, SkipDecision, TaskId, TaskState, VersionKey,
+    Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate, DeadlineKey,
+    Instance, InstanceKey, Pool, PoolName, RunKey, SkipDecision, TaskId, TaskState, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -38,6 +39,8 @@ pub struct Changes {
     /// Whole rows; of one that changes twice the last counts.
     pub callbacks: Vec<CallbackRow>,
     pub streaks: Vec<Streak>,
+    pub deadlines: Vec<DeadlineWrite>,
+    pub expectations: Vec<ExpectationWrite>,
 }
 
 impl Changes {
@@ -61,6 +64,8 @@ impl Changes {
             backfill,
             callbacks,
             streaks,
+            deadlines,
+            expectations,
         } = self;
         let BackfillChanges { backfills, planned, fates, cancelled } = backfill;
         let rows = [
@@ -84,6 +89,8 @@ impl Changes {
             cancelled.len(),
             callbacks.len(),
             streaks.len(),
+            deadlines.len(),
+            expectations.len(),
         ];
         rows.iter().all(|&rows| rows == 0)
     }
@@ -99,6 +106,7 @@ impl Changes {
             + self.lengths.len()
             + self.backfill.fates.len()
             + self.callbacks.len()
+            + self.deadlines.len()
     }
 }
 
@@ -289,6 +297,20 @@ pub struct Streak {
     pub failures: u32,
 }
 
+/// A deadline to insert or update, or to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadlineWrite {
+    Put(DeadlineRow),
+    Remove(DeadlineKey),
+}
+
+/// When a run of the DAG is expected to have succeeded next; null: it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectationWrite {
+    pub dag_id: DagId,
+    pub at: Option<Timestamp>,
+}
+
 /// A callback that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredCallback {
@@ -343,6 +365,10 @@ pub struct Snapshot {
     pub callbacks: Vec<StoredCallback>,
     pub streaks: Vec<Streak>,
     pub next_callback_key: i64,
+    /// Those that nobody has found missed, by key.
+    pub deadlines: Vec<DeadlineRow>,
+    pub expectations: Vec<ExpectationWrite>,
+    pub next_deadline_key: i64,
     /// What users have asked for that was not over, by key.
     pub acts: Vec<(i64, Value)>,
     pub import_errors: Vec<ImportError>,

@@ -45,6 +45,12 @@ impl World {
     /// # Errors
     /// The database could not be asked; what depends on it stays due.
     pub fn decide(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
+        let decided = self.decide_what_is_due(now, history);
+        // In the turn that commits the runs, whatever else was put off.
+        decided.and(self.date_runs(now, history))
+    }
+
+    fn decide_what_is_due(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
         let mut asked = self.make_backfill_runs(now, history);
         asked = asked.and(self.advance_acts(now, history));
         if !self.is_scanned {
@@ -72,6 +78,7 @@ impl World {
         }
         // In the turn that commits the failures: after a crash nobody would look at them again.
         asked = asked.and(self.pause_failing(now, history).map(|_| ()));
+        asked = asked.and(self.miss_deadlines(now, history));
         self.start_callbacks(now);
         self.is_full = self.is_turn_full();
         asked
@@ -394,6 +401,9 @@ impl World {
             self.leave_ready_queue(run, slot);
         }
         self.cancel_deadlines(run);
+        if state == RunState::Success {
+            self.prune_deadlines(run);
+        }
         if matches!(event, RunEvent::Succeed | RunEvent::Fail) {
             self.call_for_run(run, now);
         }

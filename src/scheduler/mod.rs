@@ -10,6 +10,7 @@ mod callbacks;
 pub mod change;
 pub mod command;
 pub mod conf;
+mod deadlines;
 pub mod decide;
 mod dense;
 pub mod event;

@@ -193,6 +193,7 @@ impl World {
             self.dag_mut(ix).definition = Some(Arc::new(definition));
             self.follow_definition(ix, now);
             self.plan_next_run(ix, now);
+            self.plan_expectation(ix, now);
         }
     }
 
@@ -207,6 +208,7 @@ impl World {
         entry.record.has_import_errors = false;
         entry.record.next_run = None;
         self.withdraw(ix);
+        self.set_expectation(ix, None);
     }
 
     fn install(&mut self, path: &Path, parsed: ParsedFile, has_import_errors: bool, now: Now) {
@@ -247,6 +249,7 @@ impl World {
         }
         self.follow_definition(ix, now);
         self.plan_next_run(ix, now);
+        self.plan_expectation(ix, now);
     }
 
     fn add_dag(&mut self, dag: &Dag, file: &str) -> DagIx {

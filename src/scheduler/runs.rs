@@ -155,6 +155,7 @@ impl World {
         for slot in self.run(run).slots_in_order() {
             self.entry_mut(run, slot);
         }
+        self.note_new_run(run);
         self.promotable.insert(dag);
         if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {
             self.reconsider_later(dag, date);

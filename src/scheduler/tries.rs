@@ -324,6 +324,8 @@ impl World {
                     );
                     self.end_held(Force::Graceful);
                 }
+                TimerKey::Deadline(key) => self.pass_deadline(key),
+                TimerKey::Expect(dag) => self.pass_expectation(dag),
                 TimerKey::Callback(key) => self.wake_callback(key),
                 TimerKey::Backfill(dag) => self.wake_backfill(dag),
                 TimerKey::Again => {}

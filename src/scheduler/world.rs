@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::{CallbackKey, Dag, DagId, Pool, RunId, RunState};
+use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
 use crate::params::Override;
 use crate::scheduler::act::Acts;
@@ -23,6 +23,7 @@ use crate::scheduler::callbacks::Callbacks;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
+use crate::scheduler::deadlines::Deadlines;
 use crate::scheduler::dense::{Dense, DenseSet};
 use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
 use crate::scheduler::pools::Limits;
@@ -104,6 +105,10 @@ pub enum TimerKey {
     Drain,
     /// The clock was set back before the next run of the DAG's backfill.
     Backfill(DagIx),
+    /// A run's deadline has passed.
+    Deadline(DeadlineKey),
+    /// A run of the DAG is expected to have succeeded.
+    Expect(DagIx),
     /// The callback is tried again.
     Callback(CallbackKey),
     /// The database could not be asked.
@@ -184,6 +189,7 @@ pub struct World {
     pub(super) backfills: Backfills,
     pub(super) acts: Acts,
     pub(super) callbacks: Callbacks,
+    pub(super) deadlines: Deadlines,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -240,6 +246,7 @@ impl World {
             backfills: Backfills::default(),
             acts: Acts::default(),
             callbacks: Callbacks::default(),
+            deadlines: Deadlines::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),

@@ -7,14 +7,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::model::deadline::DeadlineRow;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DateFate, Instance, InstanceKey, NextRun, Pool, PoolName,
     RunKey, RunState, RunType, SkipReason, TaskId, TaskState, TryKey, VersionKey,
 };
-use crate::model::{CallbackKey, CallbackRow, CallbackState, SkipDecision};
+use crate::model::{CallbackKey, CallbackRow, CallbackState, DeadlineKey, SkipDecision};
 use crate::scheduler::change::{
-    ActWrite, AuditEntry, Changes, DagRecord, Earlier, ImportError, LengthWrite, NoteWrite, RunLookup, RunSpan,
-    Snapshot, StoredCallback, Streak, VersionWrite,
+    ActWrite, AuditEntry, Changes, DagRecord, DeadlineWrite, Earlier, ExpectationWrite, ImportError, LengthWrite,
+    NoteWrite, RunLookup, RunSpan, Snapshot, StoredCallback, Streak, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
@@ -40,6 +41,8 @@ struct Memory {
     notes: BTreeMap<(RunKey, Option<InstanceKey>), Option<String>>,
     acts: BTreeMap<i64, Value>,
     callbacks: BTreeMap<CallbackKey, CallbackRow>,
+    deadlines: BTreeMap<DeadlineKey, DeadlineRow>,
+    expectations: BTreeMap<DagId, ExpectationWrite>,
     streaks: BTreeMap<(DagId, Option<TaskId>), Streak>,
     backfills: BTreeMap<BackfillId, Backfill>,
     dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
@@ -78,6 +81,10 @@ impl MemoryStore {
     /// The tries before the current ones, by instance and number.
     pub fn history(&self) -> Vec<Instance> {
         self.0.lock().history.values().cloned().collect()
+    }
+
+    pub fn deadlines(&self) -> Vec<DeadlineRow> {
+        self.0.lock().deadlines.values().cloned().collect()
     }
 
     pub fn callbacks(&self) -> Vec<CallbackRow> {
@@ -209,6 +216,18 @@ impl Memory {
             };
         }
         self.apply_backfills(&changes.backfill);
+        for write in &changes.deadlines {
+            match write {
+                DeadlineWrite::Put(row) => self.deadlines.insert(row.key, row.clone()),
+                DeadlineWrite::Remove(key) => self.deadlines.remove(key),
+            };
+        }
+        for write in &changes.expectations {
+            match write.at {
+                Some(_) => self.expectations.insert(write.dag_id.clone(), write.clone()),
+                None => self.expectations.remove(&write.dag_id),
+            };
+        }
         self.callbacks.extend(changes.callbacks.iter().map(|row| (row.key, row.clone())));
         for streak in &changes.streaks {
             let who = (streak.dag_id.clone(), streak.task_id.clone());
@@ -287,6 +306,9 @@ impl Memory {
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
             callbacks: self.unfinished_callbacks(),
             streaks: self.streaks.values().cloned().collect(),
+            deadlines: self.deadlines.values().filter(|row| row.missed_at.is_none()).cloned().collect(),
+            expectations: self.expectations.values().cloned().collect(),
+            next_deadline_key: self.deadlines.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             next_callback_key: self.callbacks.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             acts: self.acts.iter().map(|(key, body)| (*key, body.clone())).collect(),
             decisions: self.decisions(|instance| is_unfinished(&instance)),

@@ -11,6 +11,7 @@ mod act;
 mod backfill;
 mod callback;
 mod checkpoint;
+mod deadline;
 mod fault;
 mod memory;
 mod open;

@@ -16,7 +16,7 @@ use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, act, backfill, callback, open};
+use crate::store::{OpenError, act, backfill, callback, deadline, open};
 
 /// A DAG and its newest run by run_after.
 #[derive(Clone, Debug, PartialEq)]
@@ -477,6 +477,9 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         callbacks: callback::unfinished(connection)?,
         streaks: callback::streaks(connection)?,
         next_callback_key: callback::next_key(connection)?,
+        deadlines: deadline::open(connection)?,
+        expectations: deadline::expectations(connection)?,
+        next_deadline_key: deadline::next_key(connection)?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,

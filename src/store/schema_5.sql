@@ -31,3 +31,21 @@ CREATE TABLE failure_streak (
     failures INTEGER NOT NULL,
     PRIMARY KEY (dag_id, task_id)
 ) WITHOUT ROWID;
+
+-- Deadlines of runs, and days without a successful run by the time that `expect_by` says.
+CREATE TABLE deadline (
+    key         INTEGER PRIMARY KEY,
+    dag_id      TEXT NOT NULL,
+    run_key     INTEGER REFERENCES dag_run (key), -- null: on that day there was no run
+    number      INTEGER NOT NULL,                 -- its place in the DAG's list, from 1; 0: `expect_by`
+    deadline_at INTEGER NOT NULL,
+    missed_at   INTEGER                           -- null: it has not been missed yet; one that was met has no row
+);
+CREATE INDEX deadline_open ON deadline (key) WHERE missed_at IS NULL;
+CREATE INDEX deadline_missed ON deadline (missed_at) WHERE missed_at IS NOT NULL;
+
+-- When a run of the DAG is expected to have succeeded next: kept, so that a minflow that was down then says it when it starts.
+CREATE TABLE expectation (
+    dag_id      TEXT PRIMARY KEY,
+    expected_at INTEGER NOT NULL
+);

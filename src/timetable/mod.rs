@@ -196,6 +196,16 @@ impl Timetable {
         }
     }
 
+    /// The last instant at or before `at` at which a run by its rule or list is due; null: there is none.
+    pub fn last_due(&self, at: Timestamp) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::Never | Kind::Once | Kind::Continuous => None,
+            Kind::Events(events) => events.iter().copied().filter(|&event| event <= at).max(),
+            Kind::Data(ticks) => ticks.align_prev(at),
+            Kind::Trigger { ticks, .. } => ticks.iter().filter_map(|ticks| ticks.align_prev(at)).max(),
+        }
+    }
+
     /// As lists show it: expressions as written, `every 1h30m`, `@once`, `3 events`; null for none.
     pub fn summary(&self) -> Option<String> {
         self.summary.clone()

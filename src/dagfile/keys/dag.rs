@@ -103,6 +103,18 @@ pub static DAG: Table = Table {
             "Callbacks for the end of a run that has failed",
         ),
         key(
+            "deadlines",
+            Kind::List(&Kind::Table(&DEADLINE)),
+            Fallback::Toml("[]"),
+            "By when a run must have succeeded; each is missed once",
+        ),
+        key(
+            "expect_by",
+            Kind::Text,
+            Fallback::Nothing,
+            "A time of day in the DAG's zone by which a run of the day must have succeeded, whether or not one has begun",
+        ),
+        key(
             "params",
             Kind::Map("param", &Kind::Either(&[Kind::Plain, Kind::Schema])),
             Fallback::Toml("{}"),
@@ -122,6 +134,37 @@ pub static DAG: Table = Table {
         ),
         key("tasks", Kind::Map("task_id", &A_TASK), Fallback::Nothing, "The tasks, at least one, here or in groups"),
         key("groups", Kind::Map("group_id", &A_GROUP), Fallback::Nothing, "Groups of tasks"),
+    ]],
+};
+
+pub static DEADLINE: Table = Table {
+    name: "a deadline",
+    keys: &[&[
+        key(
+            "reference",
+            Kind::Either(&[Kind::Text, Kind::Time]),
+            Fallback::Nothing,
+            "From when it counts: `\"logical_date\"`, `\"queued_at\"`, `\"average_runtime\"` (from the run's creation, for as long as runs take), or a date-time",
+        ),
+        key(
+            "interval",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "How long after that the run must have succeeded",
+        ),
+        key(
+            "max_runs",
+            POSITIVE,
+            Fallback::Toml("10"),
+            "`average_runtime`: of how many of the newest runs that have ended",
+        ),
+        key("min_runs", POSITIVE, Fallback::Words("`max_runs`"), "`average_runtime`: with fewer there is no deadline"),
+        key(
+            "callback",
+            Kind::Either(&[Kind::Table(&crate::config::keys::CALLBACK), CALLBACKS]),
+            Fallback::Words("the DAG's `on_failure`"),
+            "Whom to call when it is missed: a callback or a list of them",
+        ),
     ]],
 };
 

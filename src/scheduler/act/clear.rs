@@ -53,6 +53,7 @@ impl World {
         if row.state.is_finished() {
             self.requeue(run, definition, now);
         }
+        self.redate_run(run);
         self.active.insert(run);
         self.reconsider_past(run, definition);
     }

@@ -4,6 +4,7 @@
 mod acts;
 mod backfill;
 mod callbacks;
+mod deadlines;
 mod mapped;
 mod order;
 mod property;

@@ -14,17 +14,18 @@ use serde_json::{Value, json};
 use crate::config::Synchronous;
 use std::sync::Arc;
 
-use crate::model::CallbackKey;
 use crate::model::callback::{Action, Callback, CallbackRow, CallbackState, Hook, Occasion, Subject, When};
 use crate::model::dag::{Position, Template};
+use crate::model::deadline::DeadlineRow;
 use crate::model::{Awaited, Pace, SensorMode, Wait};
+use crate::model::{CallbackKey, DeadlineKey};
 use crate::model::{
     DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState,
     Usage, VersionKey,
 };
 use crate::scheduler::change::{
-    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, ImportError, LengthWrite, NextRun, NoteWrite, Streak,
-    VersionWrite, XcomWrite,
+    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, DeadlineWrite, ExpectationWrite, ImportError,
+    LengthWrite, NextRun, NoteWrite, Streak, VersionWrite, XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
@@ -227,8 +228,15 @@ pub(super) fn one_of_everything() -> Changes {
         acts: vec![ActWrite { key: 1, body: Some(json!({ "deed": "clear" })) }],
         backfill: BackfillChanges::default(),
         callbacks: vec![callback_row(1)],
+        deadlines: vec![DeadlineWrite::Put(deadline_row(1))],
+        expectations: vec![ExpectationWrite { dag_id: "sales".into(), at: Some(at(77)) }],
         streaks: vec![Streak { dag_id: "sales".into(), task_id: Some("load".into()), run: RunKey(2), failures: 3 }],
     }
+}
+
+pub(super) fn deadline_row(key: i64) -> DeadlineRow {
+    let run = Some((RunKey(2), run(2, "sales", RunState::Success).run_id));
+    DeadlineRow { key: DeadlineKey(key), dag_id: "sales".into(), run, number: 2, at: at(55), missed_at: None }
 }
 
 /// Of the run that is over, about its task that has failed.

@@ -29,6 +29,8 @@ fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
     let callbacks: Vec<_> = after.callbacks.iter().map(|stored| stored.row.clone()).collect();
     assert_eq!(callbacks, changes.callbacks);
     assert_eq!(after.callbacks[0].run, Some(changes.runs[1].run.clone()));
+    assert_eq!(after.deadlines, [deadline_row(1)]);
+    assert_eq!((after.expectations, after.next_deadline_key), (changes.expectations, 2));
     assert_eq!((after.streaks, after.next_callback_key), (changes.streaks, 2));
     assert_eq!((after.next_run_key, after.next_instance_key, after.next_version_key), (3, 4, 2));
 }
