@@ -4,10 +4,14 @@
 //! Knows neither DAGs nor runs: all has been rendered and looked up before. What it prints is the try's log, and an error's place and
 //! remedy stand there; its value goes to a file. Called by the command line alone; `operators` writes its tasks.
 
+pub mod http;
 pub mod sql;
 
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 /// Why it could not do what was asked: the whole of it, with place and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,49 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// What a process says of its own end, beside its exit code. It leaves it in a file, which need not be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Why it failed: a sentence.
+    pub reason: String,
+    pub finality: Finality,
+}
+
+/// More is no reason.
+const MAX_VERDICT_BYTES: u64 = 1 << 20;
+
+/// Whether another try may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finality {
+    /// As the task's `retries` say.
+    Open,
+    /// It would come to the same.
+    Final,
+}
+
+impl Verdict {
+    pub fn failed(reason: String, finality: Finality) -> Self {
+        Self { reason, finality }
+    }
+
+    /// None: it said nothing.
+    pub fn read(path: &Path) -> Option<Self> {
+        let mut text = String::new();
+        std::fs::File::open(path).ok()?.take(MAX_VERDICT_BYTES).read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// # Errors
+    /// The file cannot be written.
+    pub fn leave(&self, path: &Path) -> Result<(), Failed> {
+        let json = serde_json::to_string(self).expect("texts have a form in JSON");
+        std::fs::write(path, json).map_err(|error| {
+            Failed(format!("{}\nand this cannot be told through `{}`: {error}", self.reason, path.display()))
+        })
+    }
+}
+
 /// Does what the task on `input` says.
 ///
 /// # Errors
@@ -32,7 +79,8 @@ pub fn run(name: &str, mut input: impl Read) -> Result<(), Failed> {
         Failed(format!("standard input holds no task of `{name}` ({error}); minflow starts this command by itself"))
     };
     match name {
+        "http" => http::task::run(&serde_json::from_str(&task).map_err(no_task)?),
         "sql" => sql::run(&serde_json::from_str(&task).map_err(no_task)?),
-        _ => Err(Failed(format!("there is no operator `{name}` here; the only one is `sql`"))),
+        _ => Err(Failed(format!("there is no operator `{name}` here; those that are built in are `http` and `sql`"))),
     }
 }

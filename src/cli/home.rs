@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagRun, Instance};
+use crate::operators::plugin;
 use crate::scheduler::DagRecord;
 use crate::secrets::Secrets;
 use crate::store::Reader;
@@ -123,7 +124,7 @@ impl Home {
     pub fn defaults(&self) -> Defaults {
         let pools = self.reader.as_ref().and_then(|reader| reader.pools().ok()).unwrap_or_default();
         let names: BTreeSet<String> = pools.iter().map(|pool| pool.name.to_string()).collect();
-        Defaults::from_config(&self.config, names)
+        Defaults::from_config(&self.config, names).with_plugins(plugin::list(&self.config.home))
     }
 
     /// The DAG as its file defines it now; if that is broken or gone, as it was when it last was not.

@@ -15,6 +15,7 @@ use crate::config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId};
+use crate::operators::plugin;
 use crate::secrets::{Masker, Secrets};
 use crate::store::Reader;
 use crate::template;
@@ -49,7 +50,8 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let (folder, defaults) = match &loaded {
         Ok(loaded) => (
             loaded.config.core.dags_folder.clone(),
-            Defaults::from_config(&loaded.config, stored_pools(&loaded.config)),
+            Defaults::from_config(&loaded.config, stored_pools(&loaded.config))
+                .with_plugins(plugin::list(&loaded.config.home)),
         ),
         Err(_) => (home.join("dags"), Defaults::default()),
     };

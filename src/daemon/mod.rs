@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +31,7 @@ use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
 use crate::model::Pool;
 use crate::observe::host::HostProbe;
+use crate::operators::plugin;
 use crate::scheduler::command::{Asker, Command, Stop};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::ReplyTo;
@@ -133,7 +134,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let executor = LocalExecutor::start(settings, supervisor, readers, events.clone(), clock.clone(), health.clone())
         .map_err(io_error("start the workers"))?;
     let timer = SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?;
-    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()));
+    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()).with_plugins(plugin::list(&config.home)));
     let snapshot = database.load()?;
     let parts = Parts {
         store: Box::new(database),
@@ -146,7 +147,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     };
     let scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
     let watch = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher = Watcher::start(watch, parse(defaults, secrets), events.clone(), health)
+    let _watcher = Watcher::start(watch, parse(defaults, secrets, config.home.clone()), events.clone(), health)
         .map_err(io_error("watch the DAG files"))?;
     forward_requests_to_end(requests_to_end, events).map_err(io_error("watch for signals"))?;
     started(&address);
@@ -199,9 +200,17 @@ fn pools(config: &Config) -> Vec<Pool> {
 }
 
 /// Faults are told without the home's secrets, which a file may repeat.
-fn parse(defaults: Arc<Defaults>, secrets: Arc<Secrets>) -> Parse {
+fn parse(defaults: Arc<Defaults>, secrets: Arc<Secrets>, home: PathBuf) -> Parse {
     Arc::new(move |path: &Path, bytes: &[u8]| {
-        let parsed = dagfile::parse(path, bytes, &defaults).and_then(|dag| {
+        let again = |faults| {
+            // A plugin may have come since minflow started.
+            let plugins = plugin::list(&home);
+            if plugins == defaults.plugins {
+                return Err(faults);
+            }
+            dagfile::parse(path, bytes, &Defaults::clone(&defaults).with_plugins(plugins))
+        };
+        let parsed = dagfile::parse(path, bytes, &defaults).or_else(again).and_then(|dag| {
             let faults = template::check(&dag, path, &String::from_utf8_lossy(bytes));
             if faults.is_empty() { Ok(dag) } else { Err(faults) }
         });

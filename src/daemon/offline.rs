@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::dagfile::Defaults;
 use crate::health::Health;
 use crate::model::TryKey;
+use crate::operators::plugin;
 use crate::scheduler::command::{Command, CommandError, Reply};
 use crate::scheduler::event::DagFile;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
@@ -30,7 +31,7 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
     let _lock = HomeLock::take(&config.home)?;
     let mut database = Database::open(&config.database.path, config.database.synchronous)?;
     let snapshot = database.load()?;
-    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()));
+    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()).with_plugins(plugin::list(&config.home)));
     let parts = Parts {
         store: Box::new(database),
         executor: Box::new(Nobody),
@@ -65,7 +66,7 @@ fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, R
     let (events, found) = unbounded();
     let secrets = Arc::new(Secrets::of_process(config.secrets.clone()));
     let settings = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher = Watcher::start(settings, parse(defaults, secrets), events, Health::default())
+    let _watcher = Watcher::start(settings, parse(defaults, secrets, config.home.clone()), events, Health::default())
         .map_err(io_error("read the DAG files"))?;
     let mut files = Vec::new();
     while let Ok(Event::DagFiles { files: piece, .. }) = found.recv() {

@@ -9,6 +9,7 @@ mod operator;
 mod retry;
 mod sensor;
 mod task;
+mod tool;
 
 pub use dag::{DAG, DEADLINE, SCHEDULE, WINDOW};
 pub use decider::{BRANCH, SHORT_CIRCUIT, WEEKDAYS};
@@ -18,6 +19,7 @@ pub use operator::{BASH, OPERATORS, PYTHON, SQL};
 pub use retry::RETRY_RULE;
 pub use sensor::{SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
+pub use tool::HTTP;
 
 use crate::keytable::{Fallback, Key, Kind};
 

@@ -18,6 +18,7 @@ mod sensor;
 mod setup;
 mod sql;
 mod task;
+mod tool;
 
 #[cfg(test)]
 mod example_tests;
@@ -43,7 +44,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
-use crate::keytable::{self, Faults, Fields, Limits, Source};
+use crate::keytable::{self, Faults, Fields, Limits, Open, Source};
 use crate::model::callback::{Callback, Hook};
 use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
@@ -81,15 +82,17 @@ pub struct Defaults {
     pub on_failure: Vec<Callback>,
     /// Whether a pool that is not among them is a fault.
     pub unknown_pools: UnknownPools,
+    /// The names of the plugins.
+    pub plugins: BTreeSet<String>,
 }
 
-/// What a pool that nobody defines is.
+/// What a pool or a plugin that nobody defines is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownPools {
     /// In a file: a fault.
     #[default]
     Refused,
-    /// In a stored definition, which held when it was stored: the pool has gone since, and its tasks wait for it.
+    /// In a stored definition, which held when it was stored: the pool or plugin has gone since, and its tasks wait or fail.
     Awaited,
 }
 
@@ -111,6 +114,7 @@ impl Default for Defaults {
             on_success: Vec::new(),
             on_failure: Vec::new(),
             unknown_pools: UnknownPools::Refused,
+            plugins: BTreeSet::new(),
         }
     }
 }
@@ -135,7 +139,12 @@ impl Defaults {
             on_success: config.notices.on_success.clone(),
             on_failure: config.notices.on_failure.clone(),
             unknown_pools: UnknownPools::Refused,
+            plugins: BTreeSet::new(),
         }
+    }
+
+    pub fn with_plugins(self, plugins: BTreeSet<String>) -> Self {
+        Self { plugins, ..self }
     }
 
     /// For a definition that was stored when it held.
@@ -154,6 +163,10 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<
         limits.read(bytes).map_err(|(code, message, help)| vec![Diagnostic::of_file(path, code, message, help)])?;
     let source = Source::new(path, text);
     let mut faults = Faults::new(&source);
+    faults.open(match defaults.unknown_pools {
+        UnknownPools::Refused => Open { table: &keys::TASK, names: Some(&defaults.plugins) },
+        UnknownPools::Awaited => Open { table: &keys::TASK, names: None },
+    });
     let dag = keytable::parse_document(&limits, &mut faults)
         .and_then(|document| Reader { defaults, faults: &mut faults, named: Vec::new() }.dag(&document));
     match dag {

@@ -109,14 +109,22 @@ impl Reader<'_, '_> {
         own: &Fields<'_>,
         (timing, by): (&Timing, u32),
     ) -> Operator {
-        let mut given = document.iter().filter(|(key, _)| OPERATORS.contains(&&**key.get_ref()));
+        let plugins = &self.defaults.plugins;
+        let is_stored = self.defaults.unknown_pools == UnknownPools::Awaited;
+        let is_plugin = |name: &str| keys::TASK.find(name).is_none() && (is_stored || plugins.contains(name));
+        let mut given = document.iter().filter(|(key, _)| {
+            let name: &str = key.get_ref();
+            OPERATORS.contains(&name) || is_plugin(name)
+        });
         let Some((first, value)) = given.next() else {
             // A misspelt operator has been reported as an unknown key.
             let is_misspelt = document.keys().take(keys::TASK.iter().count()).any(|key| {
-                keys::TASK.find(key.get_ref()).is_none() && keytable::suggest(key.get_ref(), OPERATORS).is_some()
+                keys::TASK.find(key.get_ref()).is_none()
+                    && keytable::suggest(key.get_ref(), OPERATORS.into_iter().chain(plugins.iter().map(String::as_str)))
+                        .is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
-                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`, `sensor`";
+                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `http`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`, `sensor`, and those of the folder plugins/";
                 self.faults.add(name, "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
@@ -127,10 +135,11 @@ impl Reader<'_, '_> {
             self.faults.add(second.span(), "two-operators", message, "keep one, and make a second task of the other");
         }
         let first: &str = first.get_ref();
-        let key = own.entry(first).map_or(value.span(), |(key, _)| key);
+        let key = keys::TASK.find(first).and_then(|_| own.entry(first)).map_or(value.span(), |(key, _)| key);
         let operator = match (first, value.get_ref()) {
             ("bash", _) => self.bash_of(key, value).map(Operator::Bash),
             ("python", _) => self.python_of(key, value).map(Operator::Python),
+            ("http", DeValue::Table(table)) => Some(self.http(key, &Fields::new(&keys::HTTP, table))),
             ("sql", DeValue::Table(table)) => Some(self.sql(key, &Fields::new(&keys::SQL, table))),
             ("branch", DeValue::Table(table)) => {
                 Some(self.branch(key, &Fields::new(&keys::BRANCH, table), &timing.timezone, by))
@@ -142,6 +151,7 @@ impl Reader<'_, '_> {
             ("sensor", DeValue::Table(table)) => {
                 Some(self.sensor(key, &Fields::new(&keys::SENSOR, table), &timing.timezone))
             }
+            (name, _) if keys::TASK.find(name).is_none() => Some(self.plugin(name, value)),
             _ => None,
         };
         operator.unwrap_or(Operator::Empty)

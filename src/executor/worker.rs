@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::builtin::{Finality, Verdict};
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
 use crate::executor::mapped::{self, Stop};
@@ -18,19 +19,22 @@ use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, large, paths};
 use crate::model::retry;
+use crate::model::tool::ToolKind;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey, Wait};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
+use crate::operators::plugin::{self, Said};
 use crate::operators::sensor::{self, Look};
 use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
-use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start};
+use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start, TAIL_BYTES};
 use crate::template::{self, Context, UndefinedKind};
 
 /// A try that is ready to start.
 struct Prepared {
     start: Start,
     value: Option<PathBuf>,
+    verdict: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
     variables: Arc<Map<String, Value>>,
@@ -52,6 +56,7 @@ pub struct Begun {
     work: Box<Work>,
     log: TryLog,
     value: Option<PathBuf>,
+    verdict: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
     /// What it has by its mapping.
@@ -88,34 +93,38 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
     large::clear(shared, &work);
     let asked = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
     let began_at = shared.clock.now();
-    let Prepared { start, value, xcom, files, variables } = match prepare(shared, &work, task, &log, asked.clone()) {
-        Ok(Todo::Start(prepared)) => *prepared,
-        Ok(Todo::Nothing(answer)) => {
-            let end = TryEnd { started_at: Some(began_at), ..without_process(shared, work.key, Outcome::Exited(0)) };
-            let said = Answer { value: answer, process: None };
-            return Some(close(
-                shared,
-                &log,
-                large::keep(shared, &work, measured(shared, &work, decided(&work, end, said))),
-            ));
-        }
-        Ok(Todo::Wait(wait)) => {
-            let waits = without_process(shared, work.key, Outcome::Deferred(Box::new(wait)));
-            return Some(close(shared, &log, TryEnd { started_at: Some(began_at), ..waits }));
-        }
-        Ok(Todo::Skip) => {
-            let reason = "the filter of its mapping refuses its element".to_owned();
-            return Some(close(shared, &log, without_process(shared, work.key, Outcome::Skipped { reason })));
-        }
-        Err(fault) => {
-            let outcome = asked.failure().map_or_else(
-                || outcome_of(fault),
-                |reason| Outcome::Unstarted { reason: format!("a template asks for what the database has: {reason}") },
-            );
-            return Some(close(shared, &log, without_process(shared, work.key, outcome)));
-        }
-    };
-    let begun = Box::new(Begun { work, log, value, xcom, files, variables });
+    let Prepared { start, value, verdict, xcom, files, variables } =
+        match prepare(shared, &work, task, &log, asked.clone()) {
+            Ok(Todo::Start(prepared)) => *prepared,
+            Ok(Todo::Nothing(answer)) => {
+                let end =
+                    TryEnd { started_at: Some(began_at), ..without_process(shared, work.key, Outcome::Exited(0)) };
+                let said = Answer { value: answer, process: None };
+                return Some(close(
+                    shared,
+                    &log,
+                    large::keep(shared, &work, measured(shared, &work, decided(&work, end, said))),
+                ));
+            }
+            Ok(Todo::Wait(wait)) => {
+                let waits = without_process(shared, work.key, Outcome::Deferred(Box::new(wait)));
+                return Some(close(shared, &log, TryEnd { started_at: Some(began_at), ..waits }));
+            }
+            Ok(Todo::Skip) => {
+                let reason = "the filter of its mapping refuses its element".to_owned();
+                return Some(close(shared, &log, without_process(shared, work.key, Outcome::Skipped { reason })));
+            }
+            Err(fault) => {
+                let outcome = asked.failure().map_or_else(
+                    || outcome_of(fault),
+                    |reason| Outcome::Unstarted {
+                        reason: format!("a template asks for what the database has: {reason}"),
+                    },
+                );
+                return Some(close(shared, &log, without_process(shared, work.key, outcome)));
+            }
+        };
+    let begun = Box::new(Begun { work, log, value, verdict, xcom, files, variables });
     let (begun, outcome) = shared.hand_over(begun, start).err()?;
     begun.files.iter().for_each(remove);
     Some(close(shared, &begun.log, without_process(shared, begun.key(), outcome)))
@@ -150,6 +159,11 @@ pub fn is_brief(begun: &Begun, told: &Told) -> bool {
         && is_absent(&begun.xcom)
 }
 
+/// Whether its output is an answer in a form of its own.
+fn is_plugin(task: &Task) -> bool {
+    matches!(&task.operator, Operator::Tool(tool) if matches!(tool.kind, ToolKind::Plugin(_)))
+}
+
 fn has_output_rules(task: &Task) -> bool {
     task.retry_on.iter().any(|rule| rule.output.is_some())
 }
@@ -164,12 +178,13 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
     let task = begun.work.dag.task(begun.work.task);
     let end = match told {
         Told::Ended(end) => {
-            let mut concluded = try_end(&begun.work, &end, |end| {
+            let concluded = try_end(&begun.work, &end, |end| {
                 let tail = last_output(begun, end);
                 let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
                 let left = Left { output: looked_at(task), tail: &tail, value: begun.value.as_deref(), xcom };
                 output::collect(left, &|lack| shared.outwait(key, lack))
             });
+            let mut concluded = worded(begun, &end, concluded);
             concluded.matched = matched(begun, &end, &concluded.outcome);
             let concluded = looked(begun, concluded);
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
@@ -204,8 +219,48 @@ fn last_output(begun: &Begun, end: &End) -> Vec<u8> {
     end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes())
 }
 
+/// Adds to the end of a process what it says of it: a built-in operator in a file, a plugin in its last line.
+fn worded(begun: &Begun, end: &End, concluded: TryEnd) -> TryEnd {
+    let task = begun.work.dag.task(begun.work.task);
+    let Outcome::Exited(code) = concluded.outcome else { return concluded };
+    if let Some(Verdict { reason, finality }) = begun.verdict.as_deref().filter(|_| code != 0).and_then(Verdict::read) {
+        return TryEnd { reason: Some(reason), is_final: finality == Finality::Final, ..concluded };
+    }
+    if is_plugin(task) && code == 0 {
+        let tail = last_output(begun, end);
+        return answered_by_plugin(task, concluded, plugin::answer(&tail, tail.len() >= TAIL_BYTES));
+    }
+    concluded
+}
+
+fn answered_by_plugin(task: &Task, concluded: TryEnd, answer: Result<plugin::Answer, String>) -> TryEnd {
+    let plugin::Answer { state, xcom, message } = match answer {
+        Ok(answer) => answer,
+        Err(reason) => return TryEnd { outcome: Outcome::Faulted { reason }, xcoms: Vec::new(), ..concluded },
+    };
+    let mut xcoms = concluded.xcoms.clone();
+    let has_value = xcoms.iter().any(|(key, _)| key == output::RETURN_VALUE);
+    let value = xcom.filter(|_| !has_value && task.output != Output::None);
+    xcoms.extend(value.map(|value| (output::RETURN_VALUE.to_owned(), value)));
+    match state {
+        Said::Success => TryEnd { xcoms, reason: message, ..concluded },
+        Said::Skipped => {
+            let reason = message.unwrap_or_else(|| "its plugin says so".to_owned());
+            TryEnd { outcome: Outcome::Skipped { reason }, xcoms, ..concluded }
+        }
+        Said::Failed => {
+            let reason = message.unwrap_or_else(|| "its plugin says so, and not why".to_owned());
+            TryEnd { outcome: Outcome::Faulted { reason }, xcoms: Vec::new(), ..concluded }
+        }
+    }
+}
+
 /// What of its output is looked at: that of a task that decides holds its answer, whatever becomes its XCom.
 fn looked_at(task: &Task) -> Output {
+    // A plugin answers in a form of its own.
+    if is_plugin(task) {
+        return Output::None;
+    }
     if task.operator.question().is_some() && task.output == Output::None { Output::Text } else { task.output }
 }
 
@@ -369,6 +424,9 @@ fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
     if let Outcome::Faulted { reason } | Outcome::Unstarted { reason } = &mut end.outcome {
         shared.settings.secrets.masker().mask_in(reason);
     }
+    if let Some(reason) = &mut end.reason {
+        shared.settings.secrets.masker().mask_in(reason);
+    }
     log.close(&farewell(&end), shared.clock.now());
     end
 }
@@ -452,13 +510,13 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         earlier: work.earlier.as_deref(),
         now: shared.clock.now(),
     };
-    let Program { argv, stdin, value, files } = match operators::prepare(&task.operator, &place)? {
+    let Program { argv, stdin, value, verdict, files } = match operators::prepare(&task.operator, &place)? {
         Step::Run(program) => program,
         Step::Answer(answer) => return Ok(Todo::Nothing(Some(answer))),
         Step::Nothing => return Ok(Todo::Nothing(None)),
         Step::Wait(wait) => return Ok(Todo::Wait(wait)),
     };
-    for stale in value.iter().chain([&xcom]) {
+    for stale in value.iter().chain(&verdict).chain([&xcom]) {
         let _ = fs::remove_file(stale);
     }
     let cwd = match &task.cwd {
@@ -478,10 +536,10 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         timeout_ms: task.execution_timeout.map(|timeout| timeout.as_millis() as u64),
         kill_signal: task.kill_signal,
         grace_ms: task.grace.as_millis() as u64,
-        wants_tail: (looked_at(task) != Output::None && value.is_none()) || has_output_rules(task),
+        wants_tail: (value.is_none() && (looked_at(task) != Output::None || is_plugin(task))) || has_output_rules(task),
     };
     let variables = context.variables.clone();
-    Ok(Todo::Start(Box::new(Prepared { start, value, xcom, files, variables })))
+    Ok(Todo::Start(Box::new(Prepared { start, value, verdict, xcom, files, variables })))
 }
 
 fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {

@@ -1,8 +1,10 @@
 //! A text with its lines, and the faults found in it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
+use super::Table;
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::dag::Position;
 
@@ -69,11 +71,36 @@ pub struct Faults<'a> {
     omitted: usize,
     /// Lines that could not be read as TOML: what is missing may be on them.
     broken_lines: Vec<u32>,
+    open: Option<Open<'a>>,
+}
+
+/// A table that has more keys than it lists: some of the user's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    pub table: &'static Table,
+    /// None: any whose value is a table.
+    pub names: Option<&'a BTreeSet<String>>,
 }
 
 impl<'a> Faults<'a> {
     pub fn new(source: &'a Source<'a>) -> Self {
-        Self { source, list: Vec::new(), source_lines: 0, omitted: 0, broken_lines: Vec::new() }
+        Self { source, list: Vec::new(), source_lines: 0, omitted: 0, broken_lines: Vec::new(), open: None }
+    }
+
+    pub fn open(&mut self, open: Open<'a>) {
+        self.open = Some(open);
+    }
+
+    /// Whether a key that the table does not list is one of the user's own.
+    pub(super) fn is_own(&self, table: &Table, name: &str, is_table: bool) -> bool {
+        let open = self.open.filter(|open| std::ptr::eq(open.table, table));
+        open.is_some_and(|open| open.names.map_or(is_table, |names| names.contains(name)))
+    }
+
+    /// The user's own keys of a table.
+    pub(super) fn own_names(&self, table: &Table) -> impl Iterator<Item = &'a str> + use<'a> {
+        let names = self.open.filter(|open| std::ptr::eq(open.table, table)).and_then(|open| open.names);
+        names.into_iter().flatten().map(String::as_str)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -11,7 +11,7 @@ mod walk;
 mod zones;
 
 pub use document::{Limits, parse_document};
-pub use faults::{Faults, Source, suggest};
+pub use faults::{Faults, Open, Source, suggest};
 pub use render::{json_schema, markdown};
 pub use value::{
     ENDING_SIGNALS, Edge, KILL_SIGNALS, Moment, Signals, edge_of, json, moment_of as moment, parse_duration,

@@ -20,6 +20,7 @@ pub fn check_table(table: &Table, document: &DeTable<'_>, faults: &mut Faults<'_
     for (name, value) in document {
         match table.find(name.get_ref()) {
             Some(key) => check(key, value, faults),
+            None if faults.is_own(table, name.get_ref(), value.get_ref().is_table()) => {}
             None => add_unknown(table, name, faults),
         }
     }
@@ -28,7 +29,11 @@ pub fn check_table(table: &Table, document: &DeTable<'_>, faults: &mut Faults<'_
 fn add_unknown(table: &Table, name: &Spanned<std::borrow::Cow<'_, str>>, faults: &mut Faults<'_>) {
     let typed: &str = name.get_ref();
     // When faults are only counted, their helps are not worth the search.
-    let near = if faults.is_full() { None } else { suggest(typed, table.iter().map(|key| key.name)) };
+    let near = if faults.is_full() {
+        None
+    } else {
+        suggest(typed, table.iter().map(|key| key.name).chain(faults.own_names(table)))
+    };
     let help = match near {
         None if faults.is_full() => String::new(),
         Some(near) => format!("did you mean `{near}`?"),
@@ -362,7 +367,7 @@ fn example(kind: &Kind) -> String {
 /// The values of a table that has been checked. A value that has a fault reads as absent: it has been reported.
 #[derive(Clone, Copy)]
 pub struct Fields<'d> {
-    table: &'static Table,
+    pub table: &'static Table,
     document: &'d DeTable<'d>,
 }
 

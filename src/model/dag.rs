@@ -18,6 +18,7 @@ use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
 use crate::model::sensor::{Sensor, SensorKind};
 use crate::model::sql::Sql;
+use crate::model::tool::Tool;
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
 #[derive(Clone, Debug, PartialEq)]
@@ -304,6 +305,8 @@ pub enum Operator {
     /// Boxed, since it is the largest and not the most frequent.
     Sql(Box<Sql>),
     /// Does nothing, and starts no process.
+    /// Boxed as well.
+    Tool(Box<Tool>),
     Empty,
     Branch(Branch),
     ShortCircuit(ShortCircuit),
@@ -315,11 +318,12 @@ pub enum Operator {
 
 impl Operator {
     /// The key that names it in a DAG file.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
             Self::Sql(_) => "sql",
+            Self::Tool(tool) => tool.kind.name(),
             Self::Empty => "empty",
             Self::Branch(_) => "branch",
             Self::ShortCircuit(_) => "short_circuit",

@@ -18,6 +18,7 @@ pub mod run;
 pub mod sensor;
 pub mod sql;
 pub mod state;
+pub mod tool;
 pub mod wait;
 
 pub use backfill::{Backfill, BackfillPlace, DateFate};
@@ -38,4 +39,5 @@ pub use run::{DagRun, DataInterval, NextRun};
 pub use sensor::{Pace, Sensor, SensorKind, SensorMode};
 pub use sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};
+pub use tool::{Tool, ToolField, ToolKind};
 pub use wait::{Awaited, Wait};

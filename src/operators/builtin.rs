@@ -13,6 +13,13 @@ pub fn value_path(place: &Place<'_>) -> PathBuf {
     PathBuf::from(value)
 }
 
+/// Where it says why it failed.
+pub fn verdict_path(place: &Place<'_>) -> PathBuf {
+    let mut verdict = place.scratch.as_os_str().to_owned();
+    verdict.push(".verdict");
+    PathBuf::from(verdict)
+}
+
 /// `minflow operator NAME` with `task`, which leaves its value at `value`.
 pub fn program(name: &str, task: &impl Serialize, value: PathBuf, place: &Place<'_>) -> Result<Program, Fault> {
     let json = serde_json::to_string(task).expect("a task has text keys and finite numbers");
@@ -25,7 +32,14 @@ pub fn program(name: &str, task: &impl Serialize, value: PathBuf, place: &Place<
         "--home".to_owned(),
         text(place.home.to_owned())?,
     ];
-    Ok(Program { argv, stdin: Some(task.clone()), value: Some(value.clone()), files: vec![task, value] })
+    let verdict = verdict_path(place);
+    Ok(Program {
+        argv,
+        stdin: Some(task.clone()),
+        value: Some(value.clone()),
+        verdict: Some(verdict.clone()),
+        files: vec![task, value, verdict],
+    })
 }
 
 /// What runs now, even if its file has been replaced since.

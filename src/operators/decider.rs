@@ -51,7 +51,12 @@ pub fn decide(dag: &Dag, task: TaskIx, answer: Answer) -> Option<Result<Decided,
             let decision = (!is_true(&circuit.question, &value)).then(|| branching::cut_short(dag, task, reach));
             Some(Ok(Decided { value: Some(value).filter(|value| !value.is_null()), decision }))
         }
-        Operator::Bash(_) | Operator::Python(_) | Operator::Sql(_) | Operator::Sensor(_) | Operator::Empty => None,
+        Operator::Bash(_)
+        | Operator::Python(_)
+        | Operator::Sql(_)
+        | Operator::Tool(_)
+        | Operator::Sensor(_)
+        | Operator::Empty => None,
     }
 }
 

@@ -8,10 +8,13 @@ mod bash;
 mod builtin;
 pub mod decider;
 mod files;
+pub mod http;
 pub mod notify;
+pub mod plugin;
 mod python;
 pub mod sensor;
 pub mod sql;
+pub mod tool;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,6 +74,8 @@ pub struct Program {
     pub stdin: Option<PathBuf>,
     /// Where it leaves its value as JSON, if it has one; None: its output is its value.
     pub value: Option<PathBuf>,
+    /// Where it leaves what it says of its failure, as JSON; it need not.
+    pub verdict: Option<PathBuf>,
     /// To be removed when the try is over.
     pub files: Vec<PathBuf>,
 }
@@ -138,6 +143,9 @@ pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
     }
     if let Operator::Sensor(sensor) = operator {
         return Ok(sensor::prepare(sensor, place));
+    }
+    if let Operator::Tool(tool) = operator {
+        return tool::prepare(tool, place).map(Step::Run);
     }
     let context = place.context;
     if let Some(expr) = operator.expr() {

@@ -75,7 +75,7 @@ pub fn prepare(python: &Python, place: &Place<'_>) -> Result<Program, Fault> {
     let function = python.function.clone().unwrap_or_default();
     let argv = vec![interpreter, "-c".to_owned(), RUNNER.to_owned(), text(value.clone())?, path, function, arguments];
     files.push(value.clone());
-    Ok(Program { argv, stdin: None, value: Some(value), files })
+    Ok(Program { argv, value: Some(value), files, ..Program::default() })
 }
 
 fn arguments_of(python: &Python, place: &Place<'_>) -> Result<Value, Fault> {

@@ -85,6 +85,10 @@ pub struct TryEnd {
     pub xcoms: Vec<(String, Value)>,
     /// Those of its XComs that are too large for the database.
     pub large: Vec<LargeXcom>,
+    /// What it said of its failure, where that is more than its outcome tells.
+    pub reason: Option<String>,
+    /// Whether it said that another try would come to the same: none follows, whatever its task's `retries`.
+    pub is_final: bool,
     /// Those `output` patterns of its task's `retry_on` that its last output matches. Empty unless it failed.
     pub matched: Vec<String>,
     /// Which of the tasks after it run, if it is a task that decides so and it has succeeded.
@@ -136,6 +140,8 @@ impl TryEnd {
             usage: None,
             xcoms: Vec::new(),
             large: Vec::new(),
+            reason: None,
+            is_final: false,
             matched: Vec::new(),
             decision: None,
             lengths: Vec::new(),

@@ -146,7 +146,10 @@ impl World {
             return;
         }
         // It says what code and signal cannot: why there is another try, or none.
-        row.reason = meaning.reason.or_else(|| ruling.as_ref().map(|rule| format!("rule {} of retry_on", rule.number)));
+        row.reason = meaning
+            .reason
+            .or(end.reason)
+            .or_else(|| ruling.as_ref().map(|rule| format!("rule {} of retry_on", rule.number)));
         row.start_date = match row.deferral {
             Some(_) => row.start_date.or(end.started_at),
             None => end.started_at.or(row.start_date),
@@ -154,7 +157,7 @@ impl World {
         row.start_date = row.start_date.or(Some(end.ended_at));
         row.end_date = Some(end.ended_at);
         let max_tries = ruling.as_ref().map_or(row.max_tries, |rule| rule.max_tries);
-        let has_another = !matches!(end.outcome, Outcome::GivenUp { .. });
+        let has_another = !matches!(end.outcome, Outcome::GivenUp { .. }) && !(end.is_final && ruling.is_none());
         let can_retry = has_another && !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
         let event = match meaning.event {
             TaskEvent::Fail if can_retry => TaskEvent::Retry,

@@ -33,6 +33,19 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
         let (values, at): (Vec<&Value>, Position) = match (task.operator.python(), &task.operator) {
             (Some(python), _) => (python.args.iter().chain(python.kwargs.values()).collect(), python.arguments_at),
             (None, Operator::Sql(sql)) => (vec![&sql.parameters], sql.parameters_at),
+            (None, Operator::Tool(tool)) => {
+                for field in &tool.fields {
+                    each_text(&field.value, &mut |text| {
+                        let is_whole = field.value.is_string();
+                        let Position { line, column } = field.at;
+                        let error = fault_of(text, field.at);
+                        let error =
+                            error.map(|error| if is_whole { error } else { TemplateError { line, column, ..error } });
+                        faults.extend(error.map(|error| shown(error, path, source)));
+                    });
+                }
+                continue;
+            }
             _ => continue,
         };
         for value in values {

@@ -263,6 +263,11 @@ pub fn render_value(value: &Value, at: Position, context: &Context) -> Result<Va
     })
 }
 
+/// The params of a try: the DAG's, and those of its run's conf over them.
+pub fn params(context: &Context) -> Map<String, Value> {
+    crate::params::merged(&context.dag.params, &context.run.conf, context.overrides_params.into())
+}
+
 /// Whether the text holds anything to render. Jinja also strips one newline at the end of a text without any tag.
 fn has_tags(text: &str) -> bool {
     text.match_indices('{').any(|(at, _)| matches!(text.as_bytes().get(at + 1), Some(b'{' | b'%' | b'#')))

@@ -11,7 +11,6 @@ use crate::jinja::fault::{Fault, Res};
 use crate::jinja::json::{from_json, to_json};
 use crate::jinja::{Args, Function, Object, Outside, Value, Vm, print};
 use crate::model::{DagRun, Task, TaskState};
-use crate::params;
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
 use crate::template::stored::Stored;
@@ -139,8 +138,7 @@ fn texts<'t>(texts: impl Iterator<Item = &'t str>) -> Value {
 
 /// DAG params, overlaid with the run's conf (SEMANTICS 17).
 fn merged_params(context: &Context) -> Value {
-    let merged = params::merged(&context.dag.params, &context.run.conf, context.overrides_params.into());
-    from_json(&serde_json::Value::Object(merged))
+    from_json(&serde_json::Value::Object(super::params(context)))
 }
 
 fn empty_list() -> Value {

@@ -230,16 +230,21 @@ impl Reader {
             let message = "minflow failed on this file, which is a fault of minflow";
             Err(vec![Diagnostic::of_file(&shown, "internal", message, "please report it with the file")])
         });
+        let mut told = hash;
         let found = match parsed {
             Ok(dag) => Found::Parsed {
                 dag: Arc::new(dag),
                 source: String::from_utf8_lossy(&bytes).into(),
                 hash: format!("{hash:032x}").into(),
             },
-            Err(diagnostics) => Found::Broken(diagnostics),
+            Err(diagnostics) => {
+                // The same text may be wrong for another reason once a plugin has come or gone.
+                told ^= diagnostics.iter().fold(0, |all, fault| all ^ fnv(fault.to_string().as_bytes()));
+                Found::Broken(diagnostics)
+            }
         };
         let file = DagFile { path: path.to_owned(), modified_at: stamp.modified_at(), found };
-        Some(Reading { stamp: Some(stamp), hash, file })
+        Some(Reading { stamp: Some(stamp), hash: told, file })
     }
 
     fn broken(&self, path: &Path, stamp: Option<Stamp>, fault: &Fault) -> Reading {

@@ -207,6 +207,12 @@ impl Home {
         );
     }
 
+    /// Starts a run with a conf, which has no blanks.
+    pub fn trigger_with(&self, dag_id: &str, run_id: &str, conf: &str) {
+        let ran = self.cli(&format!("dags trigger {dag_id} --run-id {run_id} --conf {conf}"));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+
     /// The task instances of a run.
     pub fn tasks(&self, dag_id: &str, run_id: &str) -> Vec<Value> {
         self.json(&format!("tasks states-for-dag-run {dag_id} {run_id}")).as_array().unwrap().clone()

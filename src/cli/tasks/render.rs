@@ -176,6 +176,9 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
         };
         fields.insert("parameters".to_owned(), operators::sql::parameters(sql, context)?);
     }
+    if let Operator::Tool(tool) = operator {
+        fields.extend(operators::tool::render(tool, context)?);
+    }
     for (name, value) in &task.env {
         fields.insert(format!("env.{name}"), text(value)?);
     }

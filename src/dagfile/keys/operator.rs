@@ -3,13 +3,15 @@
 use super::decider::{BRANCH, SHORT_CIRCUIT};
 use super::key;
 use super::sensor::SENSOR;
+use super::tool::HTTP;
 use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::sql::SqlOutput;
 
 /// The names of the operators, each the key of a task.
-pub const OPERATORS: [&str; 8] = ["bash", "python", "sql", "empty", "branch", "short_circuit", "latest_only", "sensor"];
+pub const OPERATORS: [&str; 9] =
+    ["bash", "python", "http", "sql", "empty", "branch", "short_circuit", "latest_only", "sensor"];
 
-pub static OPERATOR_KEYS: [Key; 8] = [
+pub static OPERATOR_KEYS: [Key; 9] = [
     key(
         "bash",
         Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
@@ -22,6 +24,7 @@ pub static OPERATOR_KEYS: [Key; 8] = [
         Fallback::Nothing,
         "Operator: a Python script, whose variable `result` is the XCom, or a function of a file",
     ),
+    key("http", Kind::Table(&HTTP), Fallback::Nothing, "Operator: an HTTP request, whose answer is the XCom"),
     key("sql", Kind::Table(&SQL), Fallback::Nothing, "Operator: a script of SQL for a SQLite database"),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
     key(

@@ -1,0 +1,62 @@
+//! The keys of the operators whose work is told by a table alone.
+
+use super::key;
+use crate::keytable::{Fallback, Kind, Table};
+use crate::model::tool::Taken;
+
+const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+const STATUSES: Kind = Kind::List(&Kind::Either(&[Kind::Integer { min: 100, max: 599 }, Kind::Text]));
+
+pub static HTTP: Table = Table {
+    name: "http",
+    keys: &[&[
+        key("method", Kind::OneOf(METHODS), Fallback::Toml("\"GET\""), "How it is asked"),
+        key(
+            "url",
+            Kind::Template,
+            Fallback::Nothing,
+            "What is asked; with a `connection` what comes after its address",
+        ),
+        key("connection", Kind::Template, Fallback::Nothing, "The id of a connection of the type `http` or `https`"),
+        key("headers", Kind::Map("header", &Kind::Template), Fallback::Toml("{}"), "Headers of the request"),
+        key(
+            "params",
+            Kind::Map("parameter", &Kind::Any),
+            Fallback::Toml("{}"),
+            "What is added to the url's query; of a list each element",
+        ),
+        key(
+            "body",
+            Kind::Either(&[Kind::Template, Kind::Map("field", &Kind::Any)]),
+            Fallback::Nothing,
+            "The body: text, or the fields of a form",
+        ),
+        key("json", Kind::Any, Fallback::Nothing, "Instead, a body of JSON; texts in it are templates"),
+        key("timeout", Kind::Duration { min: 1 }, Fallback::Toml("\"30s\""), "For all of it, to the end of the answer"),
+        key(
+            "expect_status",
+            STATUSES,
+            Fallback::Toml("[\"200..299\"]"),
+            "The statuses that are no failure: numbers, or ranges as text",
+        ),
+        key(
+            "retry_status",
+            STATUSES,
+            Fallback::Toml("[429, 502, 503, 504]"),
+            "Of those that are: which `retries` may mend. Any other fails without another try",
+        ),
+        key(
+            "response",
+            Kind::OneOf(Taken::NAMES),
+            Fallback::Toml("\"text\""),
+            "What becomes the XCom: the body as text, the body as JSON, or nothing",
+        ),
+        key(
+            "response_check",
+            Kind::Template,
+            Fallback::Nothing,
+            "A template over `response`, `status` and `headers` that must give what is true",
+        ),
+        key("response_filter", Kind::Template, Fallback::Nothing, "A template over the same that gives the XCom"),
+    ]],
+};
