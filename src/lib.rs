@@ -23,6 +23,7 @@ pub mod model;
 pub mod observe;
 pub mod operators;
 pub mod params;
+pub mod pattern;
 pub mod scheduler;
 pub mod secrets;
 pub mod settled;

@@ -9,7 +9,6 @@
 
 mod eyes;
 mod listing;
-mod pattern;
 mod sightings;
 #[cfg(test)]
 mod tests;
@@ -25,32 +24,13 @@ use rustix::event::EventfdFlags;
 use rustix::fd::OwnedFd;
 
 pub use self::eyes::remote_name;
-pub use self::pattern::{Pattern, PatternFault};
 use self::watcher::{Order, Watcher};
 use crate::health::Health;
+pub use crate::model::asset::{SettledFile, Stamp};
+pub use crate::pattern::{Pattern, PatternFault};
 
 /// At most so many files are told at once.
 pub const MOST_AT_ONCE: usize = 1_000;
-
-/// What a file is, as far as its outside tells: another stamp at the same path is another file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp {
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970.
-    pub modified_at: i64,
-}
-
-/// A file that has settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettledFile {
-    /// Absolute, with the links that the pattern goes through.
-    pub path: PathBuf,
-    pub stamp: Stamp,
-    /// When its inode was changed the last time (written, renamed, moved to where it lies), in nanoseconds since 1970.
-    pub changed_at: i64,
-}
 
 /// What to tell of.
 #[derive(Clone, Debug)]
@@ -105,7 +85,12 @@ impl<K: Ord + Copy + Send + 'static> Settled<K> {
 
     /// Looks at once, and then whenever something may have changed. A wish with the same key is replaced, and told anew.
     pub fn watch(&self, key: K, wish: Wish) {
-        self.order(Order::Watch(key, Box::new(wish)));
+        self.watch_knowing(key, wish, Vec::new());
+    }
+
+    /// The same, where these files have been told before: each is told when it is another by now, or gone.
+    pub fn watch_knowing(&self, key: K, wish: Wish, known: Vec<(PathBuf, Stamp)>) {
+        self.order(Order::Watch(key, Box::new(wish), known));
     }
 
     /// What was told before may still arrive.

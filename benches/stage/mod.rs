@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use minflow::clock::{BootInstant, Clock};
 use minflow::dagfile::{self, Defaults};
 use minflow::health::Health;
-use minflow::model::{Pool, ProcessIdentity, TryKey, Usage};
+use minflow::model::{AssetKey, Pool, ProcessIdentity, TryKey, Usage};
 use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
-use minflow::scheduler::port::{Call, History, Kill, Stray};
+use minflow::scheduler::port::{Call, FileWatch, FileWish, History, Kill, Stray};
 use minflow::scheduler::turn::{Parts, Scheduler};
 use minflow::scheduler::world::Settings;
 use minflow::scheduler::{
@@ -65,6 +65,11 @@ impl Timer for Unarmed {
     fn arm(&mut self, _: Option<Timestamp>, _: Option<BootInstant>) {}
 }
 
+impl FileWatch for Unarmed {
+    fn watch(&mut self, _: AssetKey, _: FileWish) {}
+    fn forget(&mut self, _: AssetKey) {}
+}
+
 /// A scheduler whose DAGs are these files; all of them are live.
 pub fn scheduler(
     files: Vec<DagFile>,
@@ -79,11 +84,13 @@ pub fn scheduler(
         drain_timeout: Duration::from_secs(5),
         pools: vec![pool],
         overrides: minflow::params::Override::Params,
+        assets: Vec::new(),
     };
     let parts = Parts {
         store,
         executor: Box::new(executor),
         timer: Box::new(Unarmed),
+        files: Box::new(Unarmed),
         clock,
         health: Health::default(),
         gauges: GaugeBoard::default(),

@@ -16,7 +16,7 @@ pub const SECTIONS: [(&str, &Table); 5] =
     [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
 
 /// The sections whose keys are names that the user gives, and what need not be there at all.
-pub const NAMED: [&str; 5] = ["pools", "variables", "connections", "notifiers", "defaults"];
+pub const NAMED: [&str; 6] = ["pools", "assets", "variables", "connections", "notifiers", "defaults"];
 
 /// Where Airflow's own server listens is its own affair: taken from its environment, it would be another server's port, or an
 /// address that minflow refuses.
@@ -40,7 +40,7 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 10] = [
+static SECTION_KEYS: [Key; 11] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
     section("database", &DATABASE, "Where the state is kept"),
@@ -51,6 +51,12 @@ static SECTION_KEYS: [Key; 10] = [
         Kind::Map("name", &Kind::Either(&[SLOTS, Kind::Table(&POOL)])),
         Fallback::Toml("{ default_pool = 128 }"),
         "Slots that tasks of all DAGs share",
+    ),
+    key(
+        "assets",
+        Kind::Map("name", &Kind::Table(&ASSET)),
+        Fallback::Nothing,
+        "What tasks produce and DAGs wait for; a DAG file may define assets, too",
     ),
     key(
         "variables",
@@ -171,6 +177,39 @@ pub static POOL: Table = Table {
     keys: &[&[
         key("slots", SLOTS, Fallback::Toml("128"), "How many; -1 for no limit"),
         key("description", Kind::Text, Fallback::Toml("\"\""), "What the pool is for"),
+    ]],
+};
+
+/// In DAG files, too.
+pub static ASSET: Table = Table {
+    name: "an asset",
+    keys: &[&[
+        key(
+            "uri",
+            Kind::Text,
+            Fallback::Words("the name"),
+            "Where it lies; files that `file:///srv/in/*.csv` means are looked for, unless a task produces them",
+        ),
+        key("group", Kind::Text, Fallback::Toml("\"asset\""), "A label to find it by"),
+        key("extra", Kind::Map("name", &Kind::Any), Fallback::Toml("{}"), "Facts that each of its events carries"),
+        key(
+            "alias",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether it stands for assets that a task names when it has run",
+        ),
+        key(
+            "settle",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"2s\""),
+            "How long a file must have stayed as it is before it counts",
+        ),
+        key(
+            "catchup",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether files count that lay there when minflow first looked",
+        ),
     ]],
 };
 

@@ -12,10 +12,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Api, Config, Core, Database, Logging, Notices, PoolSetting, Scheduler, Synchronous, callbacks, keys, secrets,
+    Api, Config, Core, Database, Logging, Notices, PoolSetting, Scheduler, Synchronous, assets, callbacks, keys,
+    secrets,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Fallback, Faults, Key, Kind, Limits, Source};
+use crate::model::asset::AssetDefinition;
+use crate::model::ids::AssetName;
 use crate::model::pool::DEFAULT_POOL;
 use crate::secrets::{Given, GivenVariable, Sensitive};
 
@@ -168,10 +171,12 @@ impl Layers {
                 check_more(sections, &mut faults);
                 secrets::check(sections, &mut faults);
                 callbacks::check_sections(sections, &notifiers, &mut faults);
+                assets::check(sections, &mut faults);
             }
             check_more(&document, &mut faults);
             secrets::check(&document, &mut faults);
             callbacks::check_sections(&document, &notifiers, &mut faults);
+            assets::check(&document, &mut faults);
             self.add_sections(&document, &source);
             chosen = self.choose_profile(inputs, &document, &mut faults);
             let profile = chosen.as_deref().and_then(|name| profiles?.get(name)?.get_ref().as_table());
@@ -366,6 +371,7 @@ impl Layers {
                 max_file_size: size(value("logging", "max_file_size")).expect(CHECKED),
             },
             pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(&setting.value))).collect(),
+            assets: self.assets(),
             secrets: self.secrets(home),
             notices: self.notices(),
         }
@@ -389,6 +395,11 @@ impl Layers {
 
     fn sensitive(&self) -> Sensitive {
         Sensitive::with(self.sections["core"]["sensitive_var_conn_names"].value.as_str().unwrap_or_default())
+    }
+
+    fn assets(&self) -> BTreeMap<AssetName, AssetDefinition> {
+        let given = self.sections.get("assets").into_iter().flatten();
+        given.map(|(name, setting)| (name.as_str().into(), assets::definition(name, &setting.value))).collect()
     }
 
     fn secrets(&self, home: &Path) -> Given {

@@ -3,6 +3,7 @@
 //! Reads airflow.toml and nothing else: the environment and the flags are handed in, so that a test needs none. Knows no DAG.
 //! Called once, by the command that runs.
 
+pub mod assets;
 mod callbacks;
 pub mod keys;
 mod load;
@@ -18,7 +19,8 @@ use std::time::Duration;
 pub use callbacks::{Notices, Notifier, NotifierKind, check as check_callbacks, read as read_callback};
 pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
 
-use crate::model::ids::PoolName;
+use crate::model::asset::AssetDefinition;
+use crate::model::ids::{AssetName, PoolName};
 use crate::model::pool::Pool;
 use crate::secrets::Given;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub logging: Logging,
     /// By name; `default_pool` is always there.
     pub pools: BTreeMap<String, PoolSetting>,
+    /// `[assets]`, by name.
+    pub assets: BTreeMap<AssetName, AssetDefinition>,
     /// `[variables]` and `[connections]`, and which names call for secrecy.
     pub secrets: Given,
     pub notices: Notices,

@@ -68,6 +68,7 @@ fn an_empty_home_has_all_defaults() {
             max_file_size: 100_000_000,
         },
         pools: BTreeMap::from([("default_pool".to_owned(), PoolSetting { slots: 128, description: String::new() })]),
+        assets: BTreeMap::new(),
         secrets: Given::default(),
         notices: crate::config::Notices::default(),
     };

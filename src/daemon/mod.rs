@@ -3,6 +3,7 @@
 //! Order matters here, and only here: the supervisor is started before any thread, socket, lock or database exists, so that what
 //! it forks keeps none of them; the loop's end comes before that of the parts which it drives.
 
+mod files;
 mod lock;
 mod offline;
 mod screen;
@@ -140,6 +141,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
         store: Box::new(database),
         executor: Box::new(executor),
         timer: Box::new(timer),
+        files: Box::new(files::FileTriggers::new(events.clone(), health.clone())),
         clock,
         health: health.clone(),
         gauges,
@@ -187,6 +189,7 @@ fn scheduler_settings(config: &Config) -> Settings {
         drain_timeout: config.scheduler.drain_timeout,
         pools: pools(config),
         overrides: config.core.dag_run_conf_overrides_params.into(),
+        assets: config.assets.values().cloned().collect(),
     }
 }
 

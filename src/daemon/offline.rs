@@ -9,12 +9,12 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::dagfile::Defaults;
 use crate::health::Health;
-use crate::model::TryKey;
+use crate::model::{AssetKey, TryKey};
 use crate::operators::plugin;
 use crate::scheduler::command::{Command, CommandError, Reply};
 use crate::scheduler::event::DagFile;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::{Event, Store};
 use crate::secrets::Secrets;
@@ -36,6 +36,7 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
         store: Box::new(database),
         executor: Box::new(Nobody),
         timer: Box::new(Nobody),
+        files: Box::new(Nobody),
         clock: Arc::new(SystemClock),
         health: Health::default(),
         gauges: GaugeBoard::default(),
@@ -76,7 +77,7 @@ fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, R
 }
 
 /// Runs nothing and wakes nobody.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Executor for Nobody {
     fn start(&mut self, _: Work) {}
@@ -88,4 +89,9 @@ impl Executor for Nobody {
 
 impl Timer for Nobody {
     fn arm(&mut self, _: Option<jiff::Timestamp>, _: Option<crate::clock::BootInstant>) {}
+}
+
+impl FileWatch for Nobody {
+    fn watch(&mut self, _: AssetKey, _: FileWish) {}
+    fn forget(&mut self, _: AssetKey) {}
 }

@@ -31,7 +31,7 @@ use crate::timer::SystemTimer;
 use crate::timetable::Timetable;
 
 use super::screen::{LogWatch, Screen};
-use super::{RunError, forward_requests_to_end, io_error, scheduler_settings};
+use super::{RunError, forward_requests_to_end, io_error, offline, scheduler_settings};
 
 /// What `dags test` runs.
 pub struct DagTrial {
@@ -172,6 +172,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
         store: Box::new(store.clone()),
         executor: Box::new(Telling { inner, logs, watch, handed: handed_to }),
         timer: Box::new(SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?),
+        files: Box::new(offline::Nobody),
         clock: bench.clock,
         health,
         gauges: GaugeBoard::default(),

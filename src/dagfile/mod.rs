@@ -3,6 +3,7 @@
 //! Knows no disk and no clock: scripts that a file names are looked for when a task starts. The watcher, `validate` and
 //! `dags test` call it with the bytes that they have read.
 
+pub mod asset;
 mod callback;
 mod chain;
 mod deadline;
@@ -33,7 +34,7 @@ mod schedule_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -45,10 +46,11 @@ use toml::de::{DeTable, DeValue};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Faults, Fields, Limits, Open, Source};
+use crate::model::asset::AssetDefinition;
 use crate::model::callback::{Callback, Hook};
 use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
-use crate::model::ids::{DagId, MAX_ID_BYTES};
+use crate::model::ids::{AssetName, DagId, MAX_ID_BYTES};
 use crate::model::mapping::Group;
 
 /// The most bytes of one DAG file.
@@ -80,6 +82,8 @@ pub struct Defaults {
     /// The callbacks of DAGs that give none.
     pub on_success: Vec<Callback>,
     pub on_failure: Vec<Callback>,
+    /// Those of airflow.toml.
+    pub assets: BTreeMap<AssetName, AssetDefinition>,
     /// Whether a pool that is not among them is a fault.
     pub unknown_pools: UnknownPools,
     /// The names of the plugins.
@@ -113,6 +117,7 @@ impl Default for Defaults {
             notifiers: BTreeSet::new(),
             on_success: Vec::new(),
             on_failure: Vec::new(),
+            assets: BTreeMap::new(),
             unknown_pools: UnknownPools::Refused,
             plugins: BTreeSet::new(),
         }
@@ -138,6 +143,7 @@ impl Defaults {
             notifiers: config.notices.notifiers.keys().cloned().collect(),
             on_success: config.notices.on_success.clone(),
             on_failure: config.notices.on_failure.clone(),
+            assets: config.assets.clone(),
             unknown_pools: UnknownPools::Refused,
             plugins: BTreeSet::new(),
         }
@@ -204,7 +210,8 @@ impl Reader<'_, '_> {
         }
         let fields = Fields::new(&keys::DAG, document);
         let timing = self.timing(&fields);
-        let params = self.params(&fields, &timing.schedule);
+        let assets = self.assets(&fields, document);
+        let params = self.params(&fields, timing.is_scheduled());
         let owner = fields.text("owner").unwrap_or("airflow").to_owned();
         let outline = self.outline(&fields);
         let (tasks, mut nodes) = self.tasks(&outline, &owner, &timing);
@@ -227,6 +234,8 @@ impl Reader<'_, '_> {
             doc_md: fields.text("doc_md").unwrap_or_default().to_owned(),
             tags: texts(&fields, "tags"),
             schedule: timing.schedule,
+            asset_schedule: timing.asset_schedule,
+            assets,
             timezone: timing.timezone,
             start_date: timing.start_date,
             end_date: timing.end_date,

@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::Reader;
 use crate::keytable::{self, Fields};
-use crate::model::dag::Schedule;
 use crate::params::{self, Mismatch, Unsound};
 
 /// The default of a param, which is no keyword of its schema.
@@ -23,7 +22,7 @@ pub(super) struct Params {
 
 impl Reader<'_, '_> {
     /// A table is always a schema: a table as a value stands in its `default`.
-    pub(super) fn params(&mut self, fields: &Fields<'_>, schedule: &Schedule) -> Params {
+    pub(super) fn params(&mut self, fields: &Fields<'_>, is_scheduled: bool) -> Params {
         let mut found = Params::default();
         for (name, value) in fields.table("params").into_iter().flatten() {
             let key: &str = name.get_ref();
@@ -31,7 +30,7 @@ impl Reader<'_, '_> {
                 DeValue::Table(document) => {
                     let Some((schema, default)) = self.schema(name.span(), value, document) else { continue };
                     let default = default.or_else(|| allows_null(&schema).then_some(Value::Null));
-                    if default.is_none() && *schedule != Schedule::Never {
+                    if default.is_none() && is_scheduled {
                         let message = format!("param `{key}` has no default, and scheduled runs bring no value");
                         let help = "add `default = …` to it, or leave `schedule` out so that every run is triggered with a conf";
                         self.faults.add(name.span(), "bad-param", message, help);

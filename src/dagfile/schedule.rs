@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::Reader;
 use super::keys;
 use crate::keytable::{self, Fields};
+use crate::model::asset::AssetExpression;
 use crate::model::dag::{Catchup, Crons, Every, Intervals, RunImmediately, Schedule};
 use crate::timetable::Timetable;
 
@@ -24,11 +25,19 @@ type Value<'d> = Spanned<DeValue<'d>>;
 pub(super) struct Timing {
     pub timezone: TimeZone,
     pub schedule: Schedule,
+    pub asset_schedule: Option<AssetExpression>,
     pub start_date: Option<Timestamp>,
     pub end_date: Option<Timestamp>,
     pub catchup: Catchup,
     pub run_immediately: RunImmediately,
     pub max_active_runs: u32,
+}
+
+impl Timing {
+    /// Whether runs come by themselves.
+    pub fn is_scheduled(&self) -> bool {
+        self.schedule != Schedule::Never || self.asset_schedule.is_some()
+    }
 }
 
 /// A key and its value.
@@ -83,6 +92,9 @@ impl Reader<'_, '_> {
         let end_date = instant(fields, "end_date", &timezone);
         self.check_order(start_date, end_date, fields.get("end_date"));
         let schedule = self.schedule(fields, &timezone);
+        let table = fields.get("schedule").and_then(|value| value.get_ref().as_table());
+        let assets = table.and_then(|document| Fields::new(&keys::SCHEDULE, document).get("assets"));
+        let asset_schedule = assets.and_then(|value| self.asset_schedule(value));
         let has_start = starting.is_some_and(|fields| fields.get("start_date").is_some());
         Timing {
             start_date,
@@ -91,6 +103,7 @@ impl Reader<'_, '_> {
             run_immediately: run_immediately(fields),
             max_active_runs: self.max_active_runs(fields, &schedule),
             schedule,
+            asset_schedule,
             timezone,
         }
     }
@@ -135,6 +148,15 @@ impl Reader<'_, '_> {
             .into_iter()
             .filter_map(|name| table.entry(name).map(|(at, value)| Entry { name, at, value }));
         let Some(first) = given.next() else {
+            if table.get("assets").is_some() {
+                for name in ["timezone", "interval"] {
+                    if let Some((at, _)) = table.entry(name) {
+                        let message = format!("`{name}` says nothing beside `assets` alone");
+                        self.faults.add(at, "bad-schedule", message, "leave it out, or add a `cron`");
+                    }
+                }
+                return None;
+            }
             let is_misspelt = document.keys().any(|key| keys::SCHEDULE.find(key.get_ref()).is_none());
             if !is_misspelt && !self.faults.has_broken_lines() {
                 let help = "write for example `schedule = { every = \"5m\" }`, or leave `schedule` out";

@@ -278,6 +278,9 @@ impl Reader<'_, '_> {
         let defaults = self.defaults;
         let is = |name: &str, otherwise: bool| layers.read(name, |fields, name| fields.bool(name)).unwrap_or(otherwise);
         let (start_date, end_date) = self.dates(layers, timing);
+        let [inlets, outlets] = ["inlets", "outlets"]
+            .map(|name| layers.read(name, |fields, name| fields.get(name).map(|_| fields.list(name))))
+            .map(|list| self.asset_names(list.unwrap_or_default()));
         let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
         Task {
             owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
@@ -303,6 +306,8 @@ impl Reader<'_, '_> {
                 _ => Output::Text,
             },
             skip_on_exit_code: skip_codes(layers),
+            inlets,
+            outlets,
             map_index_template: layers.get("map_index_template").map(|value| self.template(value)),
             // Airflow: the one without the other means nothing.
             depends_on_past: is("depends_on_past", false) || is("wait_for_downstream", false),

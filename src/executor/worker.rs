@@ -18,9 +18,9 @@ use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, large, paths};
-use crate::model::retry;
 use crate::model::tool::ToolKind;
 use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey, Wait};
+use crate::model::{asset, retry};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::plugin::{self, Said};
 use crate::operators::sensor::{self, Look};
@@ -186,7 +186,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             });
             let mut concluded = worded(begun, &end, concluded);
             concluded.matched = matched(begun, &end, &concluded.outcome);
-            let concluded = looked(begun, concluded);
+            let concluded = produced(task, looked(begun, concluded));
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
             large::keep(shared, &begun.work, named(shared, begun, ended))
         }
@@ -310,6 +310,22 @@ fn answered(shared: &Shared, begun: &Begun, end: &End, concluded: TryEnd) -> Try
         }
         _ => concluded,
     }
+}
+
+/// Adds to the end of a try what it says of the events of its outlets.
+fn produced(task: &Task, mut end: TryEnd) -> TryEnd {
+    let said = end.xcoms.iter().find(|(key, _)| key == asset::OUTLET_EVENTS);
+    let (Some((_, said)), Outcome::Exited(0), false) = (said, &end.outcome, task.outlets.is_empty()) else {
+        return end;
+    };
+    match asset::outlet_events(said, &task.outlets) {
+        Ok(events) => end.outlet_events = events,
+        Err(reason) => {
+            end.xcoms.clear();
+            end.outcome = Outcome::Faulted { reason };
+        }
+    }
+    end
 }
 
 /// Adds to the end of a try how long that is which others are mapped over.

@@ -9,11 +9,12 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::model::asset::{AssetDefinition, AssetExpression};
 use crate::model::callback::{Callback, Hook, TaskCallbacks};
 use crate::model::deadline::Deadline;
 use crate::model::decider::{Branch, Question, ShortCircuit};
 use crate::model::graph::{Graph, TaskIx};
-use crate::model::ids::{DagId, PoolName, TaskId};
+use crate::model::ids::{AssetName, DagId, PoolName, TaskId};
 use crate::model::mapping::{Group, GroupIx, Mapping};
 use crate::model::retry::RetryRule;
 use crate::model::sensor::{Sensor, SensorKind};
@@ -29,6 +30,10 @@ pub struct Dag {
     pub doc_md: String,
     pub tags: Vec<String>,
     pub schedule: Schedule,
+    /// A run is due, too, when these have had events.
+    pub asset_schedule: Option<AssetExpression>,
+    /// Those that its file defines, by name.
+    pub assets: Vec<AssetDefinition>,
     /// The zone of the schedule and of local times in the file.
     pub timezone: TimeZone,
     pub start_date: Option<Timestamp>,
@@ -74,6 +79,8 @@ impl Dag {
             doc_md: String::new(),
             tags: Vec::new(),
             schedule: Schedule::Never,
+            asset_schedule: None,
+            assets: Vec::new(),
             timezone: TimeZone::UTC,
             start_date: None,
             end_date: None,
@@ -243,6 +250,10 @@ pub struct Task {
     pub skip_on_exit_code: Vec<i32>,
     /// Rendered when an instance has ended: what it is called beside its number.
     pub map_index_template: Option<Template>,
+    /// What it reads.
+    pub inlets: Vec<AssetName>,
+    /// What it produces: its success is an event of each.
+    pub outlets: Vec<AssetName>,
     /// Waits for its own instance in the run before.
     pub depends_on_past: bool,
     /// Waits for the instances right after that one too.
@@ -282,6 +293,8 @@ impl Task {
             output: Output::Text,
             skip_on_exit_code: vec![99],
             map_index_template: None,
+            inlets: Vec::new(),
+            outlets: Vec::new(),
             depends_on_past: false,
             wait_for_downstream: false,
             ignore_first_depends_on_past: true,

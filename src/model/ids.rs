@@ -77,6 +77,10 @@ text_id!(
     RunId
 );
 text_id!(
+    /// Names an asset: a name of `[assets]`, or a uri.
+    AssetName
+);
+text_id!(
     /// Identifies a task within its DAG: `^[\w.-]+$`, at most [`MAX_ID_BYTES`].
     TaskId
 );
@@ -121,6 +125,11 @@ key!(
 key!(
     /// The row of a deadline.
     DeadlineKey
+);
+
+key!(
+    /// The row of an asset or an alias.
+    AssetKey
 );
 
 key!(

@@ -2,6 +2,7 @@
 //!
 //! Knows no file, no thread, no clock and no database. Everything above may use it.
 
+pub mod asset;
 pub mod backfill;
 pub mod branching;
 pub mod callback;
@@ -21,6 +22,7 @@ pub mod state;
 pub mod tool;
 pub mod wait;
 
+pub use asset::{Asset, AssetDefinition, AssetEvent, AssetExpression, EventSource, OutletEvent, SettledFile, Stamp};
 pub use backfill::{Backfill, BackfillPlace, DateFate};
 pub use branching::SkipDecision;
 pub use callback::{Callback, CallbackRow, CallbackState, Hook, Occasion, TaskCallbacks, When};
@@ -28,6 +30,7 @@ pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Per
 pub use dag::{Schedule, Script, Task, Template};
 pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
 pub use graph::{Graph, Node, Role, TaskIx};
+pub use ids::{AssetKey, AssetName};
 pub use ids::{
     BackfillId, CallbackKey, DagId, DeadlineKey, InstanceKey, PoolName, RunId, RunKey, TaskId, TryKey, VersionKey,
 };

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::deadline::DeadlineRow;
 pub use crate::model::run::NextRun;
 use crate::model::{
-    Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate, DeadlineKey,
-    Instance, InstanceKey, Pool, PoolName, RunKey, SkipDecision, TaskId, TaskState, VersionKey,
+    Asset, AssetKey, Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate,
+    DeadlineKey, EventSource, Instance, InstanceKey, Pool, PoolName, RunKey, SkipDecision, Stamp, TaskId, TaskState,
+    VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -41,6 +42,7 @@ pub struct Changes {
     pub streaks: Vec<Streak>,
     pub deadlines: Vec<DeadlineWrite>,
     pub expectations: Vec<ExpectationWrite>,
+    pub assets: AssetChanges,
 }
 
 impl Changes {
@@ -66,6 +68,7 @@ impl Changes {
             streaks,
             deadlines,
             expectations,
+            assets,
         } = self;
         let BackfillChanges { backfills, planned, fates, cancelled } = backfill;
         let rows = [
@@ -91,6 +94,7 @@ impl Changes {
             streaks.len(),
             deadlines.len(),
             expectations.len(),
+            assets.len(),
         ];
         rows.iter().all(|&rows| rows == 0)
     }
@@ -107,7 +111,99 @@ impl Changes {
             + self.backfill.fates.len()
             + self.callbacks.len()
             + self.deadlines.len()
+            + self.assets.events.len()
     }
+}
+
+/// What one turn changes in assets; committed in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AssetChanges {
+    /// Whole rows.
+    pub assets: Vec<Asset>,
+    /// For each DAG, all that it has to do with now.
+    pub references: Vec<(DagId, Vec<AssetReference>)>,
+    /// An alias, and an asset that it stands for.
+    pub resolved: Vec<(AssetKey, AssetKey)>,
+    pub events: Vec<EventWrite>,
+    /// For each DAG that waits for assets, those that have had an event since its last run, and when the last.
+    pub queues: Vec<(DagId, Vec<(AssetKey, Timestamp)>)>,
+    /// For each DAG the newest event that is behind it; null: it waits for no assets any longer.
+    pub consumed_until: Vec<(DagId, Option<i64>)>,
+    pub consumptions: Vec<Consumption>,
+    /// Files that have been seen; null: one that has gone.
+    pub files: Vec<(AssetKey, PathBuf, Option<Stamp>)>,
+    /// All files of these are forgotten, before `files` are put.
+    pub forgotten_files: Vec<AssetKey>,
+}
+
+impl AssetChanges {
+    /// How many rows it writes.
+    pub fn len(&self) -> usize {
+        let Self { assets, references, resolved, events, queues, consumed_until, consumptions, files, forgotten_files } =
+            self;
+        let rows = [
+            assets.len(),
+            references.len(),
+            resolved.len(),
+            events.len(),
+            queues.len(),
+            consumed_until.len(),
+            consumptions.len(),
+            files.len(),
+            forgotten_files.len(),
+        ];
+        rows.iter().sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How a DAG has to do with an asset.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AssetReference {
+    pub asset: AssetKey,
+    /// `schedule`, `outlet` or `inlet`.
+    pub role: &'static str,
+    /// Empty for a schedule.
+    pub task_id: String,
+}
+
+/// An event of an asset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventWrite {
+    pub key: i64,
+    pub asset: AssetKey,
+    pub timestamp: Timestamp,
+    pub extra: Map<String, Value>,
+    pub source: Option<EventSource>,
+    /// The alias by which a task named the asset.
+    pub alias: Option<AssetKey>,
+}
+
+/// A run consumes the events of some assets, and those that came by some aliases.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consumption {
+    pub run: RunKey,
+    /// Behind this event.
+    pub after: i64,
+    /// Up to this one.
+    pub until: i64,
+    pub assets: Vec<AssetKey>,
+    pub aliases: Vec<AssetKey>,
+}
+
+/// What the database holds of assets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AssetSnapshot {
+    pub assets: Vec<Asset>,
+    pub resolved: Vec<(AssetKey, AssetKey)>,
+    pub queues: Vec<(DagId, AssetKey, Timestamp)>,
+    pub consumed_until: Vec<(DagId, i64)>,
+    pub files: Vec<(AssetKey, PathBuf, Stamp)>,
+    pub next_asset_key: i64,
+    pub next_event_key: i64,
 }
 
 /// What one turn changes in backfills; committed in the order of the fields.
@@ -378,6 +474,7 @@ pub struct Snapshot {
     /// Not completed.
     pub backfills: Vec<BackfillProgress>,
     pub next_backfill_id: i64,
+    pub assets: AssetSnapshot,
 }
 
 /// Which of a DAG's runs come before a date.

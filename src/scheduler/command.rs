@@ -13,6 +13,11 @@ use crate::model::{BackfillId, DagId, DataInterval, Reprocess, RunId, RunState, 
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     Trigger(Trigger),
+    /// Triggers the DAG that produces an asset, named by its name or uri.
+    Materialize {
+        asset: String,
+        conf: Map<String, Value>,
+    },
     /// Pauses or unpauses a DAG.
     SetPaused {
         dag_id: DagId,
@@ -214,6 +219,11 @@ pub enum Done {
         run_id: RunId,
         is_paused: bool,
     },
+    Materialized {
+        dag_id: DagId,
+        run_id: RunId,
+        is_paused: bool,
+    },
     /// `was` tells whether anything changed.
     PausedSet {
         was: bool,
@@ -274,7 +284,7 @@ pub struct CommandError {
     /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `invalid-conf`, `stopping`, `database`,
     /// `invalid-range`, `invalid-limit`, `depends-on-past`, `no-dates`, `too-many-dates`, `backfill-exists`, `backfill-completed`,
     /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`, `unknown-task`, `unknown-map-index`,
-    /// `no-runs`, `invalid-pattern`, `invalid-state`.
+    /// `no-runs`, `invalid-pattern`, `invalid-state`, `unknown-asset`, `no-producer`, `several-producers`.
     pub code: String,
     pub message: String,
     /// What to do next.

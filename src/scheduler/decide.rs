@@ -87,7 +87,7 @@ impl World {
     /// After the last step: nothing is noted that another round of steps would look at.
     fn is_settled(&self) -> bool {
         (self.due.is_empty() && self.promotable.is_empty() && self.active.is_empty())
-            && (self.failing.is_empty() && !self.backfills.has_due())
+            && (self.failing.is_empty() && !self.backfills.has_due() && !self.assets.has_ripe())
     }
 
     /// One step of Airflow's loop, once. True: it has changed something.
@@ -97,7 +97,9 @@ impl World {
     pub fn step(&mut self, step: Step, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
         match step {
             Step::Create if self.stopping.is_some() => Ok(false),
-            Step::Create => Ok(self.pause_failing(now, history)? | self.create_due_runs(now, history)?),
+            Step::Create => Ok(self.pause_failing(now, history)?
+                | self.create_asset_runs(now)
+                | self.create_due_runs(now, history)?),
             Step::Promote => Ok(self.promote(now) | self.advance_backfills(now, history)?),
             Step::Pass => self.pass_active(now, history),
             Step::Start => Ok(self.start_ready(now)),
@@ -234,7 +236,9 @@ impl World {
             self.note_first_start(run, now.wall);
         }
         self.set_task_state(run, slot, state);
-        if !is_empty {
+        if is_empty {
+            self.produce_outlets(run, slot, &[], now);
+        } else {
             self.enter_ready_queue(run, slot);
             return;
         }

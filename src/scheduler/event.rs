@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 pub use crate::model::SkipDecision;
+use crate::model::{AssetKey, OutletEvent, SettledFile};
 use crate::model::{Dag, ProcessIdentity, TryKey, Usage, Wait};
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
@@ -34,6 +35,12 @@ pub enum Event {
     Ended(Box<TryEnd>),
     /// A try of a callback is over, or never began.
     Called(Box<CallEnd>),
+    /// Files of an asset have settled, or those that had are gone.
+    Files {
+        asset: AssetKey,
+        files: Vec<SettledFile>,
+        gone: Vec<PathBuf>,
+    },
     /// A deadline that was armed has come.
     Tick,
     /// The wall clock was set.
@@ -93,6 +100,8 @@ pub struct TryEnd {
     pub matched: Vec<String>,
     /// Which of the tasks after it run, if it is a task that decides so and it has succeeded.
     pub decision: Option<SkipDecision>,
+    /// What it says of the events of its outlets.
+    pub outlet_events: Vec<OutletEvent>,
     /// How many elements those of its XComs have, by key, that tasks after it are mapped over.
     pub lengths: Vec<(String, u32)>,
     /// What its task's `map_index_template` gives.
@@ -144,6 +153,7 @@ impl TryEnd {
             is_final: false,
             matched: Vec::new(),
             decision: None,
+            outlet_events: Vec::new(),
             lengths: Vec::new(),
             rendered_map_index: None,
         }

@@ -48,6 +48,7 @@ impl World {
         self.acts.load(snapshot.acts);
         self.callbacks.load(snapshot.callbacks, snapshot.streaks, snapshot.next_callback_key);
         self.load_deadlines(snapshot.deadlines, snapshot.expectations, snapshot.next_deadline_key);
+        self.load_assets(snapshot.assets);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
         self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, &snapshot.lengths, now);
     }

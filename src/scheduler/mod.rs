@@ -5,6 +5,7 @@
 //! [`port`].
 
 mod act;
+mod assets;
 pub mod backfill;
 mod callbacks;
 pub mod change;

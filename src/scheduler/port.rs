@@ -1,12 +1,14 @@
 //! What the loop needs of the outside, as traits: the daemon gives it the real ones, simulations give it fakes.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::{AssetKey, Stamp};
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
 use crate::model::{CallbackRow, SkipDecision, Wait};
 use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
@@ -164,6 +166,24 @@ pub trait Executor: Send {
 
     /// The ends of these tries are committed: nobody needs to remember them any longer.
     fn acknowledge(&mut self, keys: &[TryKey]);
+}
+
+/// What looks for files that have settled. It answers with [`Event::Files`](crate::scheduler::Event::Files). No call blocks.
+pub trait FileWatch: Send {
+    /// Tells of each file of the asset from now on; replaces what was wished for it before.
+    fn watch(&mut self, asset: AssetKey, wish: FileWish);
+
+    fn forget(&mut self, asset: AssetKey);
+}
+
+/// Which files to tell of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileWish {
+    /// A path or pattern, as the asset's uri has it.
+    pub pattern: String,
+    pub settle: Duration,
+    /// Those that count as told.
+    pub known: Vec<(PathBuf, Stamp)>,
 }
 
 /// A try to run, with all that its worker needs. Cheap to clone.

@@ -35,6 +35,7 @@ impl World {
         for dag_id in touched {
             self.settle_owner(&dag_id, now);
         }
+        self.name_asset_conflicts(now);
     }
 
     fn apply_file(&mut self, file: DagFile, touched: &mut BTreeSet<DagId>, now: Now) {
@@ -79,7 +80,7 @@ impl World {
         touched.insert(dag_id);
     }
 
-    fn set_errors(&mut self, path: &Path, errors: Vec<ImportError>) {
+    pub(super) fn set_errors(&mut self, path: &Path, errors: Vec<ImportError>) {
         let Some(entry) = self.files.get_mut(path.as_os_str()) else { return };
         if entry.errors != errors {
             entry.errors.clone_from(&errors);
@@ -117,7 +118,7 @@ impl World {
                 self.owned.insert(path.clone().into_os_string(), dag_id.clone());
                 self.adopt_file(dag_id, &path, now);
             }
-            None => self.retire(dag_id),
+            None => self.retire(dag_id, now),
         }
     }
 
@@ -191,6 +192,7 @@ impl World {
         let version = stored.key;
         if let Some(definition) = Definition::new(dag, &file, version) {
             self.dag_mut(ix).definition = Some(Arc::new(definition));
+            self.follow_assets(ix, now);
             self.follow_definition(ix, now);
             self.plan_next_run(ix, now);
             self.plan_expectation(ix, now);
@@ -198,7 +200,7 @@ impl World {
     }
 
     /// No file defines the DAG any longer: what runs may end, nothing new starts.
-    fn retire(&mut self, dag_id: &DagId) {
+    fn retire(&mut self, dag_id: &DagId, now: Now) {
         let Some((ix, entry)) = self.find_dag(dag_id) else { return };
         if !entry.record.is_active {
             return;
@@ -209,6 +211,7 @@ impl World {
         entry.record.next_run = None;
         self.withdraw(ix);
         self.set_expectation(ix, None);
+        self.drop_assets(ix, now);
     }
 
     fn install(&mut self, path: &Path, parsed: ParsedFile, has_import_errors: bool, now: Now) {
@@ -228,7 +231,7 @@ impl World {
             _ => self.add_version(ix, source, hash, now),
         };
         let Some(definition) = Definition::new(dag.clone(), &file, version) else { return };
-        let summary = definition.timetable.summary();
+        let summary = schedule_summary(&definition);
         let entry = self.dag_mut(ix);
         entry.definition = Some(Arc::new(definition));
         entry.stored = None;
@@ -247,6 +250,7 @@ impl World {
         if !record.is_paused && record.first_seen_at.is_none() {
             record.first_seen_at = Some(now.wall);
         }
+        self.follow_assets(ix, now);
         self.follow_definition(ix, now);
         self.plan_next_run(ix, now);
         self.plan_expectation(ix, now);
@@ -447,6 +451,7 @@ impl World {
             // From now on a definition comes from a file.
             self.dags[at].stored = None;
         }
+        self.settle_assets(now);
     }
 }
 
@@ -474,6 +479,13 @@ impl DagEntry {
             held_back_at: None,
         }
     }
+}
+
+/// As lists show it: the timetable's, the assets', or both.
+fn schedule_summary(definition: &Definition) -> Option<String> {
+    let of_time = definition.timetable.summary();
+    let Some(assets) = &definition.dag.asset_schedule else { return of_time };
+    Some(of_time.map_or_else(|| format!("assets: {assets}"), |of_time| format!("{of_time}, or assets: {assets}")))
 }
 
 /// Whether it has a map index, and its task is not mapped.

@@ -187,6 +187,7 @@ impl World {
 
     /// Due now, or woken when it is.
     pub(super) fn await_next_run(&mut self, ix: DagIx, now: Now) {
+        self.assets.reconsider(ix);
         let entry = self.dag(ix);
         let at = if entry.may_schedule() { entry.wake_at(now) } else { None };
         match at {

@@ -33,6 +33,7 @@ impl World {
         let done = match command {
             Command::Trigger(trigger) => self.trigger(trigger, now, history),
             Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
+            Command::Materialize { asset, conf } => self.materialize(&asset, conf, now),
             Command::Stop { how, by } => Ok(self.stop(how, by, now)),
             Command::Await { dag_id, run_id } => match self.find_awaited(&dag_id, &run_id, history) {
                 Ok(Awaited::Live(run)) => {
@@ -301,7 +302,7 @@ enum Awaited {
     Ended(RunState),
 }
 
-fn refusal(code: &str, message: String, help: String) -> CommandError {
+pub(super) fn refusal(code: &str, message: String, help: String) -> CommandError {
     CommandError { code: code.to_owned(), message, help }
 }
 
@@ -333,7 +334,7 @@ fn check_run_id(run_id: &str) -> Result<(), CommandError> {
 }
 
 /// Eight letters and digits that follow from a run's identity (FNV-1a).
-fn identity_suffix(dag_id: &str, text: &str) -> String {
+pub(super) fn identity_suffix(dag_id: &str, text: &str) -> String {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let mut hash = dag_id.as_bytes().iter().chain(text.as_bytes()).fold(0xcbf2_9ce4_8422_2325, fold);
     const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";

@@ -220,6 +220,9 @@ impl World {
             file,
             pushed_at: end.ended_at,
         }));
+        if next == TaskState::Success {
+            self.produce_outlets(run, slot, &end.outlet_events, now);
+        }
         if let (TaskState::Success, Some(decision)) = (next, end.decision) {
             self.apply_decision(run, slot, decision, now);
         }

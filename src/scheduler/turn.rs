@@ -15,7 +15,7 @@ use crate::scheduler::change::{Changes, Snapshot};
 use crate::scheduler::command::{Command, CommandError, Stop};
 use crate::scheduler::event::Event;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, Store, Timer};
+use crate::scheduler::port::{Executor, FileWatch, Store, Timer};
 use crate::scheduler::world::{Action, History, Now, Restore, Settings, World};
 
 /// How many events one turn takes in at most.
@@ -29,6 +29,7 @@ pub struct Parts {
     pub store: Box<dyn Store>,
     pub executor: Box<dyn Executor>,
     pub timer: Box<dyn Timer>,
+    pub files: Box<dyn FileWatch>,
     pub clock: Arc<dyn Clock>,
     pub health: Health,
     pub gauges: GaugeBoard,
@@ -190,6 +191,8 @@ impl Scheduler {
                 Action::Call(call) => self.parts.executor.call(call),
                 Action::Acknowledge(key) => ended.push(key),
                 Action::Reply(reply, done) => reply.send(done),
+                Action::WatchFiles(asset, wish) => self.parts.files.watch(asset, wish),
+                Action::ForgetFiles(asset) => self.parts.files.forget(asset),
             }
         }
         if !ended.is_empty() {
@@ -249,6 +252,7 @@ impl World {
             Event::Started(attempt) => self.apply_started(attempt, now),
             Event::Ended(end) => self.apply_ended(*end, now),
             Event::Called(end) => self.apply_call_ended(*end, now),
+            Event::Files { asset, files, gone } => self.apply_files_of(asset, files, gone, now),
             Event::Tick => {}
             Event::ClockJumped => self.replan(now),
         }

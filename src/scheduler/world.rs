@@ -14,10 +14,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::{AssetDefinition, AssetKey};
 use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
 use crate::params::Override;
 use crate::scheduler::act::Acts;
+use crate::scheduler::assets::Assets;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::callbacks::Callbacks;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
@@ -29,7 +31,7 @@ use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
 use crate::scheduler::pools::Limits;
 pub use crate::scheduler::pools::RunIx;
 pub use crate::scheduler::port::History;
-use crate::scheduler::port::{Call, Kill, ReplyTo, Stray, Work};
+use crate::scheduler::port::{Call, FileWish, Kill, ReplyTo, Stray, Work};
 use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::timers::{Deadline, Timers};
 use crate::scheduler::waits::is_waiting;
@@ -68,6 +70,8 @@ pub struct Settings {
     /// Those of airflow.toml.
     pub pools: Vec<Pool>,
     pub overrides: Override,
+    /// Those of airflow.toml.
+    pub assets: Vec<AssetDefinition>,
 }
 
 /// Makes a definition of a stored source text; None when it no longer holds.
@@ -82,6 +86,8 @@ pub enum Action {
     Call(Box<Call>),
     Acknowledge(TryKey),
     Reply(ReplyTo<Reply>, Reply),
+    WatchFiles(AssetKey, FileWish),
+    ForgetFiles(AssetKey),
 }
 
 /// What a deadline is for.
@@ -190,6 +196,7 @@ pub struct World {
     pub(super) acts: Acts,
     pub(super) callbacks: Callbacks,
     pub(super) deadlines: Deadlines,
+    pub(super) assets: Assets,
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
@@ -247,6 +254,7 @@ impl World {
             acts: Acts::default(),
             callbacks: Callbacks::default(),
             deadlines: Deadlines::default(),
+            assets: Assets::default(),
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),

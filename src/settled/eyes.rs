@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::settled::pattern::join;
+use crate::pattern::join;
 
 /// What may change which files there are, or ends a change of one: not each write, which a look at the due time sees.
 const EVENTS: WatchFlags = WatchFlags::CREATE

@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::pattern::{Part, Pattern, join};
 use crate::settled::Stamp;
-use crate::settled::pattern::{Part, Pattern, join};
 use crate::settled::sightings::Found;
 
 /// Below a `**`, deeper folders are not entered.

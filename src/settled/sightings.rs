@@ -38,6 +38,12 @@ pub struct Sightings {
 }
 
 impl Sightings {
+    /// These have been told before.
+    pub fn of_told(told: Vec<(PathBuf, Stamp)>, now: Instant) -> Self {
+        let sighting = |stamp| Sighting { stamp, changed_at: 0, settles_at: now, is_told: true, was_told: true };
+        Self { seen: told.into_iter().map(|(path, stamp)| (path, sighting(stamp))).collect(), waiting: BTreeSet::new() }
+    }
+
     /// A file has been looked at. True if it has settled now and was not told as it is: it counts as told from here on.
     pub fn see(&mut self, path: &Path, found: Found, settle: Duration, now: Instant) -> bool {
         let known = self.seen.get(path).copied();

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::settled::eyes::{Eyes, Glance, remote_name};
 use crate::settled::listing::{list, look};
 use crate::settled::sightings::{Found, Sightings};
-use crate::settled::{MOST_AT_ONCE, SettledFile, Told, Until, Wish};
+use crate::settled::{MOST_AT_ONCE, SettledFile, Stamp, Told, Until, Wish};
 
 /// The net for lost events, and for a folder above the watched ones that was moved.
 const NET: Duration = Duration::from_secs(300);
@@ -26,7 +26,7 @@ const REST: u32 = 4;
 
 #[derive(Debug)]
 pub(super) enum Order<K> {
-    Watch(K, Box<Wish>),
+    Watch(K, Box<Wish>, Vec<(PathBuf, Stamp)>),
     Forget(K),
     Stop,
 }
@@ -69,7 +69,7 @@ impl<K: Ord + Copy> Watcher<K> {
         loop {
             loop {
                 match orders.try_recv() {
-                    Ok(Order::Watch(key, wish)) => self.take_up(key, *wish),
+                    Ok(Order::Watch(key, wish, known)) => self.take_up(key, *wish, known),
                     Ok(Order::Forget(key)) => self.forget(key),
                     Err(TryRecvError::Empty) => break,
                     Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return,
@@ -115,12 +115,12 @@ impl<K: Ord + Copy> Watcher<K> {
         Ok(has_news)
     }
 
-    fn take_up(&mut self, key: K, wish: Wish) {
+    fn take_up(&mut self, key: K, wish: Wish, known: Vec<(PathBuf, Stamp)>) {
         self.forget(key);
         let now = Instant::now();
         let watch = Watch {
             wish,
-            sightings: Sightings::default(),
+            sightings: Sightings::of_told(known, now),
             folders: BTreeMap::new(),
             limit: None,
             look_at: now,
@@ -269,11 +269,10 @@ impl<K: Ord + Copy> Watcher<K> {
         let (mut files, mut gone) = (Vec::new(), Vec::new());
         for (path, found) in seen {
             match found {
-                Some(found) => {
-                    if watch.sightings.see(&path, found, settle, now) {
-                        files.push(SettledFile { path, stamp: found.stamp, changed_at: found.changed_at });
-                    }
+                Some(found) if watch.sightings.see(&path, found, settle, now) => {
+                    files.push(SettledFile { path, stamp: found.stamp, changed_at: found.changed_at });
                 }
+                Some(_) => {}
                 None if watch.sightings.miss(&path) => gone.push(path),
                 None => {}
             }

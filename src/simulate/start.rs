@@ -58,8 +58,13 @@ pub(super) fn world(
     pools: Vec<Pool>,
     from: Timestamp,
 ) -> World {
-    let settings =
-        Settings { parallelism, drain_timeout: Duration::ZERO, pools: pools.clone(), overrides: Override::Params };
+    let settings = Settings {
+        parallelism,
+        drain_timeout: Duration::ZERO,
+        pools: pools.clone(),
+        overrides: Override::Params,
+        assets: Vec::new(),
+    };
     let snapshot =
         Snapshot { dags, pools, next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
     let now = Now { wall: from, boot: BootInstant::default() };

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::model::AssetEvent;
 use crate::model::deadline::DeadlineRow;
 use crate::model::{
     Backfill, BackfillId, BackfillPlace, DagId, DagRun, DateFate, Instance, InstanceKey, NextRun, Pool, PoolName,
@@ -20,6 +21,7 @@ use crate::scheduler::change::{
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
+use crate::store::memory_assets::MemoryAssets;
 
 /// Plain maps. Clones are the same store, so that a simulation keeps one and gives the other to the loop; a new loop over
 /// the same store is a restart.
@@ -44,6 +46,7 @@ struct Memory {
     deadlines: BTreeMap<DeadlineKey, DeadlineRow>,
     expectations: BTreeMap<DagId, ExpectationWrite>,
     streaks: BTreeMap<(DagId, Option<TaskId>), Streak>,
+    assets: MemoryAssets,
     backfills: BTreeMap<BackfillId, Backfill>,
     dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
     commits: Vec<Changes>,
@@ -114,6 +117,16 @@ impl MemoryStore {
     /// What the branches and short circuits of a run have decided.
     pub fn decisions_in(&self, run: RunKey) -> Vec<(InstanceKey, SkipDecision)> {
         self.0.lock().decisions(|instance| instance.run == run)
+    }
+
+    /// Those of all assets, oldest first.
+    pub fn asset_events(&self) -> Vec<AssetEvent> {
+        self.0.lock().assets.events()
+    }
+
+    /// The events that have led to a run, oldest first.
+    pub fn triggering_events(&self, run: RunKey) -> Vec<AssetEvent> {
+        self.0.lock().assets.consumed(run)
     }
 
     pub fn audit(&self) -> Vec<AuditEntry> {
@@ -236,6 +249,7 @@ impl Memory {
                 _ => self.streaks.insert(who, streak.clone()),
             };
         }
+        self.assets.apply(&changes.assets);
     }
 
     fn apply_backfills(&mut self, changes: &BackfillChanges) {
@@ -319,6 +333,7 @@ impl Memory {
             next_version_key: self.versions.last_key_value().map_or(1, |(key, _)| key.0 + 1),
             backfills: backfills.map(|backfill| self.progress(backfill)).collect(),
             next_backfill_id: self.backfills.last_key_value().map_or(1, |(id, _)| id.0 + 1),
+            assets: self.assets.snapshot(),
         }
     }
 }

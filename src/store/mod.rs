@@ -8,12 +8,14 @@
 //! Knows how things are stored, and no rule about what is stored. No SQL stands anywhere else.
 
 mod act;
+mod asset;
 mod backfill;
 mod callback;
 mod checkpoint;
 mod deadline;
 mod fault;
 mod memory;
+mod memory_assets;
 mod open;
 mod pool;
 mod read;
@@ -24,6 +26,7 @@ mod xcom;
 #[cfg(test)]
 mod tests;
 
+pub use asset::StoredReference;
 pub use backfill::{BackfillCounts, BackfillDate};
 pub use callback::FailedCallback;
 pub use checkpoint::Checkpointer;

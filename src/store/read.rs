@@ -16,7 +16,7 @@ use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, act, backfill, callback, deadline, open};
+use crate::store::{OpenError, act, asset, backfill, callback, deadline, open};
 
 /// A DAG and its newest run by run_after.
 #[derive(Clone, Debug, PartialEq)]
@@ -487,6 +487,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         next_version_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_version")?,
         backfills: backfill::uncompleted(connection)?,
         next_backfill_id: next("SELECT coalesce(max(id), 0) + 1 FROM backfill")?,
+        assets: asset::snapshot(&transaction)?,
     })
 }
 

@@ -49,3 +49,81 @@ CREATE TABLE expectation (
     dag_id      TEXT PRIMARY KEY,
     expected_at INTEGER NOT NULL
 );
+
+-- Assets and aliases. A name or uri that nobody defines is its own uri.
+CREATE TABLE asset (
+    key           INTEGER PRIMARY KEY,
+    name          TEXT NOT NULL,
+    uri           TEXT NOT NULL,
+    "group"       TEXT NOT NULL,
+    extra         TEXT NOT NULL,                    -- a JSON object
+    is_alias      INTEGER NOT NULL,
+    settle        INTEGER NOT NULL,
+    catchup       INTEGER NOT NULL,
+    watched_since INTEGER                           -- null: its files are not looked for
+);
+CREATE UNIQUE INDEX asset_name ON asset (name);
+
+-- Which DAGs wait for an asset, and which tasks produce or read it: all rows of a DAG are put anew with its definition.
+CREATE TABLE asset_reference (
+    dag_id    TEXT NOT NULL,
+    role      TEXT NOT NULL,                        -- `schedule`, `outlet` or `inlet`
+    task_id   TEXT NOT NULL,                        -- empty for a schedule
+    asset_key INTEGER NOT NULL REFERENCES asset (key),
+    PRIMARY KEY (dag_id, role, task_id, asset_key)
+) WITHOUT ROWID;
+
+CREATE TABLE asset_alias_asset (
+    alias_key INTEGER NOT NULL REFERENCES asset (key),
+    asset_key INTEGER NOT NULL REFERENCES asset (key),
+    PRIMARY KEY (alias_key, asset_key)
+) WITHOUT ROWID;
+
+-- Without a source where a file has settled.
+CREATE TABLE asset_event (
+    key              INTEGER PRIMARY KEY,
+    asset_key        INTEGER NOT NULL REFERENCES asset (key),
+    timestamp        INTEGER NOT NULL,
+    extra            TEXT NOT NULL,                 -- a JSON object
+    source_dag_id    TEXT,
+    source_run_id    TEXT,
+    source_task_id   TEXT,
+    source_map_index INTEGER
+);
+CREATE INDEX asset_event_asset ON asset_event (asset_key, key);
+
+CREATE TABLE asset_alias_event (
+    alias_key INTEGER NOT NULL REFERENCES asset (key),
+    event_key INTEGER NOT NULL REFERENCES asset_event (key),
+    PRIMARY KEY (alias_key, event_key)
+) WITHOUT ROWID;
+
+-- What has had an event since the last run of a DAG that waits for it.
+CREATE TABLE asset_dag_run_queue (
+    dag_id     TEXT NOT NULL,
+    asset_key  INTEGER NOT NULL REFERENCES asset (key),
+    created_at INTEGER NOT NULL,                    -- of the newest
+    PRIMARY KEY (dag_id, asset_key)
+) WITHOUT ROWID;
+
+-- The newest event that is behind each DAG that waits for assets.
+CREATE TABLE asset_consumer (
+    dag_id         TEXT PRIMARY KEY,
+    consumed_until INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE dagrun_asset_event (
+    run_key   INTEGER NOT NULL REFERENCES dag_run (key),
+    event_key INTEGER NOT NULL REFERENCES asset_event (key),
+    PRIMARY KEY (run_key, event_key)
+) WITHOUT ROWID;
+
+-- The files that have been counted and still lie there.
+CREATE TABLE asset_file (
+    asset_key   INTEGER NOT NULL REFERENCES asset (key),
+    path        BLOB NOT NULL,
+    inode       INTEGER NOT NULL,
+    size        INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL,                   -- nanoseconds since 1970
+    PRIMARY KEY (asset_key, path)
+) WITHOUT ROWID;

@@ -22,7 +22,7 @@ use crate::scheduler::{Store, StoreError};
 use crate::store::fault::Fault;
 use crate::store::row::{duration, integer, maybe_micros, micros};
 use crate::store::xcom::stored_path;
-use crate::store::{OpenError, act, backfill, callback, deadline, open, read};
+use crate::store::{OpenError, act, asset, backfill, callback, deadline, open, read};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -115,6 +115,7 @@ impl Database {
         callback::put_streaks(&transaction, &changes.streaks)?;
         deadline::put(&transaction, &changes.deadlines)?;
         deadline::put_expectations(&transaction, &changes.expectations)?;
+        asset::put(&transaction, &changes.assets)?;
         counts.put(&transaction)?;
         transaction.commit()?;
         Ok(())

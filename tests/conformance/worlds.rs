@@ -31,6 +31,7 @@ impl Stage {
             drain_timeout: Duration::from_secs(1),
             pools,
             overrides: minflow::params::Override::Params,
+            assets: Vec::new(),
         };
         let snapshot: Snapshot = store.load().unwrap();
         let world = World::new(settings, snapshot, Box::new(|_, _| None), at(wall));

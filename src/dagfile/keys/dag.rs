@@ -3,6 +3,7 @@
 use super::group::A_GROUP;
 use super::task::{A_TASK, DEFAULT_ARGS};
 use super::{CALLBACKS, LIST_OF_TEXT, key};
+use crate::config::keys::ASSET;
 use crate::keytable::{COUNT, Fallback, Kind, POSITIVE, Table};
 
 /// Before the duration of `catchup`.
@@ -132,6 +133,12 @@ pub static DAG: Table = Table {
             Fallback::Toml("[]"),
             "Dependencies as arrows between tasks and groups: `\"a >> [b, c] >> d\"`, `\"d << b\"`; lists on both sides connect each with each",
         ),
+        key(
+            "assets",
+            Kind::Map("name", &Kind::Table(&ASSET)),
+            Fallback::Nothing,
+            "Assets, for all DAG files; two files may define the same one only in the same way",
+        ),
         key("tasks", Kind::Map("task_id", &A_TASK), Fallback::Nothing, "The tasks, at least one, here or in groups"),
         key("groups", Kind::Map("group_id", &A_GROUP), Fallback::Nothing, "Groups of tasks"),
     ]],
@@ -173,6 +180,12 @@ pub static SCHEDULE: Table = Table {
     keys: &[&[
         key("cron", Kind::Text, Fallback::Nothing, "Cron fields or a preset"),
         key("crons", LIST_OF_TEXT, Fallback::Nothing, "Several of them: a run is due when any of them says so"),
+        key(
+            "assets",
+            Kind::Either(&[Kind::Text, LIST_OF_TEXT]),
+            Fallback::Nothing,
+            "A run is due when these assets have had events: `a & (b | c)`, names or quoted uris; of a list all must; a `cron`, `crons`, `every` or `events` may stand beside it",
+        ),
         key("every", Kind::Period, Fallback::Nothing, "A period, fixed or in months and years of the calendar"),
         key("events", Kind::List(&Kind::Time), Fallback::Nothing, "Runs are due at these times, at most 10,000"),
         key(

@@ -58,7 +58,19 @@ const OWN: &[Key] = &[
 /// Those that a task has.
 pub const TASK_HOOKS: [Hook; 5] = [Hook::OnExecute, Hook::OnSuccess, Hook::OnFailure, Hook::OnRetry, Hook::OnSkipped];
 
-static SHARED: [Key; 31] = [
+static SHARED: [Key; 33] = [
+    key(
+        "inlets",
+        LIST_OF_TEXT,
+        Fallback::Toml("[]"),
+        "Assets that the task reads, by name or uri: `{{ inlet_events }}` has their events",
+    ),
+    key(
+        "outlets",
+        LIST_OF_TEXT,
+        Fallback::Toml("[]"),
+        "Assets that the task produces, by name or uri: its success is an event of each",
+    ),
     key(
         "trigger_rule",
         Kind::OneOf(TRIGGER_RULES),

@@ -2,6 +2,7 @@
 //! executor and what it commits is a trace in words, which the tests compare.
 
 mod acts;
+mod assets;
 mod backfill;
 mod callbacks;
 mod deadlines;
@@ -28,12 +29,12 @@ use parking_lot::Mutex;
 use crate::clock::{BootInstant, Clock, SimulatedClock};
 use crate::dagfile::{self, Defaults};
 use crate::health::Health;
-use crate::model::{Pool, ProcessIdentity, RunState, TaskState, TryKey};
+use crate::model::{AssetKey, Pool, ProcessIdentity, RunState, TaskState, TryKey};
 use crate::scheduler::Store;
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::world::{Restore, Settings};
 use crate::store::MemoryStore;
@@ -102,6 +103,16 @@ impl Timer for Calls {
     }
 }
 
+impl FileWatch for Calls {
+    fn watch(&mut self, _: AssetKey, wish: FileWish) {
+        self.0.lock().trace.push(format!("watch {} ({} known)", wish.pattern, wish.known.len()));
+    }
+
+    fn forget(&mut self, _: AssetKey) {
+        self.0.lock().trace.push("forget files".to_owned());
+    }
+}
+
 /// One simulated minflow.
 struct Simulation {
     clock: SimulatedClock,
@@ -136,6 +147,7 @@ impl Simulation {
             drain_timeout: Duration::from_secs(5),
             pools: vec![pool("default_pool", 128), pool("narrow", 1)],
             overrides: crate::params::Override::Params,
+            assets: Vec::new(),
         };
         let store = MemoryStore::default();
         let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
@@ -165,6 +177,7 @@ impl Simulation {
             store: Box::new(store.clone()),
             executor: Box::new(calls.clone()),
             timer: Box::new(calls.clone()),
+            files: Box::new(calls.clone()),
             clock: Arc::new(clock.clone()),
             health: health.clone(),
             gauges: GaugeBoard::default(),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::Synchronous;
 use std::sync::Arc;
@@ -17,15 +17,16 @@ use std::sync::Arc;
 use crate::model::callback::{Action, Callback, CallbackRow, CallbackState, Hook, Occasion, Subject, When};
 use crate::model::dag::{Position, Template};
 use crate::model::deadline::DeadlineRow;
+use crate::model::{
+    Asset, AssetDefinition, AssetKey, DagId, DagRun, DataInterval, EventSource, Instance, InstanceKey, Pool,
+    ProcessIdentity, RunKey, RunState, RunType, Stamp, TaskState, Usage, VersionKey,
+};
 use crate::model::{Awaited, Pace, SensorMode, Wait};
 use crate::model::{CallbackKey, DeadlineKey};
-use crate::model::{
-    DagId, DagRun, DataInterval, Instance, InstanceKey, Pool, ProcessIdentity, RunKey, RunState, RunType, TaskState,
-    Usage, VersionKey,
-};
 use crate::scheduler::change::{
-    ActWrite, AuditEntry, BackfillChanges, Changes, DagRecord, DeadlineWrite, ExpectationWrite, ImportError,
-    LengthWrite, NextRun, NoteWrite, Streak, VersionWrite, XcomWrite,
+    ActWrite, AssetChanges, AssetReference, AuditEntry, BackfillChanges, Changes, Consumption, DagRecord,
+    DeadlineWrite, EventWrite, ExpectationWrite, ImportError, LengthWrite, NextRun, NoteWrite, Streak, VersionWrite,
+    XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
@@ -231,6 +232,7 @@ pub(super) fn one_of_everything() -> Changes {
         deadlines: vec![DeadlineWrite::Put(deadline_row(1))],
         expectations: vec![ExpectationWrite { dag_id: "sales".into(), at: Some(at(77)) }],
         streaks: vec![Streak { dag_id: "sales".into(), task_id: Some("load".into()), run: RunKey(2), failures: 3 }],
+        assets: assets(),
     }
 }
 
@@ -262,5 +264,45 @@ pub(super) fn callback_row(key: i64) -> CallbackRow {
         started_at: Some(at(2)),
         ended_at: None,
         reason: Some("exit code 1".to_owned()),
+    }
+}
+
+/// An alias that has stood for an asset of files: two events have come, one of them by the alias, and run 1 has consumed both.
+fn assets() -> AssetChanges {
+    let (alias, files) = (AssetKey(1), AssetKey(2));
+    let asset = |key, definition, watched_since| Asset { key, definition, watched_since };
+    let source =
+        EventSource { dag_id: "sales".to_owned(), run_id: "r".to_owned(), task_id: "load".to_owned(), map_index: -1 };
+    let event = |key, source, alias| EventWrite {
+        key,
+        asset: files,
+        timestamp: at(key),
+        extra: Map::from_iter([("path".to_owned(), json!("/in/ü"))]),
+        source,
+        alias,
+    };
+    let stamp = Stamp { inode: u64::MAX, size: 7, modified_at: 1 };
+    AssetChanges {
+        assets: vec![
+            asset(alias, AssetDefinition { is_alias: true, ..AssetDefinition::implied("days") }, None),
+            asset(files, AssetDefinition { catchup: true, ..AssetDefinition::implied("file:///in/*") }, Some(at(1))),
+        ],
+        references: vec![(
+            "sales".into(),
+            vec![AssetReference { asset: alias, role: "outlet", task_id: "load".to_owned() }],
+        )],
+        resolved: vec![(alias, files)],
+        events: vec![event(1, None, None), event(2, Some(source), Some(alias))],
+        queues: vec![("sales".into(), vec![(files, at(2))])],
+        consumed_until: vec![("sales".into(), Some(2))],
+        consumptions: vec![Consumption {
+            run: RunKey(1),
+            after: 0,
+            until: 2,
+            assets: vec![files],
+            aliases: vec![alias],
+        }],
+        files: vec![(files, "/in/ü".into(), Some(stamp)), (files, "/in/gone".into(), None)],
+        forgotten_files: vec![alias],
     }
 }

@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::{act, backfill, read, xcom};
+use crate::store::{act, asset, backfill, read, xcom};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -27,6 +27,8 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::UNFINISHED_LENGTHS, "dag_run_unfinished"),
         (read::UNFINISHED_DECISIONS, "dag_run_unfinished"),
         (read::DECISIONS, "task_instance_identity"),
+        (asset::EVENTS, "asset_event_asset"),
+        (asset::CONSUMED, "PRIMARY KEY"),
         (act::RUNS_IN, "dag_run_newest"),
         (backfill::COUNT_QUEUED, "dag_run_backfill"),
         (backfill::QUEUED_RUNS, "dag_run_backfill"),

@@ -36,6 +36,34 @@ fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
 }
 
 #[test]
+fn assets_come_back_with_their_events_and_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = one_of_everything();
+    open_in(folder.path()).commit(&changes).unwrap();
+    let (found, expected) = (open_in(folder.path()).load().unwrap().assets, &changes.assets);
+    let in_memory = {
+        let mut store = crate::store::MemoryStore::default();
+        store.commit(&changes).unwrap();
+        store.load().unwrap().assets
+    };
+    assert_eq!(found, in_memory);
+    assert_eq!((&found.assets, &found.resolved), (&expected.assets, &expected.resolved));
+    assert_eq!(found.queues, [("sales".into(), AssetKey(2), at(2))]);
+    assert_eq!(found.consumed_until, [("sales".into(), 2)]);
+    assert_eq!(found.files, [(AssetKey(2), "/in/ü".into(), expected.files[0].2.unwrap())]);
+    assert_eq!((found.next_asset_key, found.next_event_key), (3, 3));
+    let reader = reader_in(folder.path());
+    let events = reader.triggering_events(RunKey(1)).unwrap();
+    assert_eq!(events.iter().map(|event| event.key).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(events[1].source, expected.events[1].source);
+    assert_eq!((&*events[0].uri, &events[0].extra), ("file:///in/*", &expected.events[0].extra));
+    let of_alias = reader.asset_events(AssetKey(1), 10).unwrap();
+    assert_eq!(of_alias, events[1..]);
+    assert_eq!(reader.asset_events(AssetKey(2), 1).unwrap(), events[1..]);
+    assert_eq!(reader.asset_references().unwrap()[0].role, "outlet");
+}
+
+#[test]
 fn absent_values_stay_absent() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = open_in(folder.path());

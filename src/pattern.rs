@@ -1,6 +1,6 @@
 //! The pattern of a path, as Python's `glob` reads it: `*`, `?`, `[a-z]`, `[!a-z]`, and `**` for folders at any depth.
 //!
-//! Knows names only, no disk. A wildcard matches no name that begins with a dot unless its own part begins with one.
+//! Sensors and file triggers name files so. Knows names only, no disk. A wildcard matches no name that begins with a dot unless its own part begins with one.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Pattern {
 
 /// What stands between two slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// A name as it is.
     Name(OsString),
     Wild(Vec<Piece>),
@@ -27,7 +27,7 @@ pub(super) enum Part {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
     Char(char),
     One,
     Any,
@@ -114,18 +114,18 @@ impl Pattern {
         may_begin(&self.parts, &names) || (self.counts_folders && self.matches(folder))
     }
 
-    pub(super) fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    pub(super) const fn counts_folders(&self) -> bool {
+    pub const fn counts_folders(&self) -> bool {
         self.counts_folders
     }
 }
 
 impl Part {
     /// Whether one name is meant by it.
-    pub(super) fn accepts(&self, name: &[u8]) -> bool {
+    pub fn accepts(&self, name: &[u8]) -> bool {
         match self {
             Self::Name(own) => own.as_bytes() == name,
             Self::Depths => name.first() != Some(&b'.'),
@@ -258,7 +258,7 @@ impl Piece {
 }
 
 /// A path of `folder` and one more name.
-pub(super) fn join(folder: &Path, name: &[u8]) -> PathBuf {
+pub fn join(folder: &Path, name: &[u8]) -> PathBuf {
     folder.join(OsString::from_vec(name.to_vec()))
 }
 
