@@ -104,7 +104,12 @@ pub fn request(fields: &Map<String, Value>, lookup: &dyn Lookup, home: &Path) ->
     }
     add("Accept", "*/*".to_owned());
     let params = fields.get("params").and_then(Value::as_object).map(pairs).unwrap_or_default();
-    let seconds = fields.get("timeout").and_then(Value::as_u64).map(Duration::from_secs);
+    let seconds = match fields.get("timeout") {
+        // Of a task it has been read; elsewhere it is as it was written.
+        Some(Value::String(text)) => crate::keytable::parse_duration(text),
+        given => given.and_then(Value::as_u64).map(Duration::from_secs),
+    };
+    let seconds = seconds.filter(|timeout| !timeout.is_zero());
     Ok(Request {
         method: text("method").unwrap_or("GET").to_owned(),
         url: url.with_query(&params).text(),

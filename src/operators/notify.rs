@@ -188,8 +188,15 @@ fn request(mut fields: Map<String, Value>, place: &Place<'_>) -> Result<Program,
 }
 
 fn by_operator(name: &str, fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
-    let _ = (fields, place);
-    Err(Fault::Task(format!("this minflow has no operator `{name}`: use a callback or a notifier of the kind `bash`")))
+    match name {
+        "http" => operators::http::prepare(fields, place),
+        _ => {
+            let message = format!(
+                "this minflow has no operator `{name}`: use a callback or a notifier of the kind `bash` or `http`"
+            );
+            Err(Fault::Task(message))
+        }
+    }
 }
 
 fn rendered(fields: &Map<String, Value>, at: Position, context: &Context) -> Result<Map<String, Value>, Fault> {
