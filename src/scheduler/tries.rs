@@ -157,8 +157,8 @@ impl World {
         row.start_date = row.start_date.or(Some(end.ended_at));
         row.end_date = Some(end.ended_at);
         let max_tries = ruling.as_ref().map_or(row.max_tries, |rule| rule.max_tries);
-        let has_another = !matches!(end.outcome, Outcome::GivenUp { .. }) && !(end.is_final && ruling.is_none());
-        let can_retry = has_another && !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
+        let is_last = matches!(end.outcome, Outcome::GivenUp { .. }) || (end.is_final && ruling.is_none());
+        let can_retry = !is_last && !run_is_over && !is_dropped && retry::is_eligible(max_tries, row.try_number);
         let event = match meaning.event {
             TaskEvent::Fail if can_retry => TaskEvent::Retry,
             TaskEvent::Requeue | TaskEvent::Defer | TaskEvent::Reschedule if run_is_over => TaskEvent::RunEnded,
