@@ -32,19 +32,17 @@ pub struct Notifier {
 pub enum NotifierKind {
     Bash,
     Http,
-    Email,
     Slack,
     Ntfy,
 }
 
 impl NotifierKind {
-    pub const NAMES: &'static [&'static str] = &["bash", "http", "email", "slack", "ntfy"];
+    pub const NAMES: &'static [&'static str] = &["bash", "http", "slack", "ntfy"];
 
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "bash" => Self::Bash,
             "http" => Self::Http,
-            "email" => Self::Email,
             "slack" => Self::Slack,
             "ntfy" => Self::Ntfy,
             _ => return None,
@@ -56,7 +54,6 @@ impl NotifierKind {
         match self {
             Self::Bash => &["command"],
             Self::Http => &["url", "method", "headers", "body", "json"],
-            Self::Email => &["to", "cc", "bcc", "subject", "body", "html", "connection"],
             Self::Slack => &["url", "text"],
             Self::Ntfy => &["topic", "url", "title", "message", "priority", "tags", "token"],
         }
@@ -91,7 +88,7 @@ fn check_notifier(name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>
     let fields = Fields::new(&keys::NOTIFIER, table);
     let Some(kind) = fields.text("kind").and_then(NotifierKind::from_name) else {
         if fields.get("kind").is_none() {
-            let help = "add for example `kind = \"email\"`; the kinds are `bash`, `http`, `email`, `slack`, `ntfy`";
+            let help = "add for example `kind = \"bash\"`; the kinds are `bash`, `http`, `slack`, `ntfy`";
             let message = format!("notifier `{}` has no `kind`", name.get_ref());
             faults.add(name.span(), "bad-notifier", message, help);
         }
@@ -138,7 +135,7 @@ pub fn check(list: &[Spanned<DeValue<'_>>], hook: Hook, known: Option<&BTreeSet<
             let help = match keytable::suggest(name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!(
-                    "add it to airflow.toml: `[notifiers.{name}]` and below it `kind = \"email\"`, or another kind"
+                    "add it to airflow.toml: `[notifiers.{name}]` and below it `kind = \"bash\"`, or another kind"
                 ),
             };
             faults.add(value.span(), "unknown-notifier", format!("there is no notifier `{name}`"), help);

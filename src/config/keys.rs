@@ -12,8 +12,14 @@ const fn section(name: &'static str, table: &'static Table, description: &'stati
 }
 
 /// The sections whose keys are fixed, in the order in which they are shown.
-pub const SECTIONS: [(&str, &Table); 5] =
-    [("core", &CORE), ("scheduler", &SCHEDULER), ("database", &DATABASE), ("api", &API), ("logging", &LOGGING)];
+pub const SECTIONS: [(&str, &Table); 6] = [
+    ("core", &CORE),
+    ("scheduler", &SCHEDULER),
+    ("database", &DATABASE),
+    ("api", &API),
+    ("logging", &LOGGING),
+    ("heartbeat", &HEARTBEAT),
+];
 
 /// The sections whose keys are names that the user gives, and what need not be there at all.
 pub const NAMED: [&str; 6] = ["pools", "assets", "variables", "connections", "notifiers", "defaults"];
@@ -40,12 +46,13 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 11] = [
+static SECTION_KEYS: [Key; 12] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
     section("database", &DATABASE, "Where the state is kept"),
     section("api", &API, "The address of the page and of `/status`"),
     section("logging", &LOGGING, "minflow's log and those of the tasks"),
+    section("heartbeat", &HEARTBEAT, "Whom minflow tells that it is alive"),
     key(
         "pools",
         Kind::Map("name", &Kind::Either(&[SLOTS, Kind::Table(&POOL)])),
@@ -131,8 +138,6 @@ const JSON: Key = key("json", Kind::Any, Fallback::Nothing, "What is sent as JSO
 
 pub static CALLBACK_HTTP: Table = Table { name: "`http` of a callback", keys: &[&[URL, METHOD, HEADERS, BODY, JSON]] };
 
-const ADDRESSES: Kind = Kind::Either(&[Kind::Template, Kind::List(&Kind::Template)]);
-
 pub static NOTIFIER: Table = Table {
     name: "a notifier",
     keys: &[&[
@@ -148,17 +153,6 @@ pub static NOTIFIER: Table = Table {
         HEADERS,
         BODY,
         JSON,
-        key("to", ADDRESSES, Fallback::Nothing, "`email`: who gets it"),
-        key("cc", ADDRESSES, Fallback::Nothing, "`email`: who gets a copy"),
-        key("bcc", ADDRESSES, Fallback::Nothing, "`email`: who gets one that the others do not see"),
-        key("subject", Kind::Template, Fallback::Words("`title`"), "`email`: the subject"),
-        key("html", Kind::Template, Fallback::Nothing, "`email`: the text as HTML instead of `body`"),
-        key(
-            "connection",
-            Kind::Template,
-            Fallback::Words("[smtp]"),
-            "`email`: the id of a connection to a mail server",
-        ),
         key("text", Kind::Template, Fallback::Words("`message`"), "`slack`: the text"),
         key("topic", Kind::Template, Fallback::Nothing, "`ntfy`: the topic"),
         key("title", Kind::Template, Fallback::Words("`title`"), "`ntfy`: the title"),
@@ -350,6 +344,19 @@ pub static API: Table = Table {
     keys: &[&[
         key("host", Kind::Text, Fallback::Toml("\"127.0.0.1\""), "A loopback address"),
         key("port", Kind::Integer { min: 0, max: 65_535 }, Fallback::Toml("8080"), "The port; 0 for any free one"),
+    ]],
+};
+
+pub static HEARTBEAT: Table = Table {
+    name: "[heartbeat]",
+    keys: &[&[
+        key(
+            "url",
+            Kind::Text,
+            Fallback::Toml("\"\""),
+            "An address that is asked for while all is well, such as that of a check at healthchecks.io, which raises the alarm when nobody asks any longer; empty: none",
+        ),
+        key("interval", Kind::Duration { min: 1 }, Fallback::Toml("\"60s\""), "How often"),
     ]],
 };
 

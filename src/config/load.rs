@@ -374,6 +374,9 @@ impl Layers {
             assets: self.assets(),
             secrets: self.secrets(home),
             notices: self.notices(),
+            heartbeat: Some(text("heartbeat", "url"))
+                .filter(|url| !url.is_empty())
+                .map(|url| super::Heartbeat { url, interval: seconds("heartbeat", "interval") }),
         }
     }
 
@@ -473,6 +476,11 @@ fn more_faults(section: &str, key: &str, value: &DeValue<'_>) -> Option<(String,
             message,
             "use `127.0.0.1` or `::1`; reach it from elsewhere through `ssh -L 8080:localhost:8080`".to_owned(),
         ));
+    }
+    let is_address = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    if (section, key) == ("heartbeat", "url") && !text.is_empty() && !is_address(text) {
+        let message = format!("`{text}` is no address of http or https");
+        return Some((message, "write for example `url = \"https://hc-ping.com/…\"`".to_owned()));
     }
     let is_empty_path = text.is_empty() && keys::PATHS.contains(&(section, key));
     is_empty_path.then(|| (format!("`{key}` is empty"), "write a path, relative to home or absolute".to_owned()))

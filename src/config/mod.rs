@@ -42,6 +42,16 @@ pub struct Config {
     /// `[variables]` and `[connections]`, and which names call for secrecy.
     pub secrets: Given,
     pub notices: Notices,
+    /// None: nobody is told.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Whom minflow tells that it is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Of http or https.
+    pub url: String,
+    pub interval: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -71,6 +71,7 @@ fn an_empty_home_has_all_defaults() {
         assets: BTreeMap::new(),
         secrets: Given::default(),
         notices: crate::config::Notices::default(),
+        heartbeat: None,
     };
     assert_eq!(loaded.config, expected);
     assert!(loaded.entries.iter().all(|entry| entry.origin == "default"));
@@ -100,6 +101,8 @@ api.port = 8080
 logging.level = info
 logging.base_log_folder = /home/x/logs
 logging.max_file_size = 100MB
+heartbeat.url = 
+heartbeat.interval = 1m
 pools.default_pool = 128"
     );
 }

@@ -4,6 +4,7 @@
 //! it forks keeps none of them; the loop's end comes before that of the parts which it drives.
 
 mod files;
+mod heartbeat;
 mod lock;
 mod offline;
 mod screen;
@@ -121,6 +122,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let _checkpointer = Checkpointer::start(&mut database, health.clone())?;
     let readers = Arc::new(ReaderPool::new(&config.database.path));
     let (events, inbox) = unbounded();
+    let (board, commits) = (health.clone(), heartbeat.clone());
 
     let http = Server::start(&config.api, site(config, &readers, &gauges, &health, &heartbeat, &clock))
         .map_err(RunError::Http)?;
@@ -152,6 +154,8 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let _watcher = Watcher::start(watch, parse(defaults, secrets, config.home.clone()), events.clone(), health)
         .map_err(io_error("watch the DAG files"))?;
     forward_requests_to_end(requests_to_end, events).map_err(io_error("watch for signals"))?;
+    let _pulse = heartbeat::Pulse::start(config.heartbeat.as_ref(), board, commits, Arc::new(SystemClock))
+        .map_err(io_error("start the heartbeat"))?;
     started(&address);
     sys::forget_start();
     scheduler.run(&inbox);

@@ -14,7 +14,7 @@ use crate::keytable;
 use crate::model::callback::{Action, Callback, Hook, Occasion, Subject};
 use crate::model::dag::Position;
 use crate::model::{Bash, Operator, Script, Template};
-use crate::operators::{self, Fault, Place, Program, Step};
+use crate::operators::{self, Fault, Place, Program, Step, http};
 use crate::scheduler::port::Call;
 use crate::template::{self, Context};
 
@@ -184,19 +184,7 @@ fn bash(script: Template, place: &Place<'_>) -> Result<Program, Fault> {
 fn request(mut fields: Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
     fields.entry("method").or_insert_with(|| "POST".into());
     fields.insert("response".to_owned(), "none".into());
-    by_operator("http", &fields, place)
-}
-
-fn by_operator(name: &str, fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
-    match name {
-        "http" => operators::http::prepare(fields, place),
-        _ => {
-            let message = format!(
-                "this minflow has no operator `{name}`: use a callback or a notifier of the kind `bash` or `http`"
-            );
-            Err(Fault::Task(message))
-        }
-    }
+    http::prepare(&fields, place)
 }
 
 fn rendered(fields: &Map<String, Value>, at: Position, context: &Context) -> Result<Map<String, Value>, Fault> {
@@ -242,13 +230,6 @@ fn notify(notifier: &Notifier, place: &Place<'_>) -> Result<Program, Fault> {
             }
             fields.insert("json".to_owned(), Value::Object(keys));
             request(fields, place)
-        }
-        NotifierKind::Email => {
-            keys.entry("subject").or_insert_with(|| format!("minflow: {}", given("title")).into());
-            if !keys.contains_key("html") {
-                keys.entry("body").or_insert_with(|| given("message").into());
-            }
-            by_operator("email", &keys, place)
         }
     }
 }

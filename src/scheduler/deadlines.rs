@@ -376,7 +376,7 @@ fn instant_of(spec: &Spec, run: &DagRun, now: Now, history: &mut dyn History) ->
 /// Of the newest runs by logical date that have ended, in any state.
 fn mean_runtime(mut runs: Vec<DagRun>, max_runs: u32, min_runs: u32) -> Option<SignedDuration> {
     runs.retain(|run| run.start_date.is_some() && run.end_date.is_some() && run.state.is_finished());
-    runs.sort_by(|one, other| other.logical_date.cmp(&one.logical_date));
+    runs.sort_by_key(|run| std::cmp::Reverse(run.logical_date));
     runs.truncate(max_runs as usize);
     if runs.is_empty() || runs.len() < min_runs as usize {
         return None;

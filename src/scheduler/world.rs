@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::deadline::DeadlineRow;
 use crate::model::{AssetDefinition, AssetKey};
 use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey};
@@ -22,7 +23,7 @@ use crate::scheduler::act::Acts;
 use crate::scheduler::assets::Assets;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::callbacks::Callbacks;
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, InstanceWrite, RunWrite};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, DeadlineWrite, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
 use crate::scheduler::deadlines::Deadlines;
@@ -130,6 +131,11 @@ pub trait Sink {
 
     /// The instance at `slot` of `run`.
     fn instance(&mut self, ix: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>);
+
+    /// A deadline of the DAG was missed. Who keeps rows has it among them.
+    fn missed(&mut self, ix: DagIx, row: &DeadlineRow) {
+        let _ = (ix, row);
+    }
 }
 
 impl Sink for Changes {
@@ -482,7 +488,14 @@ impl World {
     /// a DAG, run or instance (earlier tries, XComs, the audit log) is forgotten: who keeps rows calls [`World::take_turn`].
     pub fn end_turn(&mut self, sink: &mut impl Sink) -> Vec<Action> {
         if !self.changes.is_empty() {
-            self.changes = Changes::default();
+            let changes = std::mem::take(&mut self.changes);
+            for write in &changes.deadlines {
+                if let DeadlineWrite::Put(row) = write
+                    && let (Some(_), Some((ix, _))) = (row.missed_at, self.find_dag(&row.dag_id))
+                {
+                    sink.missed(ix, row);
+                }
+            }
         }
         for (dag, run) in std::mem::take(&mut self.just_ended) {
             if let Some(date) = self.run(run).row.logical_date {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::deadline::DeadlineRow;
 use crate::model::{RunState, TaskState, TryKey};
 use crate::scheduler::DagRecord;
 use crate::scheduler::event::{Outcome, TryEnd};
-use crate::scheduler::world::{Action, History, Now, Run, RunIx, Sink, Slot, World};
+use crate::scheduler::world::{Action, DagIx, History, Now, Run, RunIx, Sink, Slot, World};
 use crate::simulate::past::Past;
 use crate::simulate::report::Report;
 use crate::simulate::tally::{Counted, Tally};
@@ -101,6 +102,10 @@ impl Sink for Intake<'_> {
             self.past.keep(run);
         }
         self.tally.run(ix, run, prior);
+    }
+
+    fn missed(&mut self, ix: DagIx, row: &DeadlineRow) {
+        self.tally.missed(ix, row);
     }
 
     fn instance(&mut self, ix: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::model::{Dag, DagId, DagRun, RunKey, RunType, TaskId, TaskState};
-use crate::scheduler::change::{Earlier, RunLookup};
+use crate::scheduler::change::{Earlier, RunLookup, RunSpan};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{History, Run, Slot};
 use crate::simulate::Subject;
@@ -50,12 +50,21 @@ impl Past {
 
 fn is_asked(dag: &Dag) -> bool {
     dag.max_consecutive_failed_dag_runs > 0
+        || !dag.deadlines.is_empty()
+        || dag.expect_by.is_some()
         || dag.tasks.iter().any(|task| task.depends_on_past || task.wait_for_downstream)
 }
 
 impl History for Past {
-    fn find_run(&mut self, _: &DagId, _: &RunLookup) -> Result<Option<DagRun>, StoreError> {
-        Ok(None) // dates only go forward
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        // Dates only go forward; a deadline may outlive its run.
+        let RunLookup::ById(run_id) = lookup else { return Ok(None) };
+        Ok(self.runs(dag_id).map(|over| &over.row).find(|row| row.run_id == *run_id).cloned())
+    }
+
+    fn runs_in(&mut self, dag_id: &DagId, span: &RunSpan, limit: usize) -> Result<Vec<DagRun>, StoreError> {
+        let rows = self.runs(dag_id).map(|over| &over.row);
+        Ok(rows.filter(|row| Some((row.run_after, row.key)) > span.after).take(limit).cloned().collect())
     }
 
     fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError> {

@@ -157,7 +157,7 @@ pub struct Deadline {
     pub limit: Duration,
     /// Tries or runs that passed it.
     pub count: u64,
-    /// The run_after of the first run concerned.
+    /// The run_after of the first run concerned; of `deadlines` and `expect_by` the first instant that was missed.
     pub first: Timestamp,
 }
 
@@ -165,6 +165,10 @@ pub struct Deadline {
 pub enum DeadlineKind {
     DagrunTimeout,
     ExecutionTimeout,
+    /// An entry of `deadlines`.
+    Deadline,
+    /// The time of day, as the time since midnight.
+    ExpectBy,
 }
 
 impl DeadlineKind {
@@ -172,6 +176,8 @@ impl DeadlineKind {
         match self {
             Self::DagrunTimeout => "dagrun_timeout",
             Self::ExecutionTimeout => "execution_timeout",
+            Self::Deadline => "deadline",
+            Self::ExpectBy => "expect_by",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::BootInstant;
-use crate::model::{Catchup, DataInterval, Every, Period, Pool, Schedule};
+use crate::model::{Catchup, Dag, DataInterval, Every, Period, Pool, Schedule};
 use crate::params::Override;
 use crate::scheduler::DagRecord;
 use crate::scheduler::change::Snapshot;
@@ -72,12 +72,19 @@ pub(super) fn world(
     let file = |subject: &Subject| DagFile {
         path: subject.file.as_ref().into(),
         modified_at: None,
-        found: Found::Parsed { dag: Arc::clone(&subject.dag), source: "".into(), hash: "simulated".into() },
+        found: Found::Parsed { dag: silent(&subject.dag), source: "".into(), hash: "simulated".into() },
     };
     let files = subjects.iter().map(file).collect();
     world.apply(Event::DagFiles { files, complete: true }, now, &mut NoHistory);
     world.apply(Event::Scanned, now, &mut NoHistory);
     world
+}
+
+/// The DAG without callbacks: nobody makes them here, and they would only gather.
+fn silent(dag: &Arc<Dag>) -> Arc<Dag> {
+    let has_any = dag.tasks.iter().any(|task| task.callbacks.is_some())
+        || !(dag.on_success.is_empty() && dag.on_failure.is_empty() && dag.deadlines.is_empty());
+    if has_any { Arc::new(Dag::clone(dag).without_callbacks()) } else { Arc::clone(dag) }
 }
 
 /// What the scheduler would have noted of the DAG at `from`, unpaused.

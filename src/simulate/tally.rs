@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::model::deadline::DeadlineRow;
 use crate::model::{NextRun, RunState, TaskIx, TaskState};
 use crate::scheduler::pools::PoolIx;
 use crate::scheduler::ready::NotStarted;
@@ -70,6 +71,8 @@ struct DagTally {
     first_timed_out_run: Option<Timestamp>,
     /// By task: tries that passed their execution_timeout, and the run of the first of them.
     timed_out_tries: BTreeMap<TaskIx, (u64, Timestamp)>,
+    /// By the place of the deadline in the DAG's list, 0 for `expect_by`: how often it was missed, and the first instant of those.
+    missed: BTreeMap<u32, (u64, Timestamp)>,
     has_past: bool,
 }
 
@@ -101,6 +104,12 @@ pub(super) struct Counted {
 }
 
 impl Tally {
+    /// A deadline was missed.
+    pub(super) fn missed(&mut self, ix: DagIx, row: &DeadlineRow) {
+        let (count, _) = self.dags[ix.0 as usize].missed.entry(row.number).or_insert((0, row.at));
+        *count += 1;
+    }
+
     /// Of a world that knows the DAGs `subjects`.
     pub(super) fn new(plan: &Plan, subjects: &[Subject], world: &World) -> Self {
         let gauges = Gauges::new(plan, world.limits());
@@ -496,7 +505,19 @@ impl DagTally {
             count,
             first,
         });
-        of_runs.into_iter().chain(of_tries).collect()
+        let of_rows = self.missed.iter().map(|(&number, &(count, first))| {
+            let spec = (number as usize).checked_sub(1).and_then(|at| dag.deadlines.get(at));
+            let time = dag.expect_by.map(|time| time.duration_since(jiff::civil::Time::midnight()).unsigned_abs());
+            Deadline {
+                kind: if number == 0 { DeadlineKind::ExpectBy } else { DeadlineKind::Deadline },
+                dag_id: dag.dag_id.clone(),
+                task_id: None,
+                limit: spec.map(|spec| spec.interval).or(time).unwrap_or_default(),
+                count,
+                first,
+            }
+        });
+        of_runs.into_iter().chain(of_tries).chain(of_rows).collect()
     }
 }
 

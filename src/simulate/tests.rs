@@ -125,6 +125,20 @@ fn max_active_tasks_is_named_when_it_holds_a_run_back() {
 }
 
 #[test]
+fn deadlines_and_expectations_are_counted_as_they_will_be_missed() {
+    let keys = "deadlines = [{ reference = \"queued_at\", interval = \"15m\", callback = { bash = \"true\" } }, { reference = \"logical_date\", interval = \"25m\" }]\nexpect_by = \"01:10\"\non_failure = [{ bash = \"true\" }]\n";
+    let subjects = vec![subject("late", &format!("{keys}{HOURLY}"), 600), subject("other", HOURLY, 600)];
+    let report = run(&plan("2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z", subjects));
+    let found: Vec<(DeadlineKind, Duration, u64, String)> = report
+        .deadlines
+        .iter()
+        .map(|deadline| (deadline.kind, deadline.limit, deadline.count, deadline.first.to_string()))
+        .collect();
+    // Each of the 24 runs takes twenty minutes; at 01:10 that of midnight has succeeded.
+    assert_eq!(found, [(DeadlineKind::Deadline, seconds(900), 24, "2026-11-21T00:15:00Z".to_owned())]);
+}
+
+#[test]
 fn a_passed_timeout_is_a_missed_deadline_of_the_run_or_of_the_try() {
     let long = format!("dagrun_timeout = \"15m\"\n{HOURLY}");
     let cut = HOURLY.replace("[tasks.b]", "execution_timeout = \"1m\"\nretries = 1\nretry_delay = \"30s\"\n[tasks.b]");

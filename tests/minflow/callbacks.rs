@@ -1,8 +1,45 @@
 //! Callbacks and notifiers as users have them: a file, and a minflow that is killed in between.
 
-use crate::harness::{Home, until};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::Value;
+
+use crate::harness::{Home, PATIENCE, until};
 
 const NOTE: &str = "[notifiers.note]\nkind = 'bash'\n";
+
+/// A server that takes requests and tells what they said: the first line, and the body.
+fn server() -> (String, Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (heard, told) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            stream.read_line(&mut first).unwrap();
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some(bytes) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = bytes.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").unwrap();
+            if heard.send((first.trim().to_owned(), String::from_utf8(body).unwrap())).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
 
 #[test]
 fn a_notifier_is_told_of_the_failure_with_its_reason_and_the_end_of_the_log() {
@@ -60,6 +97,48 @@ fn a_callback_that_fails_is_said_and_changes_nothing() {
     assert_eq!(home.task("d", "r", "t")["state"], "success");
     let own = home.read("logs/dag_id=d/run_id=r/task_id=t/attempt=1.on_success_2.log");
     assert!(own.contains("\nfine\n"), "{own}");
+    minflow.stop();
+}
+
+#[test]
+fn services_are_told_over_http() {
+    let home = Home::new();
+    let (address, told) = server();
+    home.write(
+        "airflow.toml",
+        format!(
+            "[notifiers.chat]\nkind = 'slack'\nurl = 'http://{address}/hook'\n\
+             [notifiers.phone]\nkind = 'ntfy'\nurl = 'http://{address}'\ntopic = 'alerts'\npriority = 5\n"
+        ),
+    );
+    home.dag(
+        "d",
+        &format!(
+            "on_failure = [{{ notify = 'chat' }}, {{ notify = 'phone' }}, {{ http = {{ url = 'http://{address}/own', json = {{ run = '{{{{ run_id }}}}' }} }} }}]\n\
+             [tasks.t]\nbash = 'echo the disk is full; exit 1'"
+        ),
+    );
+    let mut minflow = home.start();
+    assert_eq!(home.run_dag("d", "r").code, Some(1));
+    let mut requests: Vec<(String, String)> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    requests.sort();
+    let lines: Vec<&str> = requests.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(lines, ["POST / HTTP/1.1", "POST /hook HTTP/1.1", "POST /own HTTP/1.1"]);
+    let bodies: Vec<Value> = requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
+    assert_eq!((&bodies[0]["topic"], &bodies[0]["priority"]), (&"alerts".into(), &5.into()));
+    assert_eq!(bodies[0]["title"], "d has failed");
+    let text = bodies[1]["text"].as_str().unwrap();
+    for part in [
+        "d has failed.",
+        "run: r",
+        "reason: task_failure",
+        "task t: exit code 1",
+        "the disk is full",
+        "tasks logs d t 'r'",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(bodies[2]["run"], "r");
     minflow.stop();
 }
 

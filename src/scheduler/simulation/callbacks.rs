@@ -198,7 +198,7 @@ fn a_thousand_failing_instances_are_one_first_failure() {
 
 #[test]
 fn no_more_than_four_are_made_at_once() {
-    let callbacks = vec!["{ bash = 'x' }"; 9].join(", ");
+    let callbacks = ["{ bash = 'x' }"; 9].join(", ");
     let text = format!("on_success = [{callbacks}]\n[tasks.t]\nempty = true");
     let mut simulation = Simulation::with(&[("d.toml", &text)]);
     simulation.run_once();
