@@ -33,5 +33,6 @@ pub mod supervisor;
 pub mod template;
 pub mod timer;
 pub mod timetable;
+pub mod triggerer;
 pub mod ui;
 pub mod watch;

@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use minflow::clock::{BootInstant, Clock};
 use minflow::dagfile::{self, Defaults};
 use minflow::health::Health;
-use minflow::model::{AssetKey, Pool, ProcessIdentity, TryKey, Usage};
+use minflow::model::{AssetKey, Pool, ProcessIdentity, TryKey, Usage, Wait};
 use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
 use minflow::scheduler::port::{Call, FileWatch, FileWish, History, Kill, Stray};
 use minflow::scheduler::turn::{Parts, Scheduler};
 use minflow::scheduler::world::Settings;
 use minflow::scheduler::{
-    Attempt, Changes, DagFile, Event, Executor, Found, Outcome, Snapshot, Store, StoreError, Timer, TryEnd, Work,
+    Attempt, Changes, DagFile, Event, Executor, Found, Outcome, Snapshot, Store, StoreError, Timer, Triggerer, TryEnd,
+    Work,
 };
 use parking_lot::Mutex;
 
@@ -61,6 +62,12 @@ impl Executor for Notebook {
 
 struct Unarmed;
 
+impl Triggerer for Unarmed {
+    fn watch(&mut self, _: TryKey, _: &Wait) {}
+
+    fn forget(&mut self, _: TryKey) {}
+}
+
 impl Timer for Unarmed {
     fn arm(&mut self, _: Option<Timestamp>, _: Option<BootInstant>) {}
 }
@@ -89,6 +96,7 @@ pub fn scheduler(
     let parts = Parts {
         store,
         executor: Box::new(executor),
+        triggerer: Box::new(Unarmed),
         timer: Box::new(Unarmed),
         files: Box::new(Unarmed),
         clock,

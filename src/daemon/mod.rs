@@ -45,6 +45,7 @@ use crate::store::{Checkpointer, Database, OpenError, ReaderPool};
 use crate::supervisor::{self, sys};
 use crate::template;
 use crate::timer::SystemTimer;
+use crate::triggerer::LocalTriggerer;
 use crate::watch::{Parse, WatchSettings, Watcher};
 
 pub use lock::{HomeLock, LockError};
@@ -142,6 +143,7 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let parts = Parts {
         store: Box::new(database),
         executor: Box::new(executor),
+        triggerer: Box::new(LocalTriggerer::new(events.clone(), health.clone())),
         timer: Box::new(timer),
         files: Box::new(files::FileTriggers::new(events.clone(), health.clone())),
         clock,

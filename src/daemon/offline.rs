@@ -9,12 +9,12 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::dagfile::Defaults;
 use crate::health::Health;
-use crate::model::{AssetKey, TryKey};
+use crate::model::{AssetKey, TryKey, Wait};
 use crate::operators::plugin;
 use crate::scheduler::command::{Command, CommandError, Reply};
 use crate::scheduler::event::DagFile;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Triggerer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::{Event, Store};
 use crate::secrets::Secrets;
@@ -35,6 +35,7 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
     let parts = Parts {
         store: Box::new(database),
         executor: Box::new(Nobody),
+        triggerer: Box::new(Nobody),
         timer: Box::new(Nobody),
         files: Box::new(Nobody),
         clock: Arc::new(SystemClock),
@@ -85,6 +86,11 @@ impl Executor for Nobody {
     fn reclaim(&mut self, _: Stray) {}
     fn call(&mut self, _: Box<Call>) {}
     fn acknowledge(&mut self, _: &[TryKey]) {}
+}
+
+impl Triggerer for Nobody {
+    fn watch(&mut self, _: TryKey, _: &Wait) {}
+    fn forget(&mut self, _: TryKey) {}
 }
 
 impl Timer for Nobody {

@@ -29,6 +29,7 @@ use crate::supervisor::{self, SupervisorHandle, sys};
 use crate::template::Lookup;
 use crate::timer::SystemTimer;
 use crate::timetable::Timetable;
+use crate::triggerer::LocalTriggerer;
 
 use super::screen::{LogWatch, Screen};
 use super::{RunError, forward_requests_to_end, io_error, offline, scheduler_settings};
@@ -171,6 +172,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
     let parts = Parts {
         store: Box::new(store.clone()),
         executor: Box::new(Telling { inner, logs, watch, handed: handed_to }),
+        triggerer: Box::new(LocalTriggerer::new(events.clone(), health.clone())),
         timer: Box::new(SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?),
         files: Box::new(offline::Nobody),
         clock: bench.clock,

@@ -11,6 +11,8 @@ use crate::model::dag::Operator;
 use crate::model::sensor::{Pace, Sensor, SensorKind, SensorMode};
 
 const POKE_INTERVAL: Duration = Duration::from_secs(60);
+/// As long as a pause of somebody who writes a file.
+const SETTLE: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
 
 impl Reader<'_, '_> {
@@ -26,6 +28,10 @@ impl Reader<'_, '_> {
         if let (Some((span, _)), None | Some(false)) = (fields.entry("max_wait"), fields.bool("exponential_backoff")) {
             let message = "`max_wait` bounds an interval that grows, and this one does not";
             self.faults.add(span, "bad-operator", message, "add `exponential_backoff = true`, or remove it");
+        }
+        if let (Some((span, _)), false) = (fields.entry("settle"), matches!(kind, SensorKind::File { .. })) {
+            let message = format!("`settle` means nothing beside `{}`", kind.name());
+            self.faults.add(span, "bad-operator", message, "remove it, or wait for a `file`");
         }
         Operator::Sensor(Box::new(Sensor {
             kind,
@@ -43,6 +49,10 @@ impl Reader<'_, '_> {
     /// None if its value has a fault.
     fn sensor_kind(&mut self, way: &str, fields: &Fields<'_>, timezone: &TimeZone) -> Option<SensorKind> {
         match way {
+            "file" => {
+                let settle = fields.duration("settle").unwrap_or(SETTLE);
+                fields.get(way).map(|path| SensorKind::File { path: self.template(path), settle })
+            }
             "time_delta" => fields.duration(way).map(SensorKind::TimeDelta),
             "date" => fields.moment(way)?.in_zone(timezone).map(SensorKind::Date),
             "time" => match edge_of(fields.get(way)?.get_ref())? {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::{Time, Weekday};
 use serde::{Deserialize, Serialize};
 
-use crate::model::dag::{Bash, Python};
+use crate::model::dag::{Bash, Python, Template};
 
 /// A task that succeeds when something is so.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,11 @@ pub enum SensorKind {
     Time(Time),
     /// Any of these days, in the DAG's zone; at least one.
     Weekday(Vec<Weekday>),
+    /// A path or a pattern, relative to the DAG file's folder; what matches must not have changed for `settle`.
+    File {
+        path: Template,
+        settle: Duration,
+    },
     /// The script ends with exit code 0.
     Bash(Bash),
     /// The value is true, by Python's rule.
@@ -44,6 +49,7 @@ impl SensorKind {
             Self::Date(_) => "date",
             Self::Time(_) => "time",
             Self::Weekday(_) => "weekday",
+            Self::File { .. } => "file",
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
         }

@@ -31,6 +31,8 @@ pub struct Wait {
 pub enum Awaited {
     /// The wall clock shows this instant, or a later one.
     Instant(Timestamp),
+    /// A file that matches the absolute pattern and has not changed for `settle`.
+    File { pattern: String, settle: Duration },
     /// A worker has looked, and looks again so long after this instant.
     Look { from: Timestamp, after: Duration },
 }
@@ -55,6 +57,7 @@ impl Wait {
     pub fn words(&self) -> String {
         match &self.awaited {
             Awaited::Instant(at) => format!("waits until {at}"),
+            Awaited::File { pattern, .. } => format!("waits for {pattern}"),
             Awaited::Look { from, after } => match from.checked_add(*after) {
                 Ok(at) => format!("looks again at {at}"),
                 Err(_) => "looks no more".to_owned(),

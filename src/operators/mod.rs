@@ -142,7 +142,7 @@ pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
         return sql::prepare(sql, place).map(Step::Run);
     }
     if let Operator::Sensor(sensor) = operator {
-        return Ok(sensor::prepare(sensor, place));
+        return sensor::prepare(sensor, place);
     }
     if let Operator::Tool(tool) = operator {
         return tool::prepare(tool, place).map(Step::Run);

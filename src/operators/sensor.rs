@@ -9,18 +9,39 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::model::{Awaited, Dag, DagRun, Sensor, SensorKind, SensorMode, Task, TaskIx, Wait};
-use crate::operators::{Place, Step, decider};
+use crate::operators::{Fault, Place, Step, decider, text};
 use crate::scheduler::event::Outcome;
 use crate::scheduler::sensor::{Next, after_look, wait_is_over};
+use crate::template;
 
 /// Nothing is left to do if what the sensor waits for is there.
-pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Step {
+///
+/// # Errors
+/// A template's fault, a path that can be no pattern.
+pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
+    if let SensorKind::File { path, settle } = &sensor.kind {
+        let pattern = pattern(&template::render(path, place.context)?, place)?;
+        return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle }, place)));
+    }
     let dag = &place.context.dag;
-    match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {
+    Ok(match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {
         Some(at) if at <= place.now => Step::Nothing,
         // Beyond the calendar: it waits for its timeout.
         at => Step::Wait(wait(sensor, Awaited::Instant(at.unwrap_or(Timestamp::MAX)), place)),
+    })
+}
+
+/// Absolute.
+fn pattern(path: &str, place: &Place<'_>) -> Result<String, Fault> {
+    if path.is_empty() {
+        return Err(Fault::Task("the sensor's path is empty: correct `file`".to_owned()));
     }
+    let joined = text(place.dag_folder.join(path))?;
+    without_dots(&joined).filter(|_| !joined.ends_with('/')).ok_or_else(|| {
+        Fault::Task(format!(
+            "nobody can wait for `{joined}`: end it with the name of a file or folder, or with a pattern such as `*.csv`, and write no `..` after a pattern"
+        ))
+    })
 }
 
 fn wait(sensor: &Sensor, awaited: Awaited, place: &Place<'_>) -> Wait {
@@ -41,6 +62,18 @@ fn waiting(sensor: &Sensor, task: &Task, awaited: Awaited, since: Timestamp) -> 
         soft_fail: sensor.soft_fail,
         pace: sensor.pace,
     }
+}
+
+/// The absolute path with each `..` taken with the folder before it. None if that is a pattern, or nothing.
+fn without_dots(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match part {
+            ".." => drop(parts.pop().filter(|before| !before.contains(['*', '?', '[']))?),
+            _ => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
 }
 
 /// What a look by a process has come to.
@@ -97,8 +130,8 @@ fn target(kind: &SensorKind, run: &DagRun, now: Timestamp, zone: &TimeZone) -> O
             zone.to_ambiguous_timestamp(today.to_datetime(*time)).later().ok()
         }
         SensorKind::Weekday(days) => next_day(days, now, zone),
-        // A process looks for these.
-        SensorKind::Bash(_) | SensorKind::Python(_) => None,
+        // A process or the triggerer looks for these.
+        SensorKind::File { .. } | SensorKind::Bash(_) | SensorKind::Python(_) => None,
     }
 }
 
@@ -136,6 +169,43 @@ mod tests {
         let mut run = DagRun::new(RunKey(1), "d".into(), "r".into(), RunType::Scheduled, at("2026-11-21T06:00:00Z"));
         run.data_interval = Some(DataInterval { start: at("2026-11-21T05:00:00Z"), end: at("2026-11-21T06:00:00Z") });
         target(kind, &run, at(now), &TimeZone::get(zone).unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_path_may_lead_out_of_the_dags_folder_and_not_out_of_a_pattern() {
+        for (path, expected) in [
+            ("/home/dags/../in/*.csv", Some("/home/in/*.csv")),
+            ("/home/./dags//x", Some("/home/dags/x")),
+            ("/in/*/../x", None),
+            ("/..", None),
+            ("/a/..", None),
+        ] {
+            assert_eq!(without_dots(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_look_of_a_process_says() {
+        let bash = || {
+            let script = crate::model::Script::File("x".to_owned());
+            SensorKind::Bash(crate::model::Bash { script })
+        };
+        assert_eq!(judge(&bash(), 0, false, Some("v".into())), Look::There(Some("v".into())));
+        assert_eq!(judge(&bash(), 1, false, None), Look::InVain);
+        assert_eq!(judge(&bash(), 99, true, None), Look::Failed, "it skips itself");
+        let of = |value: Value| judge_value(value);
+        for vain in
+            [serde_json::json!(null), false.into(), 0.into(), "".into(), serde_json::json!({ "is_done": false })]
+        {
+            assert_eq!(of(vain.clone()), Look::InVain, "{vain}");
+        }
+        assert_eq!(
+            of(serde_json::json!({ "is_done": 1, "xcom_value": [2] })),
+            Look::There(Some(serde_json::json!([2])))
+        );
+        assert_eq!(of(serde_json::json!({ "is_done": true })), Look::There(None));
+        let other = serde_json::json!({ "is_done": false, "rows": 3 });
+        assert_eq!(of(other.clone()), Look::There(Some(other)), "a value of its own");
     }
 
     #[test]

@@ -41,10 +41,24 @@ pub enum Event {
         files: Vec<SettledFile>,
         gone: Vec<PathBuf>,
     },
+    /// The triggerer has found what the instance of a try waits for.
+    Fired {
+        key: TryKey,
+        verdict: Verdict,
+    },
     /// A deadline that was armed has come.
     Tick,
     /// The wall clock was set.
     ClockJumped,
+}
+
+/// What came of looking for what an instance waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is there, and this is its value.
+    There(Value),
+    /// It cannot be looked for; another try may.
+    Failed { reason: String },
 }
 
 /// A file under `dags/`.

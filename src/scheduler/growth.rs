@@ -41,7 +41,11 @@ impl World {
 
     /// The keys of the XComs of a try's task that tasks are mapped over.
     pub fn awaited_lengths(&self, key: TryKey) -> Vec<String> {
-        let Some(&(run, slot)) = self.held.get(&key) else { return Vec::new() };
+        self.held.get(&key).map_or_else(Vec::new, |&(run, slot)| self.lengths_awaited(run, slot))
+    }
+
+    /// The same of the task of an instance.
+    pub(super) fn lengths_awaited(&self, run: RunIx, slot: Slot) -> Vec<String> {
         let this = self.run(run);
         let Some((task, definition)) = this.entry(slot).task.zip(this.definition.as_ref()) else { return Vec::new() };
         if definition.dag.mappings.is_empty() {

@@ -47,4 +47,4 @@ pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snaps
 pub use command::{Command, CommandError, Reply};
 pub use event::{Attempt, CallEnd, CallOutcome, DagFile, Event, Found, Outcome, TryEnd};
 pub use gauge::Gauges;
-pub use port::{Call, Executor, Store, StoreError, Timer, Work};
+pub use port::{Call, Executor, Store, StoreError, Timer, Triggerer, Work};

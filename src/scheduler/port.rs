@@ -186,6 +186,16 @@ pub struct FileWish {
     pub known: Vec<(PathBuf, Stamp)>,
 }
 
+/// What looks for what deferred instances wait for. It answers with [`Event::Fired`](crate::scheduler::Event::Fired), at most once for
+/// each watch. No call blocks.
+pub trait Triggerer: Send {
+    /// The instance of the try waits, as the database has it.
+    fn watch(&mut self, key: TryKey, wait: &Wait);
+
+    /// It waits no longer. What was told before may still arrive.
+    fn forget(&mut self, key: TryKey);
+}
+
 /// A try to run, with all that its worker needs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Work {

@@ -15,7 +15,7 @@ use crate::scheduler::change::{Changes, Snapshot};
 use crate::scheduler::command::{Command, CommandError, Stop};
 use crate::scheduler::event::Event;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, FileWatch, Store, Timer};
+use crate::scheduler::port::{Executor, FileWatch, Store, Timer, Triggerer};
 use crate::scheduler::world::{Action, History, Now, Restore, Settings, World};
 
 /// How many events one turn takes in at most.
@@ -28,6 +28,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 pub struct Parts {
     pub store: Box<dyn Store>,
     pub executor: Box<dyn Executor>,
+    pub triggerer: Box<dyn Triggerer>,
     pub timer: Box<dyn Timer>,
     pub files: Box<dyn FileWatch>,
     pub clock: Arc<dyn Clock>,
@@ -190,6 +191,8 @@ impl Scheduler {
                 Action::Reclaim(stray) => self.parts.executor.reclaim(stray),
                 Action::Call(call) => self.parts.executor.call(call),
                 Action::Acknowledge(key) => ended.push(key),
+                Action::Watch(key, wait) => self.parts.triggerer.watch(key, &wait),
+                Action::Forget(key) => self.parts.triggerer.forget(key),
                 Action::Reply(reply, done) => reply.send(done),
                 Action::WatchFiles(asset, wish) => self.parts.files.watch(asset, wish),
                 Action::ForgetFiles(asset) => self.parts.files.forget(asset),
@@ -251,6 +254,7 @@ impl World {
             Event::Command { command, reply } => self.apply_command(command, reply, now, history),
             Event::Started(attempt) => self.apply_started(attempt, now),
             Event::Ended(end) => self.apply_ended(*end, now),
+            Event::Fired { key, verdict } => self.apply_fired(key, verdict, now),
             Event::Called(end) => self.apply_call_ended(*end, now),
             Event::Files { asset, files, gone } => self.apply_files_of(asset, files, gone, now),
             Event::Tick => {}

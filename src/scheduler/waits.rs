@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{Awaited, TaskState, TryKey, Wait};
-use crate::scheduler::event::{Outcome, TryEnd};
+use crate::scheduler::event::{Outcome, TryEnd, Verdict};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::sensor::wait_is_over;
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Now, RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
 
 /// Whether an instance in this state has nothing at work on it and goes on by itself.
 pub(super) const fn is_waiting(state: TaskState) -> bool {
@@ -43,12 +43,22 @@ impl World {
         let Some(wait) = row.deferral.clone() else { return };
         let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
         let (deadline, at) = match wait.awaited {
-            Awaited::Instant(at) => (Deadline::Wall(at), at),
-            Awaited::Look { from, after } => {
-                (Deadline::Boot(now.boot_after(from, after)), from.saturating_add(after).unwrap_or(Timestamp::MAX))
+            Awaited::Instant(at) => (Some(Deadline::Wall(at)), at),
+            Awaited::File { .. } => {
+                let key = row.try_key();
+                if self.watched.insert(key, (run, slot)).is_none() {
+                    self.actions.push(Action::Watch(key, wait));
+                }
+                (None, Timestamp::MAX)
             }
+            Awaited::Look { from, after } => (
+                Some(Deadline::Boot(now.boot_after(from, after))),
+                from.saturating_add(after).unwrap_or(Timestamp::MAX),
+            ),
         };
-        self.arm(TimerKey::Wait(run, slot), deadline);
+        if let Some(deadline) = deadline {
+            self.arm(TimerKey::Wait(run, slot), deadline);
+        }
         // A limit that lies behind what is awaited is none.
         if let Some((_, from, length)) =
             limit.filter(|(_, from, length)| from.saturating_add(*length).is_ok_and(|end| end < at))
@@ -59,6 +69,10 @@ impl World {
 
     /// The instance waits no longer.
     pub(super) fn end_wait(&mut self, run: RunIx, slot: Slot) {
+        let key = self.run(run).entry(slot).row.try_key();
+        if self.watched.remove(&key).is_some() {
+            self.actions.push(Action::Forget(key));
+        }
         if self.run(run).has_deadlines {
             self.timers.cancel(&TimerKey::Wait(run, slot));
             self.timers.cancel(&TimerKey::WaitLimit(run, slot));
@@ -71,8 +85,23 @@ impl World {
         match row.deferral.as_ref().map(|wait| &wait.awaited) {
             Some(Awaited::Instant(_)) => self.conclude_wait(run, slot, Outcome::Exited(0), now),
             Some(Awaited::Look { .. }) => self.send_to_look(run, slot),
-            None => {}
+            Some(Awaited::File { .. }) | None => {}
         }
+    }
+
+    /// The triggerer has found something. Of an instance that waits no longer it is old news.
+    pub(super) fn apply_fired(&mut self, key: TryKey, verdict: Verdict, now: Now) {
+        let Some((run, slot)) = self.watched.remove(&key) else { return };
+        let mut end = TryEnd::new(key, Outcome::Exited(0), now.wall);
+        match verdict {
+            Verdict::There(value) => {
+                let count = value.as_array().map_or(1, |list| list.len() as u32);
+                end.lengths = self.lengths_awaited(run, slot).into_iter().map(|name| (name, count)).collect();
+                end.xcoms.push(("return_value".to_owned(), value));
+            }
+            Verdict::Failed { reason } => end.outcome = Outcome::Faulted { reason },
+        }
+        self.settle_end(run, slot, end, now);
     }
 
     /// A worker is to look again, in the same try.

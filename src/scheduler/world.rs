@@ -17,7 +17,7 @@ use crate::clock::BootInstant;
 use crate::model::deadline::DeadlineRow;
 use crate::model::{AssetDefinition, AssetKey};
 use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
-use crate::model::{TaskState, TryKey};
+use crate::model::{TaskState, TryKey, Wait};
 use crate::params::Override;
 use crate::scheduler::act::Acts;
 use crate::scheduler::assets::Assets;
@@ -86,6 +86,10 @@ pub enum Action {
     Reclaim(Stray),
     Call(Box<Call>),
     Acknowledge(TryKey),
+    /// The triggerer is to look for what the instance of this try waits for.
+    Watch(TryKey, Arc<Wait>),
+    /// The instance waits no longer.
+    Forget(TryKey),
     Reply(ReplyTo<Reply>, Reply),
     WatchFiles(AssetKey, FileWish),
     ForgetFiles(AssetKey),
@@ -188,6 +192,8 @@ pub struct World {
     pub(super) free_runs: Vec<RunIx>,
     /// Tries that the executor holds.
     pub(super) held: BTreeMap<TryKey, (RunIx, Slot)>,
+    /// Instances for which the triggerer looks.
+    pub(super) watched: BTreeMap<TryKey, (RunIx, Slot)>,
     pub(super) limits: Limits,
     pub(super) ready: ReadyQueue,
     /// What each handle of the ready queue stands for.
@@ -248,6 +254,7 @@ impl World {
             runs: Vec::new(),
             free_runs: Vec::new(),
             held: BTreeMap::new(),
+            watched: BTreeMap::new(),
             limits: Limits::new(settings.parallelism),
             ready: ReadyQueue::default(),
             handles: Vec::new(),

@@ -23,6 +23,7 @@ mod plugins;
 mod reload;
 mod retries;
 mod secrets;
+mod sensors;
 mod simulate;
 mod sql;
 mod trial;

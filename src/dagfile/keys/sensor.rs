@@ -5,7 +5,7 @@ use super::{LIST_OF_TEXT, key};
 use crate::keytable::{Fallback, Kind, Table};
 
 /// What a sensor can wait for, each a key of its table.
-pub const SENSORS: [&str; 6] = ["time_delta", "date", "time", "weekday", "bash", "python"];
+pub const SENSORS: [&str; 7] = ["file", "time_delta", "date", "time", "weekday", "bash", "python"];
 
 /// Airflow's names.
 pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
@@ -13,6 +13,18 @@ pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
 pub static SENSOR: Table = Table {
     name: "sensor",
     keys: &[&[
+        key(
+            "file",
+            Kind::Template,
+            Fallback::Nothing,
+            "Waits for a file, or for one in a folder; a path or a pattern (`*`, `?`, `[a-z]`, `**`), relative to the DAG file's folder. The XCom is the list of paths",
+        ),
+        key(
+            "settle",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"2s\""),
+            "How long a `file` must not have changed, so that one which is still being written does not count",
+        ),
         key(
             "time_delta",
             Kind::Duration { min: 0 },

@@ -17,7 +17,7 @@ mod skips;
 mod story;
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +29,12 @@ use parking_lot::Mutex;
 use crate::clock::{BootInstant, Clock, SimulatedClock};
 use crate::dagfile::{self, Defaults};
 use crate::health::Health;
-use crate::model::{AssetKey, Pool, ProcessIdentity, RunState, TaskState, TryKey};
+use crate::model::{AssetKey, Pool, ProcessIdentity, RunState, TaskState, TryKey, Wait};
 use crate::scheduler::Store;
 use crate::scheduler::command::{Command, Reply};
-use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd};
+use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd, Verdict};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Work};
+use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Triggerer, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::world::{Restore, Settings};
 use crate::store::MemoryStore;
@@ -47,6 +47,8 @@ struct Calls(Arc<Mutex<Recorded>>);
 struct Recorded {
     trace: Vec<String>,
     names: BTreeMap<TryKey, String>,
+    /// What the triggerer looks for.
+    watched: BTreeSet<TryKey>,
     armed: (Option<Timestamp>, Option<BootInstant>),
     /// By name, what the last try was told of how often lists were given.
     epochs: BTreeMap<String, u64>,
@@ -94,6 +96,20 @@ impl Executor for Calls {
         for key in keys {
             recorded.names.remove(key);
         }
+    }
+}
+
+impl Triggerer for Calls {
+    fn watch(&mut self, key: TryKey, wait: &Wait) {
+        let mut recorded = self.0.lock();
+        recorded.trace.push(format!("watch: {}", wait.words()));
+        assert!(recorded.watched.insert(key), "{key:?} is watched already");
+    }
+
+    fn forget(&mut self, key: TryKey) {
+        let mut recorded = self.0.lock();
+        recorded.trace.push("forget".to_owned());
+        recorded.watched.remove(&key);
     }
 }
 
@@ -176,6 +192,7 @@ impl Simulation {
         let parts = Parts {
             store: Box::new(store.clone()),
             executor: Box::new(calls.clone()),
+            triggerer: Box::new(calls.clone()),
             timer: Box::new(calls.clone()),
             files: Box::new(calls.clone()),
             clock: Arc::new(clock.clone()),
@@ -302,6 +319,12 @@ impl Simulation {
     fn succeed(&mut self, name: &str) {
         self.started(name);
         self.end(name, Outcome::Exited(0));
+    }
+
+    /// The triggerer has found what the only one waits for that it looks for.
+    fn fire(&mut self, verdict: Verdict) {
+        let key = self.calls.0.lock().watched.pop_first().expect("something is looked for");
+        self.turn(Event::Fired { key, verdict });
     }
 
     /// What the executor was asked since the last look.

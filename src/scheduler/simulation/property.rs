@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use super::random::{CATCHUPS, List, RandomDag, SCHEDULES, number_of};
 use super::story::{MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS, PARALLELISM, START, Story, file_of};
+use crate::model::Awaited;
 use crate::model::{DagRun, Instance, InstanceKey, RunKey, RunState, RunType, SkipDecision, TaskState};
 use crate::scheduler::command::Command;
 use crate::scheduler::event::Outcome;
@@ -101,7 +102,7 @@ impl Story {
     /// What waits holds nothing, knows what it waits for, and has a deadline; nothing else has one of a wait.
     fn check_waits(&self) {
         let world = self.simulation.scheduler.world();
-        let mut waiting = 0;
+        let (mut waiting, mut watched) = (0, 0);
         for (at, run) in world.runs.iter().enumerate().filter_map(|(at, run)| Some((at as u32, run.as_ref()?))) {
             for slot in run.slots_in_order() {
                 let entry = run.entry(slot);
@@ -110,12 +111,23 @@ impl Story {
                 let is_armed = world.timers.get(&key).is_some();
                 // The look of one of mode `reschedule` may be due, and wait until its dependencies are met again.
                 let may_be_due = entry.row.state == TaskState::UpForReschedule;
-                assert!(is_armed == waits || (!is_armed && may_be_due), "{} is {}", entry.row.task_id, entry.row.state);
+                let awaited = entry.row.deferral.as_ref().map(|wait| &wait.awaited);
+                let is_file = waits && matches!(awaited, Some(Awaited::File { .. }));
+                let is_watched = world.watched.get(&entry.row.try_key()) == Some(&(RunIx(at), slot));
+                assert_eq!(is_watched, is_file, "{} is {}", entry.row.task_id, entry.row.state);
+                watched += usize::from(is_file);
+                assert!(
+                    is_armed == (waits && !is_file) || (!is_armed && may_be_due),
+                    "{} is {}",
+                    entry.row.task_id,
+                    entry.row.state
+                );
                 assert!(!waits || (entry.held.is_none() && entry.row.deferral.is_some()), "{}", entry.row.task_id);
                 waiting += u64::from(entry.row.state == TaskState::Deferred);
             }
         }
         assert_eq!(world.counts.deferred, waiting);
+        assert_eq!(world.watched.len(), watched);
     }
 
     /// A schedule that makes up for all leaves no date out, whatever has happened.

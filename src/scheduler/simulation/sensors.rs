@@ -156,6 +156,44 @@ fn a_sensor_that_a_process_looks_for_takes_a_worker_for_each_look_alone() {
     }
 }
 
+fn for_a_file(wait: Wait) -> Wait {
+    Wait { awaited: Awaited::File { pattern: "/in/*.csv".to_owned(), settle: 2 * SECOND }, ..wait }
+}
+
+#[test]
+fn a_file_is_looked_for_after_the_commit_and_again_after_a_restart_and_found_once() {
+    let mut simulation = waiting(FILE, for_a_file);
+    assert_eq!(simulation.trace(), ["watch: waits for /in/*.csv"]);
+    assert_eq!(row(&simulation).reason.as_deref(), Some("waits for /in/*.csv"));
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.trace(), ["watch: waits for /in/*.csv"]);
+    let key = row(&simulation).try_key();
+    let found = || Verdict::There(serde_json::json!(["/in/a.csv"]));
+    simulation.fire(found());
+    assert_eq!(simulation.trace(), ["start d.b try 1"], "who has told is not told to forget");
+    let sensor = row(&simulation);
+    assert_eq!(sensor.state, TaskState::Success);
+    let value = simulation.store.xcom(sensor.run, "a", -1, "return_value");
+    assert_eq!(value, Some(serde_json::json!(["/in/a.csv"])));
+    simulation.turn(Event::Fired { key, verdict: found() });
+    assert_eq!(simulation.trace(), [""; 0], "old news");
+}
+
+#[test]
+fn who_looks_for_a_file_is_told_when_nobody_waits_for_it_any_longer() {
+    let mut simulation = waiting(FILE, for_a_file);
+    simulation.advance(1_800 * SECOND);
+    assert_eq!(simulation.trace(), ["watch: waits for /in/*.csv", "forget"], "the timeout");
+    assert_eq!(row(&simulation).state, TaskState::Failed);
+    let mut simulation = waiting(FILE, for_a_file);
+    simulation.command(clear());
+    assert_eq!(simulation.trace(), ["watch: waits for /in/*.csv", "forget", "start d.a try 2"]);
+    let mut simulation = waiting(FILE, for_a_file);
+    simulation.trace();
+    simulation.fire(Verdict::Failed { reason: "no threads left".to_owned() });
+    assert_eq!(simulation.trace(), ["start d.a try 2"], "another try may have one");
+}
+
 fn clear() -> Command {
     Command::Clear(Clear {
         dag_id: "d".into(),

@@ -197,9 +197,10 @@ impl Story {
         let now = self.simulation.clock.now();
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
-            awaited: match self.dice.one_in(2) {
-                true => Awaited::Instant(now + Duration::from_secs(until)),
-                false => Awaited::Look { from: now, after: Duration::from_secs(until) },
+            awaited: match self.dice.below(3) {
+                0 => Awaited::File { pattern: "/in/*".to_owned(), settle: Duration::ZERO },
+                1 => Awaited::Instant(now + Duration::from_secs(until)),
+                _ => Awaited::Look { from: now, after: Duration::from_secs(until) },
             },
             mode: if self.dice.one_in(2) { SensorMode::Poke } else { SensorMode::Reschedule },
             since: now,
