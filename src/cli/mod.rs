@@ -4,6 +4,7 @@
 //! nothing about scheduling: what changes something is a [`Command`](crate::scheduler::Command) that [`engine`] hands over.
 
 mod acts;
+mod assets;
 mod backfill;
 mod config;
 mod connections;
@@ -113,6 +114,9 @@ enum Command {
     /// See and try tasks
     #[command(subcommand)]
     Tasks(tasks::Command),
+    /// See assets, and have them made
+    #[command(subcommand)]
+    Assets(assets::Command),
     /// See pools
     #[command(subcommand)]
     Pools(pools::Command),
@@ -168,6 +172,7 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Dags(command) => dags::run(globals, command, output),
         Command::Backfill(command) => backfill::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),
+        Command::Assets(command) => assets::run(globals, &command, output),
         Command::Pools(command) => pools::run(globals, &command, output),
         Command::Variables(command) => variables::run(globals, &command, output),
         Command::Connections(command) => connections::run(globals, &command, output),

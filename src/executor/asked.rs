@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::model::{AssetDefinition, AssetEvent, AssetName};
 use crate::model::{DagId, DagRun, RunId, RunKey};
 use crate::secrets::{Connection, Secrets};
 use crate::template::Lookup;
@@ -63,6 +64,18 @@ impl Lookup for Asked {
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
         self.noted(self.lookup.previous_success(dag_id, before))
+    }
+
+    fn triggering_events(&self, run: RunKey) -> Result<Vec<AssetEvent>, String> {
+        self.noted(self.lookup.triggering_events(run))
+    }
+
+    fn asset_events(&self, name: &AssetName, limit: u32) -> Result<Vec<AssetEvent>, String> {
+        self.noted(self.lookup.asset_events(name, limit))
+    }
+
+    fn asset(&self, name: &AssetName) -> Result<Option<AssetDefinition>, String> {
+        self.noted(self.lookup.asset(name))
     }
 
     fn variable(&self, key: &str) -> Result<Option<String>, String> {

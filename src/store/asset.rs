@@ -27,8 +27,19 @@ pub struct StoredReference {
     pub task_id: String,
 }
 
-const ASSETS: &str =
-    "SELECT key, name, uri, \"group\", extra, is_alias, settle, catchup, watched_since FROM asset ORDER BY key";
+macro_rules! asset_columns {
+    () => {
+        "key, name, uri, \"group\", extra, is_alias, settle, catchup, watched_since"
+    };
+}
+const ASSETS: &str = concat!("SELECT ", asset_columns!(), " FROM asset ORDER BY key");
+const BY_NAME: &str = concat!("SELECT ", asset_columns!(), " FROM asset WHERE name = ?1");
+/// One that is defined goes before one that is only named by its uri.
+const BY_URI: &str = concat!(
+    "SELECT ",
+    asset_columns!(),
+    " FROM asset WHERE uri = ?1 AND NOT is_alias ORDER BY name = uri, key LIMIT 1"
+);
 macro_rules! event_columns {
     () => {
         "e.key, a.name, a.uri, a.\"group\", e.timestamp, e.extra, e.source_dag_id, e.source_run_id, e.source_task_id, \
@@ -55,6 +66,14 @@ impl Reader {
     /// In the order in which minflow has met them.
     pub fn assets(&self) -> Result<Vec<Asset>, StoreError> {
         self.list("list the assets", ASSETS, [], asset)
+    }
+
+    /// The asset of a name, else that of a uri.
+    pub fn find_asset(&self, name: &str) -> Result<Option<Asset>, StoreError> {
+        match self.one("find an asset", BY_NAME, [name], asset)? {
+            Some(found) => Ok(Some(found)),
+            None => self.one("find an asset", BY_URI, [name], asset),
+        }
     }
 
     /// Of all DAGs that have a file.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
+use crate::model::{AssetDefinition, AssetEvent, AssetName};
 use crate::model::{DagId, DagRun, RunId, RunKey};
 use crate::scheduler::StoreError;
 use crate::store::{MemoryStore, Reader};
@@ -107,6 +108,23 @@ impl Lookup for ReaderPool {
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
         self.with(|reader| reader.previous_success(dag_id, before)).map_err(sentence)
     }
+
+    fn triggering_events(&self, run: RunKey) -> Result<Vec<AssetEvent>, String> {
+        self.with(|reader| reader.triggering_events(run)).map_err(sentence)
+    }
+
+    fn asset_events(&self, name: &AssetName, limit: u32) -> Result<Vec<AssetEvent>, String> {
+        let of_asset = |reader: &Reader| match reader.find_asset(name)? {
+            Some(asset) => reader.asset_events(asset.key, limit),
+            None => Ok(Vec::new()),
+        };
+        self.with(of_asset).map_err(sentence)
+    }
+
+    fn asset(&self, name: &AssetName) -> Result<Option<AssetDefinition>, String> {
+        let found = self.with(|reader| reader.find_asset(name)).map_err(sentence)?;
+        Ok(found.map(|asset| asset.definition))
+    }
 }
 
 impl Lookup for MemoryStore {
@@ -134,6 +152,10 @@ impl Lookup for MemoryStore {
 
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
         Ok(MemoryStore::previous_success(self, dag_id, before))
+    }
+
+    fn triggering_events(&self, run: RunKey) -> Result<Vec<AssetEvent>, String> {
+        Ok(MemoryStore::triggering_events(self, run))
     }
 }
 

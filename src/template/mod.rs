@@ -5,6 +5,7 @@
 //! template files through [`Files`], the environment through a function.
 //! Called by whoever starts a try or reads DAG files, and by `tasks render`.
 
+mod assets;
 mod calendar;
 mod check;
 mod connection;
@@ -32,6 +33,7 @@ use serde_json::{Map, Value};
 
 use crate::jinja::{self, Literals};
 use crate::model::dag::Position;
+use crate::model::{AssetDefinition, AssetEvent, AssetName};
 use crate::model::{Dag, DagId, DagRun, RunId, RunKey, TaskIx, Template};
 use crate::secrets::Connection;
 
@@ -77,6 +79,33 @@ pub trait Lookup: Send + Sync {
     /// # Errors
     /// As above.
     fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String>;
+
+    /// The events of assets that have led to a run, oldest first. Who knows no assets has none.
+    ///
+    /// # Errors
+    /// As above.
+    fn triggering_events(&self, run: RunKey) -> Result<Vec<AssetEvent>, String> {
+        let _ = run;
+        Ok(Vec::new())
+    }
+
+    /// The newest events of an asset, by its name or uri, or of an alias; at most `limit`, oldest first.
+    ///
+    /// # Errors
+    /// As above.
+    fn asset_events(&self, name: &AssetName, limit: u32) -> Result<Vec<AssetEvent>, String> {
+        let _ = (name, limit);
+        Ok(Vec::new())
+    }
+
+    /// What is known of an asset, by its name or uri.
+    ///
+    /// # Errors
+    /// As above.
+    fn asset(&self, name: &AssetName) -> Result<Option<AssetDefinition>, String> {
+        let _ = name;
+        Ok(None)
+    }
 
     /// The text of a variable, as `var.value` and `var.json` read it; None where there is none. Who keeps none has none.
     ///

@@ -14,7 +14,7 @@ use crate::model::{DagRun, Task, TaskState};
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
 use crate::template::stored::Stored;
-use crate::template::{Context, filters, xcom};
+use crate::template::{Context, assets, filters, xcom};
 
 /// Every variable, for did-you-mean and the documentation.
 pub(super) const NAMES: [&str; 35] = [
@@ -141,14 +141,6 @@ fn merged_params(context: &Context) -> Value {
     from_json(&serde_json::Value::Object(super::params(context)))
 }
 
-fn empty_list() -> Value {
-    Value::list(Vec::new())
-}
-
-fn empty_map() -> Value {
-    from_json(&serde_json::Value::Object(serde_json::Map::new()))
-}
-
 impl Outside for Root {
     fn variable(&self, name: &str) -> Res<Option<Value>> {
         let context = &self.context;
@@ -172,8 +164,11 @@ impl Outside for Root {
             "params" => self.params.get_or_init(|| merged_params(context)).clone(),
             "run_dir" => Value::text(context.run_dir.to_string_lossy()),
             "task_instance_key_str" => Value::text(self.key_text()),
-            "inlets" | "outlets" => empty_list(),
-            "inlet_events" | "outlet_events" | "triggering_asset_events" => empty_map(),
+            "inlets" => assets::named(context, &task_of(context).inlets)?,
+            "outlets" => assets::named(context, &task_of(context).outlets)?,
+            "inlet_events" => assets::of_inlets(context)?,
+            "outlet_events" => assets::of_outlets(context),
+            "triggering_asset_events" => assets::triggering(context)?,
             "task_reschedule_count" => Value::Int(0),
             "map_index_template" | "partition_key" | "partition_date" => Value::None,
             "prev_start_date_success" => self.of_previous(|run| run.start_date)?,
@@ -292,7 +287,6 @@ impl Part {
             "start_date" => time_or_none(run.start_date),
             "end_date" => time_or_none(run.end_date),
             "clear_number" => Value::int(run.clear_number),
-            "consumed_asset_events" => empty_list(),
             "partition_key" | "partition_date" => Value::None,
             _ => return None,
         })
@@ -337,7 +331,6 @@ impl Part {
             "trigger_rule" => Value::text(graph.node(self.context.task).trigger_rule.as_str()),
             "upstream_task_ids" => names(graph.upstream(self.context.task)),
             "downstream_task_ids" => names(graph.downstream(self.context.task)),
-            "inlets" | "outlets" => empty_list(),
             _ => return None,
         })
     }
@@ -393,8 +386,11 @@ impl Object for Part {
 
     fn attribute(&self, name: &str) -> Res<Option<Value>> {
         Ok(match self.kind {
+            Kind::Run if name == "consumed_asset_events" => Some(assets::consumed(&self.context)?),
             Kind::Run => self.of_run(name),
             Kind::Dag => self.of_dag(name),
+            Kind::Task if name == "inlets" => Some(assets::named(&self.context, &task_of(&self.context).inlets)?),
+            Kind::Task if name == "outlets" => Some(assets::named(&self.context, &task_of(&self.context).outlets)?),
             Kind::Task => self.of_task(name),
             Kind::Instance => self.of_instance(name),
             Kind::Environment => (self.context.environment)(name).map(Value::text),

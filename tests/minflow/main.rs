@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
 
 mod acts;
+mod assets;
 mod backfill;
 mod callbacks;
 mod crash;
