@@ -63,7 +63,7 @@ impl Triggerer for LocalTriggerer {
     fn watch(&mut self, key: TryKey, wait: &Wait) {
         let watched = match &wait.awaited {
             Awaited::File { pattern, settle } => self.watch_file(key, pattern, *settle, wait.pace.poke_interval),
-            Awaited::Instant(_) | Awaited::Look { .. } => Ok(()),
+            Awaited::Instant(_) | Awaited::Look { .. } | Awaited::Run(_) | Awaited::Tasks(_) => Ok(()),
         };
         if let Err(reason) = watched {
             // A loop that has ended wants no more events.

@@ -82,13 +82,18 @@ impl ClearOptions {
     }
 }
 
-pub const COLUMNS: [Column; 4] =
-    [Column::text("run_id"), Column::text("task_id"), Column::text("map_index"), Column::state("state")];
+pub const COLUMNS: [Column; 5] = [
+    Column::text("dag_id"),
+    Column::text("run_id"),
+    Column::text("task_id"),
+    Column::text("map_index"),
+    Column::state("state"),
+];
 
 /// One record for each instance, with the state that it had.
 pub fn records(instances: &[Touched]) -> Vec<Value> {
     let record = |touched: &Touched| {
-        json!({ "run_id": touched.run_id, "task_id": touched.task_id, "map_index": touched.map_index,
+        json!({ "dag_id": touched.dag_id, "run_id": touched.run_id, "task_id": touched.task_id, "map_index": touched.map_index,
             "state": touched.state.as_nullable() })
     };
     instances.iter().map(record).collect()
@@ -125,7 +130,8 @@ fn is_agreed(home: &Home, clear: &Clear) -> Result<bool, Failure> {
     }
     for touched in instances.iter().take(SHOWN) {
         let index = if touched.map_index < 0 { String::new() } else { format!("[{}]", touched.map_index) };
-        eprint(&format!("  {} {}{index} ({})\n", touched.run_id, touched.task_id, touched.state));
+        let dag = if touched.dag_id == clear.dag_id { String::new() } else { format!("{} ", touched.dag_id) };
+        eprint(&format!("  {dag}{} {}{index} ({})\n", touched.run_id, touched.task_id, touched.state));
     }
     if instances.len() > SHOWN {
         eprint(&format!("  and {} more\n", instances.len() - SHOWN));

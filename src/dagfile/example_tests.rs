@@ -82,6 +82,7 @@ fn every_example_of_the_page_is_a_dag() {
         include_str!("dag-format.assets.md"),
         include_str!("dag-format.sql.md"),
         include_str!("dag-format.sensors.md"),
+        include_str!("dag-format.trigger.md"),
     ];
     let examples = pages.iter().flat_map(|page| page.split("```").filter_map(|part| part.strip_prefix("toml\n")));
     let count = examples.map(read).count();

@@ -43,6 +43,11 @@ fn the_checked_in_faults_of_deciders_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_trigger_dag_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.trigger.txt", include_str!("faults.trigger.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_sql_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.sql.txt", include_str!("faults.sql.txt"));
 }

@@ -20,6 +20,7 @@ mod setup;
 mod sql;
 mod task;
 mod tool;
+mod trigger_dag;
 
 #[cfg(test)]
 mod example_tests;

@@ -120,11 +120,18 @@ impl Reader<'_, '_> {
             // A misspelt operator has been reported as an unknown key.
             let is_misspelt = document.keys().take(keys::TASK.iter().count()).any(|key| {
                 keys::TASK.find(key.get_ref()).is_none()
-                    && keytable::suggest(key.get_ref(), OPERATORS.into_iter().chain(plugins.iter().map(String::as_str)))
-                        .is_some()
+                    && keytable::suggest(
+                        key.get_ref(),
+                        OPERATORS.iter().copied().chain(plugins.iter().map(String::as_str)),
+                    )
+                    .is_some()
             });
             if !is_misspelt && !self.faults.has_broken_lines() {
-                let help = "say what it does, for example `bash = \"echo hello\"`; the operators are `bash`, `python`, `http`, `sql`, `empty`, `branch`, `short_circuit`, `latest_only`, `sensor`, and those of the folder plugins/";
+                let known: Vec<String> = OPERATORS.iter().map(|name| format!("`{name}`")).collect();
+                let help = format!(
+                    "say what it does, for example `bash = \"echo hello\"`; the operators are {}, and those of the folder plugins/",
+                    known.join(", ")
+                );
                 self.faults.add(name, "no-operator", format!("task `{task_id}` has no operator"), help);
             }
             return Operator::Empty;
@@ -141,6 +148,12 @@ impl Reader<'_, '_> {
             ("python", _) => self.python_of(key, value).map(Operator::Python),
             ("http", DeValue::Table(table)) => Some(self.http(key, &Fields::new(&keys::HTTP, table))),
             ("sql", DeValue::Table(table)) => Some(self.sql(key, &Fields::new(&keys::SQL, table))),
+            ("trigger_dag", DeValue::Table(table)) => {
+                Some(self.trigger_dag(key, &Fields::new(&keys::TRIGGER_DAG, table)))
+            }
+            ("external_task_marker", DeValue::Table(table)) => {
+                Some(self.external_task_marker(key, &Fields::new(&keys::EXTERNAL_TASK_MARKER, table)))
+            }
             ("branch", DeValue::Table(table)) => {
                 Some(self.branch(key, &Fields::new(&keys::BRANCH, table), &timing.timezone, by))
             }

@@ -19,7 +19,7 @@ use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, large, paths};
 use crate::model::tool::ToolKind;
-use crate::model::{Operator, Output, Question, SkipDecision, Task, TryKey, Wait};
+use crate::model::{Operator, Output, Question, RunRequest, SkipDecision, Task, TryKey, Wait};
 use crate::model::{asset, retry};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::plugin::{self, Said};
@@ -49,6 +49,8 @@ enum Todo {
     Skip,
     /// It goes on when this has come.
     Wait(Wait),
+    /// The loop makes the run that it asks for.
+    Ask(Box<RunRequest>),
 }
 
 /// A try that the supervisor has: what its end needs.
@@ -109,6 +111,10 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
             Ok(Todo::Wait(wait)) => {
                 let waits = without_process(shared, work.key, Outcome::Deferred(Box::new(wait)));
                 return Some(close(shared, &log, TryEnd { started_at: Some(began_at), ..waits }));
+            }
+            Ok(Todo::Ask(request)) => {
+                let asks = without_process(shared, work.key, Outcome::Asks(request));
+                return Some(close(shared, &log, TryEnd { started_at: Some(began_at), ..asks }));
             }
             Ok(Todo::Skip) => {
                 let reason = "the filter of its mapping refuses its element".to_owned();
@@ -457,6 +463,7 @@ fn farewell(end: &TryEnd) -> String {
         Outcome::TimedOut => format!("ended at its execution_timeout{took}"),
         Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
         Outcome::Faulted { reason } => format!("failed: {reason}"),
+        Outcome::Asks(request) => format!("asks for a run of {}{took}", request.dag_id),
         Outcome::Skipped { reason } => format!("skipped: {reason}"),
         Outcome::GivenUp { reason } => format!("failed for good: {reason}"),
         Outcome::Deferred(wait) => wait.words(),
@@ -528,6 +535,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
     };
     let Program { argv, stdin, value, verdict, files } = match operators::prepare(&task.operator, &place)? {
         Step::Run(program) => program,
+        Step::Ask(request) => return Ok(Todo::Ask(request)),
         Step::Answer(answer) => return Ok(Todo::Nothing(Some(answer))),
         Step::Nothing => return Ok(Todo::Nothing(None)),
         Step::Wait(wait) => return Ok(Todo::Wait(wait)),

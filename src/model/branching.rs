@@ -104,8 +104,8 @@ impl<'d> Names<'d> {
     }
 }
 
-/// The innermost first.
-fn around(dag: &Dag, group: Option<GroupIx>) -> impl Iterator<Item = GroupIx> {
+/// The group and those that hold it, the innermost first.
+pub fn around(dag: &Dag, group: Option<GroupIx>) -> impl Iterator<Item = GroupIx> {
     std::iter::successors(group, |group| dag.groups[group.index()].parent)
 }
 

@@ -20,6 +20,7 @@ use crate::model::retry::RetryRule;
 use crate::model::sensor::{Sensor, SensorKind};
 use crate::model::sql::Sql;
 use crate::model::tool::Tool;
+use crate::model::trigger_dag::{ExternalTaskMarker, TriggerDag};
 
 /// One DAG as its file defines it. `tasks[i]` is the task at `TaskIx(i)` of `graph`.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,10 +318,12 @@ pub enum Operator {
     Python(Python),
     /// Boxed, since it is the largest and not the most frequent.
     Sql(Box<Sql>),
-    /// Does nothing, and starts no process.
+    TriggerDag(Box<TriggerDag>),
     /// Boxed as well.
     Tool(Box<Tool>),
+    /// Does nothing, and starts no process.
     Empty,
+    ExternalTaskMarker(Box<ExternalTaskMarker>),
     Branch(Branch),
     ShortCircuit(ShortCircuit),
     /// Lets the tasks after it run in the latest run of a schedule alone.
@@ -337,12 +340,19 @@ impl Operator {
             Self::Python(_) => "python",
             Self::Sql(_) => "sql",
             Self::Tool(tool) => tool.kind.name(),
+            Self::TriggerDag(_) => "trigger_dag",
             Self::Empty => "empty",
+            Self::ExternalTaskMarker(_) => "external_task_marker",
             Self::Branch(_) => "branch",
             Self::ShortCircuit(_) => "short_circuit",
             Self::LatestOnly => "latest_only",
             Self::Sensor(_) => "sensor",
         }
+    }
+
+    /// It succeeds as soon as it may run.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self, Self::Empty | Self::ExternalTaskMarker(_))
     }
 
     /// Of an operator that decides by asking.

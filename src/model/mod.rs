@@ -20,6 +20,7 @@ pub mod sensor;
 pub mod sql;
 pub mod state;
 pub mod tool;
+pub mod trigger_dag;
 pub mod wait;
 
 pub use asset::{Asset, AssetDefinition, AssetEvent, AssetExpression, EventSource, OutletEvent, SettledFile, Stamp};
@@ -43,4 +44,5 @@ pub use sensor::{Pace, Sensor, SensorKind, SensorMode};
 pub use sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 pub use state::{Reprocess, RunState, RunType, SkipReason, TaskState, TriggerRule, WeightRule};
 pub use tool::{Tool, ToolField, ToolKind};
+pub use trigger_dag::{AskedDate, AwaitedStates, Existing, ExternalTaskMarker, RunRequest, TriggerDag};
 pub use wait::{Awaited, Wait};

@@ -7,7 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::ids::{DagId, RunId, TaskId};
 use crate::model::sensor::{Pace, SensorMode};
+use crate::model::state::TaskState;
+use crate::model::trigger_dag::AwaitedStates;
 
 /// An instance that has no process and goes on when something is so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +38,74 @@ pub enum Awaited {
     File { pattern: String, settle: Duration },
     /// A worker has looked, and looks again so long after this instant.
     Look { from: Timestamp, after: Duration },
+    /// A run of another DAG is over.
+    Run(AwaitedRun),
+    /// Tasks of another DAG have come to certain states, in the run with a logical date.
+    Tasks(AwaitedTasks),
+}
+
+/// A run whose end is awaited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitedRun {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub states: AwaitedStates,
+}
+
+/// What an external-task sensor looks at (SEMANTICS 22).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitedTasks {
+    pub dag_id: DagId,
+    pub among: Among,
+    /// Of their run.
+    pub logical_date: Timestamp,
+    /// All must be in one of these.
+    pub allowed: Vec<TaskState>,
+    /// One in one of these fails the sensor.
+    pub failed: Vec<TaskState>,
+    /// One in one of these skips it, if none fails it.
+    pub skipped: Vec<TaskState>,
+}
+
+/// Of a DAG that is waited for, what is looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Among {
+    /// The run itself.
+    Run,
+    Tasks(Vec<TaskId>),
+    /// The id of a group.
+    Group(String),
+}
+
+impl AwaitedTasks {
+    /// What is looked at, in words.
+    pub fn words(&self) -> String {
+        match &self.among {
+            Among::Run => format!("`{}`", self.dag_id),
+            Among::Tasks(ids) => {
+                let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+                format!("{} of `{}`", ids.join(", "), self.dag_id)
+            }
+            Among::Group(group) => format!("group `{group}` of `{}`", self.dag_id),
+        }
+    }
 }
 
 impl Wait {
+    /// For the end of a run, however long it takes.
+    pub fn for_run(dag_id: DagId, run_id: RunId, states: AwaitedStates, since: Timestamp) -> Self {
+        Self {
+            awaited: Awaited::Run(AwaitedRun { dag_id, run_id, states }),
+            mode: SensorMode::Poke,
+            since,
+            timeout: None,
+            execution_timeout: None,
+            soft_fail: false,
+            pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: false, max_wait: None },
+        }
+    }
+
     /// As the database has it.
     ///
     /// # Panics
@@ -62,6 +130,8 @@ impl Wait {
                 Ok(at) => format!("looks again at {at}"),
                 Err(_) => "looks no more".to_owned(),
             },
+            Awaited::Run(run) => format!("waits for the end of run `{}` of `{}`", run.run_id, run.dag_id),
+            Awaited::Tasks(tasks) => format!("waits for {} of the run for {}", tasks.words(), tasks.logical_date),
         }
     }
 }

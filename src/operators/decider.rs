@@ -55,8 +55,10 @@ pub fn decide(dag: &Dag, task: TaskIx, answer: Answer) -> Option<Result<Decided,
         | Operator::Python(_)
         | Operator::Sql(_)
         | Operator::Tool(_)
+        | Operator::TriggerDag(_)
         | Operator::Sensor(_)
-        | Operator::Empty => None,
+        | Operator::Empty
+        | Operator::ExternalTaskMarker(_) => None,
     }
 }
 

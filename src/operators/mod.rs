@@ -15,6 +15,7 @@ mod python;
 pub mod sensor;
 pub mod sql;
 pub mod tool;
+mod trigger_dag;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::model::{Operator, Wait};
+use crate::model::{Operator, RunRequest, Wait};
 use crate::template::{self, Context, TemplateError};
 
 pub use files::TemplateFolder;
@@ -58,6 +59,8 @@ pub struct Place<'a> {
 pub enum Step {
     /// Have this run.
     Run(Program),
+    /// Ask the scheduler for a run.
+    Ask(Box<RunRequest>),
     /// Nothing more: this is the answer of an operator that needs no process.
     Answer(Value),
     Nothing,
@@ -146,6 +149,9 @@ pub fn prepare(operator: &Operator, place: &Place<'_>) -> Result<Step, Fault> {
     }
     if let Operator::Tool(tool) = operator {
         return tool::prepare(tool, place).map(Step::Run);
+    }
+    if let Operator::TriggerDag(trigger) = operator {
+        return trigger_dag::prepare(trigger, place).map(|request| Step::Ask(Box::new(request)));
     }
     let context = place.context;
     if let Some(expr) = operator.expr() {

@@ -13,8 +13,8 @@ use crate::config::{Notifier, NotifierKind};
 use crate::keytable;
 use crate::model::callback::{Action, Callback, Hook, Occasion, Subject};
 use crate::model::dag::Position;
-use crate::model::{Bash, Operator, Script, Template};
-use crate::operators::{self, Fault, Place, Program, Step, http};
+use crate::model::{Bash, Script, Template};
+use crate::operators::{Fault, Place, Program, bash, http};
 use crate::scheduler::port::Call;
 use crate::template::{self, Context};
 
@@ -161,7 +161,7 @@ pub fn prepare(
     place: &Place<'_>,
 ) -> Result<Program, Fault> {
     match &notice.call.row.callback.action {
-        Action::Bash(script) => bash(script.clone(), place),
+        Action::Bash(text) => script(text.clone(), place),
         Action::Http(fields, at) => request(rendered(fields, *at, place.context)?, place),
         Action::Notify(name) => {
             let notifier = notifiers.get(&**name).ok_or_else(|| {
@@ -174,11 +174,8 @@ pub fn prepare(
     }
 }
 
-fn bash(script: Template, place: &Place<'_>) -> Result<Program, Fault> {
-    match operators::prepare(&Operator::Bash(Bash { script: Script::Text(script) }), place)? {
-        Step::Run(program) => Ok(program),
-        Step::Answer(_) | Step::Nothing | Step::Wait(_) => Err(Fault::Task("`bash` has no program".to_owned())),
-    }
+fn script(script: Template, place: &Place<'_>) -> Result<Program, Fault> {
+    bash::prepare(&Bash { script: Script::Text(script) }, place)
 }
 
 fn request(mut fields: Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
@@ -202,7 +199,7 @@ fn notify(notifier: &Notifier, place: &Place<'_>) -> Result<Program, Fault> {
     let given = |name: &str| context.variables.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if notifier.kind == NotifierKind::Bash {
         let text = notifier.keys.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
-        return bash(Template { text, at }, place);
+        return script(Template { text, at }, place);
     }
     let mut keys = rendered(&notifier.keys, at, &context)?;
     match notifier.kind {

@@ -7,7 +7,9 @@
 
 mod clear;
 mod mark;
+mod marker;
 mod note;
+mod reset;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use crate::model::{Dag, DagId, Instance, RunId, RunKey, TaskId, TaskIx, TaskStat
 use crate::scheduler::command::{Chosen, CommandError, Only, Reply, Spread, Touched};
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::subset::{self, Reach};
+use marker::Beyond;
 
 /// An act that is under way. It is also what the database keeps of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ pub(super) struct Act {
     /// What was asked for, as the audit log shows it.
     asked: Value,
     tally: Tally,
+    /// The other DAGs that it reaches.
+    #[serde(default)]
+    beyond: Beyond,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -492,3 +492,13 @@ pub enum RunLookup {
     ById(crate::model::RunId),
     ByLogicalDate(Timestamp),
 }
+
+impl RunLookup {
+    /// Whether it is this run that is looked for, among those of its DAG.
+    pub fn fits(&self, row: &DagRun) -> bool {
+        match self {
+            Self::ById(run_id) => row.run_id == *run_id,
+            Self::ByLogicalDate(date) => row.logical_date == Some(*date),
+        }
+    }
+}

@@ -272,6 +272,7 @@ pub enum Done {
 /// A task instance that a command is about, as it was before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {
+    pub dag_id: DagId,
     pub run_id: RunId,
     pub task_id: TaskId,
     pub map_index: i32,

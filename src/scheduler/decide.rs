@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use crate::model::{DagRun, Hook, Operator, RunState, TaskState};
+use crate::model::{DagRun, Hook, RunState, TaskState};
 use crate::scheduler::command::Done;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
@@ -65,6 +65,10 @@ impl World {
         while !self.is_turn_full() {
             let mut has_changed = false;
             self.refresh_due(now);
+            match self.meet_across(now, history) {
+                Ok(changed) => has_changed |= changed,
+                Err(error) => asked = Err(error),
+            }
             for step in Step::ALL {
                 // What the database is not needed for goes on without it.
                 match self.step(step, now, history) {
@@ -87,7 +91,8 @@ impl World {
     /// After the last step: nothing is noted that another round of steps would look at.
     fn is_settled(&self) -> bool {
         (self.due.is_empty() && self.promotable.is_empty() && self.active.is_empty())
-            && (self.failing.is_empty() && !self.backfills.has_due() && !self.assets.has_ripe())
+            && (self.failing.is_empty() && !self.backfills.has_due())
+            && (!self.assets.has_ripe() && !self.cross_dag.has_more())
     }
 
     /// One step of Airflow's loop, once. True: it has changed something.
@@ -227,7 +232,7 @@ impl World {
         entry.row.try_number += u32::from(!is_again);
         entry.row.scheduled_at = Some(now.wall);
         entry.row.version = Some(definition.version);
-        let is_empty = matches!(definition.dag.task(task).operator, Operator::Empty);
+        let is_empty = definition.dag.task(task).operator.is_idle();
         let event = if is_empty { TaskEvent::SucceedEmpty } else { TaskEvent::Schedule };
         let state = machine::next_task(entry.row.state, event).expect("a pass gives only schedulable instances");
         if is_empty {
@@ -398,6 +403,8 @@ impl World {
         this.row.reason = reason.map(str::to_owned);
         let (run_after, logical_date, place) = (this.row.run_after, this.row.logical_date, this.row.counts_with());
         let waiting = std::mem::take(&mut this.waiting);
+        let (dag_id, run_id) = (this.row.dag_id.clone(), this.row.run_id.clone());
+        self.cross_dag.wake(&dag_id, Some(&run_id));
         for reply in waiting {
             self.actions.push(Action::Reply(reply, Ok(Done::Ended { state: state.to_string() })));
         }

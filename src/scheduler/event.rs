@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::diagnostic::Diagnostic;
 pub use crate::model::SkipDecision;
 use crate::model::{AssetKey, OutletEvent, SettledFile};
-use crate::model::{Dag, ProcessIdentity, TryKey, Usage, Wait};
+use crate::model::{Dag, ProcessIdentity, RunRequest, TryKey, Usage, Wait};
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
 
@@ -185,6 +185,8 @@ pub enum Outcome {
     Killed {
         reason: String,
     },
+    /// All that it does is to ask for a run, which the loop makes.
+    Asks(Box<RunRequest>),
     /// It failed outside its process: a template's error, a missing interpreter, an output that is not JSON, too large an XCom.
     Faulted {
         reason: String,

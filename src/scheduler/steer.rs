@@ -128,7 +128,7 @@ impl World {
     }
 
     /// The first microsecond from now on that no live run of the DAG has taken as its logical date or run_after.
-    fn free_instant(&mut self, ix: DagIx, now: Now) -> jiff::Timestamp {
+    pub(super) fn free_instant(&mut self, ix: DagIx, now: Now) -> jiff::Timestamp {
         const NEXT: Duration = Duration::from_micros(1);
         let entry = self.dag(ix);
         let is_taken = |at| {
@@ -311,7 +311,7 @@ pub(super) fn unreadable(error: StoreError) -> CommandError {
 }
 
 /// SEMANTICS 7.2: the pattern of custom run_ids, and no other type's prefix.
-fn check_run_id(run_id: &str) -> Result<(), CommandError> {
+pub(super) fn check_run_id(run_id: &str) -> Result<(), CommandError> {
     let invalid = |message: String, help: &str| Err(refusal("invalid-run-id", message, help.to_owned()));
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.~:+-".contains(c);
     if run_id.is_empty() || !run_id.chars().all(is_allowed) || run_id.contains("..") {

@@ -274,6 +274,8 @@ impl World {
             Outcome::Killed { reason } if is_sensor && reason == STOPPED => again(STOPPED),
             Outcome::Lost => failed("lost"),
             Outcome::GivenUp { reason } => failed(reason),
+            // Its instance was marked meanwhile, and no run is made.
+            Outcome::Asks(_) => Meaning { event: TaskEvent::Succeed, exit_code: None, signal: None, reason: None },
             Outcome::Deferred(wait) => {
                 let event = match wait.mode {
                     SensorMode::Poke => TaskEvent::Defer,

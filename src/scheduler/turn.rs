@@ -253,7 +253,10 @@ impl World {
             Event::Scanned => self.apply_scanned(now),
             Event::Command { command, reply } => self.apply_command(command, reply, now, history),
             Event::Started(attempt) => self.apply_started(attempt, now),
-            Event::Ended(end) => self.apply_ended(*end, now),
+            Event::Ended(end) => {
+                let end = self.granted(*end, now, history);
+                self.apply_ended(end, now);
+            }
             Event::Fired { key, verdict } => self.apply_fired(key, verdict, now),
             Event::Called(end) => self.apply_call_ended(*end, now),
             Event::Files { asset, files, gone } => self.apply_files_of(asset, files, gone, now),

@@ -42,27 +42,31 @@ impl World {
         let row = &self.run(run).entry(slot).row;
         let Some(wait) = row.deferral.clone() else { return };
         let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
-        let (deadline, at) = match wait.awaited {
-            Awaited::Instant(at) => (Some(Deadline::Wall(at)), at),
+        let comes = match wait.awaited {
+            Awaited::Instant(at) => Some((Deadline::Wall(at), at)),
+            Awaited::Look { from, after } => {
+                let at = from.saturating_add(after).unwrap_or(Timestamp::MAX);
+                Some((Deadline::Boot(now.boot_after(from, after)), at))
+            }
             Awaited::File { .. } => {
                 let key = row.try_key();
                 if self.watched.insert(key, (run, slot)).is_none() {
-                    self.actions.push(Action::Watch(key, wait));
+                    self.actions.push(Action::Watch(key, wait.clone()));
                 }
-                (None, Timestamp::MAX)
+                None
             }
-            Awaited::Look { from, after } => (
-                Some(Deadline::Boot(now.boot_after(from, after))),
-                from.saturating_add(after).unwrap_or(Timestamp::MAX),
-            ),
+            Awaited::Run(_) | Awaited::Tasks(_) => {
+                self.look_across(run, slot);
+                None
+            }
         };
-        if let Some(deadline) = deadline {
+        if let Some((deadline, _)) = comes {
             self.arm(TimerKey::Wait(run, slot), deadline);
         }
         // A limit that lies behind what is awaited is none.
-        if let Some((_, from, length)) =
-            limit.filter(|(_, from, length)| from.saturating_add(*length).is_ok_and(|end| end < at))
-        {
+        if let Some((_, from, length)) = limit.filter(|(_, from, length)| {
+            comes.is_none_or(|(_, at)| from.saturating_add(*length).is_ok_and(|end| end < at))
+        }) {
             self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(now.boot_after(from, length)));
         }
     }
@@ -85,7 +89,8 @@ impl World {
         match row.deferral.as_ref().map(|wait| &wait.awaited) {
             Some(Awaited::Instant(_)) => self.conclude_wait(run, slot, Outcome::Exited(0), now),
             Some(Awaited::Look { .. }) => self.send_to_look(run, slot),
-            Some(Awaited::File { .. }) | None => {}
+            // These no timer ends.
+            Some(Awaited::File { .. } | Awaited::Run(_) | Awaited::Tasks(_)) | None => {}
         }
     }
 
@@ -123,7 +128,7 @@ impl World {
         self.conclude_wait(run, slot, given_up(&wait, limit), now);
     }
 
-    fn conclude_wait(&mut self, run: RunIx, slot: Slot, outcome: Outcome, now: Now) {
+    pub(super) fn conclude_wait(&mut self, run: RunIx, slot: Slot, outcome: Outcome, now: Now) {
         let key: TryKey = self.run(run).entry(slot).row.try_key();
         if is_waiting(self.run(run).entry(slot).row.state) {
             self.settle_end(run, slot, TryEnd::new(key, outcome, now.wall), now);

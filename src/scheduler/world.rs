@@ -26,6 +26,7 @@ use crate::scheduler::callbacks::Callbacks;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, DeadlineWrite, InstanceWrite, RunWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
+use crate::scheduler::cross_dag::CrossDag;
 use crate::scheduler::deadlines::Deadlines;
 use crate::scheduler::dense::{Dense, DenseSet};
 use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
@@ -212,6 +213,8 @@ pub struct World {
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
+    /// Who waits for something in another DAG.
+    pub(super) cross_dag: CrossDag,
     is_lag_stale: bool,
     lag: Lag,
     /// The last turn stopped at its bound.
@@ -271,6 +274,7 @@ impl World {
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
+            cross_dag: CrossDag::default(),
             is_lag_stale: false,
             is_full: false,
             is_cut: false,
@@ -421,6 +425,10 @@ impl World {
         if is_waiting(before) {
             self.end_wait(run, slot);
         }
+        if state.is_finished() && self.cross_dag.is_awaited() {
+            let dag_id = self.run(run).row.dag_id.clone();
+            self.cross_dag.wake(&dag_id, None);
+        }
         if let Some(ix) = ix {
             self.run_quiet(run).progress.set_state(ix, state);
             // What is on its way moves nobody else, and a pass would find nothing new: the next one sees it.
@@ -464,13 +472,25 @@ impl World {
         run_id: Option<&RunId>,
         extra: serde_json::Value,
     ) {
+        self.audit_as("cli", now, event, (dag_id, run_id), extra);
+    }
+
+    /// Notes what `owner` has done, a user or minflow itself.
+    pub(super) fn audit_as(
+        &mut self,
+        owner: &str,
+        now: Now,
+        event: &'static str,
+        (dag_id, run_id): (Option<&DagId>, Option<&RunId>),
+        extra: serde_json::Value,
+    ) {
         self.changes.audit.push(AuditEntry {
             at: now.wall,
             event,
             dag_id: dag_id.cloned(),
             run_id: run_id.map(|id| id.to_string()),
             task_id: None,
-            owner: "cli".to_owned(),
+            owner: owner.to_owned(),
             extra,
         });
     }

@@ -33,6 +33,7 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
         let (values, at): (Vec<&Value>, Position) = match (task.operator.python(), &task.operator) {
             (Some(python), _) => (python.args.iter().chain(python.kwargs.values()).collect(), python.arguments_at),
             (None, Operator::Sql(sql)) => (vec![&sql.parameters], sql.parameters_at),
+            (None, Operator::TriggerDag(trigger)) => (vec![&trigger.conf], trigger.conf_at),
             (None, Operator::Tool(tool)) => {
                 for field in &tool.fields {
                     each_text(&field.value, &mut |text| {
@@ -105,7 +106,8 @@ fn templates(task: &Task) -> impl Iterator<Item = &Template> {
         Script::File(_) => None,
     });
     let own = script.or(task.operator.expr()).into_iter().chain(python.map(|python| &python.interpreter));
-    let own = own.chain(sql_templates(task));
+    let triggers = if let Operator::TriggerDag(trigger) = &task.operator { Some(trigger) } else { None };
+    let own = own.chain(sql_templates(task)).chain(triggers.into_iter().flat_map(|trigger| trigger.templates()));
     own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd).chain(&task.map_index_template)
 }
 

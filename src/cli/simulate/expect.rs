@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::keytable::{parse_duration, print_duration};
-use crate::model::{Operator, TaskId, TaskIx};
+use crate::model::{TaskId, TaskIx};
 use crate::simulate::{Outlook, Subject};
 
 /// Of a try of which nothing is known.
@@ -39,7 +39,7 @@ pub(super) fn subjects(
         let dag = &definition.dag;
         let outlook = |task: &crate::model::Task| {
             let known = medians.get(&task.task_id).copied();
-            guessed += usize::from(known.is_none() && task.operator != Operator::Empty);
+            guessed += usize::from(known.is_none() && !task.operator.is_idle());
             Outlook { lasts_for: known.unwrap_or(usual), fails: 0.0 }
         };
         subjects.push(Subject {

@@ -179,6 +179,15 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
     if let Operator::Tool(tool) = operator {
         fields.extend(operators::tool::render(tool, context)?);
     }
+    if let Operator::TriggerDag(trigger) = operator {
+        fields.insert("dag_id".to_owned(), text(&trigger.dag_id)?);
+        fields.insert("conf".to_owned(), template::render_value(&trigger.conf, trigger.conf_at, context)?);
+        for (name, template) in [("logical_date", &trigger.logical_date), ("run_id", &trigger.run_id)] {
+            if let Some(template) = template {
+                fields.insert(name.to_owned(), text(template)?);
+            }
+        }
+    }
     for (name, value) in &task.env {
         fields.insert(format!("env.{name}"), text(value)?);
     }

@@ -8,10 +8,24 @@ use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::sql::SqlOutput;
 
 /// The names of the operators, each the key of a task.
-pub const OPERATORS: [&str; 9] =
-    ["bash", "python", "http", "sql", "empty", "branch", "short_circuit", "latest_only", "sensor"];
+pub const OPERATORS: &[&str] = &[
+    "bash",
+    "python",
+    "http",
+    "sql",
+    "trigger_dag",
+    "empty",
+    "external_task_marker",
+    "branch",
+    "short_circuit",
+    "latest_only",
+    "sensor",
+];
 
-pub static OPERATOR_KEYS: [Key; 9] = [
+/// The states in which a run is over.
+const RUN_ENDS: Kind = Kind::List(&Kind::OneOf(&["success", "failed"]));
+
+pub static OPERATOR_KEYS: &[Key] = &[
     key(
         "bash",
         Kind::Either(&[Kind::Template, Kind::Table(&BASH)]),
@@ -26,7 +40,14 @@ pub static OPERATOR_KEYS: [Key; 9] = [
     ),
     key("http", Kind::Table(&HTTP), Fallback::Nothing, "Operator: an HTTP request, whose answer is the XCom"),
     key("sql", Kind::Table(&SQL), Fallback::Nothing, "Operator: a script of SQL for a SQLite database"),
+    key("trigger_dag", Kind::Table(&TRIGGER_DAG), Fallback::Nothing, "Operator: makes a run of another DAG"),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
+    key(
+        "external_task_marker",
+        Kind::Table(&EXTERNAL_TASK_MARKER),
+        Fallback::Nothing,
+        "Operator: does nothing; who clears it clears a task of another DAG too",
+    ),
     key(
         "branch",
         Kind::Table(&BRANCH),
@@ -47,6 +68,76 @@ pub static OPERATOR_KEYS: [Key; 9] = [
     ),
     key("sensor", Kind::Table(&SENSOR), Fallback::Nothing, "Operator: waits until something is so, without a process"),
 ];
+
+pub static TRIGGER_DAG: Table = Table {
+    name: "trigger_dag",
+    keys: &[&[
+        key("dag_id", Kind::Template, Fallback::Nothing, "The DAG that gets a run"),
+        key(
+            "conf",
+            Kind::Either(&[Kind::Template, Kind::Map("name", &Kind::Any)]),
+            Fallback::Toml("{}"),
+            "The run's conf: a table whose texts are templates, or a template that becomes one as JSON",
+        ),
+        key(
+            "logical_date",
+            Kind::Template,
+            Fallback::Words("when the run is made"),
+            "The run's logical date, or `\"none\"`",
+        ),
+        key("run_id", Kind::Template, Fallback::Words("`manual__` and the logical date"), "The run's name"),
+        key(
+            "reset_dag_run",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether a run that is there already is done over again; else the task fails, without a retry",
+        ),
+        key(
+            "skip_when_already_exists",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether the task is skipped when the run is there already",
+        ),
+        key(
+            "wait_for_completion",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether the task waits for the run's end; it takes no slot meanwhile",
+        ),
+        key(
+            "poke_interval",
+            Kind::Duration { min: 1 },
+            Fallback::Toml("\"60s\""),
+            "Known from Airflow, where the run is looked at so often; here its end is known at once",
+        ),
+        key(
+            "allowed_states",
+            RUN_ENDS,
+            Fallback::Toml("[\"success\"]"),
+            "The ends of the awaited run with which the task succeeds",
+        ),
+        key(
+            "failed_states",
+            RUN_ENDS,
+            Fallback::Toml("[\"failed\"]"),
+            "The ends of the awaited run with which the task fails",
+        ),
+    ]],
+};
+
+pub static EXTERNAL_TASK_MARKER: Table = Table {
+    name: "external_task_marker",
+    keys: &[&[
+        key("dag_id", Kind::Text, Fallback::Nothing, "The other DAG"),
+        key("task_id", Kind::Text, Fallback::Nothing, "Its task, usually the sensor that waits for this one"),
+        key(
+            "execution_delta",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"0s\""),
+            "The other run's logical date is this one's plus so much: that of the sensor's `execution_delta`",
+        ),
+    ]],
+};
 
 pub static BASH: Table = Table {
     name: "bash",

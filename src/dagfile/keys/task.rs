@@ -32,7 +32,7 @@ pub static A_TASK: Kind = Kind::Table(&TASK);
 
 pub static DEFAULT_ARGS: Table = Table { name: "default_args", keys: &[&SHARED] };
 
-pub static TASK: Table = Table { name: "a task", keys: &[&OPERATOR_KEYS, OWN, &SHARED] };
+pub static TASK: Table = Table { name: "a task", keys: &[OPERATOR_KEYS, OWN, &SHARED] };
 
 /// Keys that make no sense as a default for all tasks.
 const OWN: &[Key] = &[

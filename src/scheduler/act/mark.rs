@@ -106,6 +106,8 @@ impl World {
             let row = &mut self.run_mut(run).row;
             row.state = machine::next_run(was, RunEvent::Set(state)).expect("one end is not the other");
             row.reason = Some(SET_BY_USER.to_owned());
+            let (dag_id, run_id) = (row.dag_id.clone(), row.run_id.clone());
+            self.cross_dag.wake(&dag_id, Some(&run_id));
         } else if changes_run {
             self.end_run(run, RunEvent::Set(state), Some(SET_BY_USER), now);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::marker::Beyond;
 use super::{Act, Deed, Mark, Pending, Runs, Settled, Tally, ids, refusal, settle, sort_touched};
 use crate::model::{DagRun, Instance, RunKey, RunState, TaskId, TaskIx, TaskState};
 use crate::scheduler::change::{ActWrite, RunLookup, RunSpan};
@@ -99,7 +100,8 @@ impl World {
         let narrowed = narrowed(&definition, &settled, clear.map_index);
         let deed = if clear.is_dry { Deed::Look } else { Deed::Clear };
         let (dag_id, only, tasks) = (clear.dag_id, clear.only, settled.tasks);
-        Ok(Act { dag_id, deed, tasks, narrowed, only, runs, asked, tally: Tally::default() })
+        let (tally, beyond) = (Tally::default(), Beyond::default());
+        Ok(Act { dag_id, deed, tasks, narrowed, only, runs, asked, tally, beyond })
     }
 
     /// What comes along with a marked task is what runs before or after it, without teardowns: they run all the same.
@@ -130,11 +132,12 @@ impl World {
         let deed = Deed::Mark(Mark { state: mark.state, below: ids(dag, below) });
         let tasks = ids(dag, subset::in_order(&dag.graph, &marked));
         let only = Only::default();
-        Ok(Act { dag_id: mark.dag_id, deed, tasks, narrowed, only, runs, asked, tally: Tally::default() })
+        let (tally, beyond) = (Tally::default(), Beyond::default());
+        Ok(Act { dag_id: mark.dag_id, deed, tasks, narrowed, only, runs, asked, tally, beyond })
     }
 
     /// A DAG whose runs may be steered: it has a definition.
-    fn steerable(&self, dag_id: &str) -> Result<(DagIx, Arc<Definition>), CommandError> {
+    pub(in crate::scheduler) fn steerable(&self, dag_id: &str) -> Result<(DagIx, Arc<Definition>), CommandError> {
         if self.stopping.is_some() {
             let help = "ask again when it runs".to_owned();
             return Err(refusal("stopping", "minflow is stopping".to_owned(), help));
@@ -225,6 +228,21 @@ impl World {
         now: Now,
         history: &mut dyn History,
     ) -> Result<Step, StoreError> {
+        loop {
+            let step = self.advance_in_dag(pending, looks, now, history)?;
+            if !matches!(step, Step::Over) || !self.reach_beyond(&mut pending.act, history)? {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn advance_in_dag(
+        &mut self,
+        pending: &mut Pending,
+        looks: &mut usize,
+        now: Now,
+        history: &mut dyn History,
+    ) -> Result<Step, StoreError> {
         let Some(&ix) = self.dag_index.get(&pending.act.dag_id) else { return Ok(Step::Over) };
         let Some(definition) = self.dag(ix).definition.clone() else {
             return Ok(if self.is_scanned { Step::Over } else { Step::Waits });
@@ -237,7 +255,7 @@ impl World {
                 if *looks == 0 || self.pending_rows() >= TURN_ROWS {
                     return Ok(Step::More);
                 }
-                let place = (row.run_after, row.key);
+                let (place, date) = ((row.run_after, row.key), row.logical_date);
                 let known = live.remove(&row.key);
                 let effect = self.act_on_run(
                     &Job { act: &pending.act, dag: ix, definition: &definition, now },
@@ -246,6 +264,7 @@ impl World {
                     history,
                 )?;
                 *looks = looks.saturating_sub(effect.seen as usize + 1);
+                pending.act.mark_beyond(&definition.dag, date, &effect.touched);
                 pending.note(effect);
                 if let Runs::Range { after, .. } = &mut pending.act.runs {
                     *after = Some(place);
@@ -275,7 +294,7 @@ impl World {
     }
 
     /// The DAG's runs in memory, those included that are over while a process of theirs still lives.
-    fn runs_by_key(&self, ix: DagIx) -> BTreeMap<RunKey, RunIx> {
+    pub(super) fn runs_by_key(&self, ix: DagIx) -> BTreeMap<RunKey, RunIx> {
         let held = self.held.values().map(|&(run, _)| run).filter(|&run| self.run(run).dag == ix);
         self.known_runs(ix).chain(held).map(|run| (self.run(run).row.key, run)).collect()
     }
@@ -349,11 +368,8 @@ impl World {
             if tally.cleared > 0 {
                 extra["cleared"] = tally.cleared.into();
             }
-            let run_id = match &act.runs {
-                Runs::One(run_id) => Some(run_id),
-                Runs::Range { .. } => None,
-            };
-            self.audit(now, event, Some(&act.dag_id), run_id, extra);
+            let (dag_id, run_id) = act.origin();
+            self.audit(now, event, Some(dag_id), run_id, extra);
         }
         let done = act.refusal().map_or_else(|| Ok(act.done(touched)), Err);
         if let Some(reply) = reply {
@@ -423,6 +439,7 @@ fn look(act: &Act, tasks: &BTreeSet<&TaskId>, run: &DagRun, rows: &[Instance]) -
 
 fn touched(run: &DagRun, instance: &Instance) -> Touched {
     Touched {
+        dag_id: run.dag_id.clone(),
         run_id: run.run_id.clone(),
         task_id: instance.task_id.clone(),
         map_index: instance.map_index,

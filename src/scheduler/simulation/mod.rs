@@ -5,6 +5,7 @@ mod acts;
 mod assets;
 mod backfill;
 mod callbacks;
+mod cross_dag;
 mod deadlines;
 mod mapped;
 mod order;
