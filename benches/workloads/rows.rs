@@ -52,6 +52,20 @@ impl Rows {
         self.0.query_row(sql, [task_id], |row| row.get(0)).ok()
     }
 
+    /// When the instances of a task that have begun did, in order, in milliseconds since 1970.
+    pub fn starts(&self, task_id: &str) -> Vec<f64> {
+        let sql =
+            "SELECT start_date FROM task_instance WHERE task_id = ?1 AND start_date IS NOT NULL ORDER BY start_date";
+        let mut statement = self.0.prepare(sql).expect("the schema has these columns");
+        let rows = statement.query_map([task_id], |row| Ok(millis(row.get(0)?))).expect("the query takes a text");
+        rows.map(|row| row.expect("it is not null")).collect()
+    }
+
+    /// How many events all assets have had.
+    pub fn asset_events(&self) -> i64 {
+        self.0.query_row("SELECT count(*) FROM asset_event", [], |row| row.get(0)).expect("the schema has this table")
+    }
+
     /// How many instances a task has.
     pub fn instances(&self, task_id: &str) -> i64 {
         let sql = "SELECT count(*) FROM task_instance WHERE task_id = ?1";

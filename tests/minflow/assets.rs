@@ -35,7 +35,7 @@ fn what_a_task_says_of_its_outlets_reaches_the_run_that_it_starts() {
         (&json!("asset_triggered"), &Value::Null, &json!("success"))
     );
     let log = home.log("eater", run["run_id"].as_str().unwrap(), "eat", 1);
-    assert!(log.contains("orders {unit: row, rows: 3} make"), "bash takes the quotes away: {log}");
+    assert!(log.contains("orders {rows: 3, unit: row} make"), "bash takes the quotes away: {log}");
     assert!(log.contains("s3://b/1 {} make") && log.contains("1 s3://b/orders DagRunType.ASSET_TRIGGERED"), "{log}");
     let listed = home.json("assets list");
     let names: Vec<&str> = listed.as_array().unwrap().iter().map(|asset| asset["name"].as_str().unwrap()).collect();

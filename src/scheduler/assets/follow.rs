@@ -1,5 +1,6 @@
 //! Definitions come, change and go: which assets there are, who produces and who waits for them, and what contradicts what.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
@@ -317,8 +318,8 @@ impl World {
                     names.reverse();
                     return self.say_circle(&names);
                 }
-                if !came_from.contains_key(&next) {
-                    came_from.insert(next, at);
+                if let Entry::Vacant(place) = came_from.entry(next) {
+                    place.insert(at);
                     open.push(next);
                 }
             }
