@@ -48,7 +48,7 @@ impl LocalTriggerer {
     }
 
     fn watch_file(&mut self, key: TryKey, pattern: &str, settle: Duration, look_every: Duration) -> Result<(), String> {
-        let pattern = Pattern::parse(pattern).map_err(|fault| format!("`{pattern}` {fault}"))?.with_folders();
+        let pattern = Pattern::parse(pattern).map_err(|fault| format!("that pattern {fault}"))?.with_folders();
         let files = self.files().map_err(|error| {
             format!(
                 "nothing can be watched: {error}; raise the limits of threads (ulimit -u) and descriptors (ulimit -n)"
@@ -62,7 +62,10 @@ impl LocalTriggerer {
 impl Triggerer for LocalTriggerer {
     fn watch(&mut self, key: TryKey, wait: &Wait) {
         let watched = match &wait.awaited {
-            Awaited::File { pattern, settle } => self.watch_file(key, pattern, *settle, wait.pace.poke_interval),
+            Awaited::File { pattern, settle, .. } => {
+                let watched = self.watch_file(key, pattern, *settle, wait.pace.poke_interval);
+                watched.map_err(|reason| format!("it {}, and {reason}", wait.words()))
+            }
             Awaited::Instant(_) | Awaited::Look { .. } | Awaited::Run(_) | Awaited::Tasks(_) => Ok(()),
         };
         if let Err(reason) = watched {

@@ -2,6 +2,7 @@
 //!
 //! Knows the way of a try through templates, files, supervisor and XComs. What an end means for retries is not its business.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -443,11 +444,20 @@ fn outcome_of(fault: Fault) -> Outcome {
 
 fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
     // A template's fault and a faulty output may quote what is secret; from here the reason goes to the database and the pages.
-    if let Outcome::Faulted { reason } | Outcome::Unstarted { reason } = &mut end.outcome {
-        shared.settings.secrets.masker().mask_in(reason);
+    let masker = shared.settings.secrets.masker();
+    match &mut end.outcome {
+        Outcome::Faulted { reason }
+        | Outcome::Unstarted { reason }
+        | Outcome::Skipped { reason }
+        | Outcome::GivenUp { reason } => masker.mask_in(reason),
+        Outcome::Deferred(wait) => wait.conceal(|text| match masker.mask(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(masked) => Some(masked),
+        }),
+        _ => {}
     }
     if let Some(reason) = &mut end.reason {
-        shared.settings.secrets.masker().mask_in(reason);
+        masker.mask_in(reason);
     }
     log.close(&farewell(&end), shared.clock.now());
     end

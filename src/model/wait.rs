@@ -35,7 +35,13 @@ pub enum Awaited {
     /// The wall clock shows this instant, or a later one.
     Instant(Timestamp),
     /// A file that matches the absolute pattern and has not changed for `settle`.
-    File { pattern: String, settle: Duration },
+    File {
+        pattern: String,
+        settle: Duration,
+        /// The pattern as people may read it, if it holds what is secret.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<String>,
+    },
     /// A worker has looked, and looks again so long after this instant.
     Look { from: Timestamp, after: Duration },
     /// A run of another DAG is over.
@@ -121,11 +127,18 @@ impl Wait {
         Ok(wait)
     }
 
-    /// Shown as the instance's `reason`: fits after its state.
+    /// Takes what is secret out of what is told of it; `mask` gives the text without, None if nothing is secret in it.
+    pub fn conceal(&mut self, mask: impl Fn(&str) -> Option<String>) {
+        if let Awaited::File { pattern, shown, .. } = &mut self.awaited {
+            *shown = mask(pattern);
+        }
+    }
+
+    /// Shown as the instance's `reason`, without what [`Wait::conceal`] has hidden: fits after its state.
     pub fn words(&self) -> String {
         match &self.awaited {
             Awaited::Instant(at) => format!("waits until {at}"),
-            Awaited::File { pattern, .. } => format!("waits for {pattern}"),
+            Awaited::File { pattern, shown, .. } => format!("waits for {}", shown.as_ref().unwrap_or(pattern)),
             Awaited::Look { from, after } => match from.checked_add(*after) {
                 Ok(at) => format!("looks again at {at}"),
                 Err(_) => "looks no more".to_owned(),
@@ -148,9 +161,8 @@ enum Stored<W> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_wait_is_the_same_after_it_was_stored() {
-        let wait = Wait {
+    fn wait() -> Wait {
+        Wait {
             awaited: Awaited::Instant("2026-11-21T06:00:00Z".parse().unwrap()),
             mode: SensorMode::Reschedule,
             since: "2026-11-20T23:59:59.000001Z".parse().unwrap(),
@@ -158,7 +170,24 @@ mod tests {
             execution_timeout: None,
             soft_fail: true,
             pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: true, max_wait: None },
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_secret_of_a_path_is_kept_to_go_on_and_not_told() {
+        let awaited = Awaited::File { pattern: "/in/s3same/*".to_owned(), settle: Duration::ZERO, shown: None };
+        let mut wait = Wait { awaited, ..wait() };
+        wait.conceal(|_| None);
+        assert_eq!(wait.words(), "waits for /in/s3same/*");
+        wait.conceal(|text| Some(text.replace("s3same", "***")));
+        let again = Wait::from_json(&wait.to_json()).unwrap();
+        assert_eq!(again.words(), "waits for /in/***/*");
+        assert!(matches!(again.awaited, Awaited::File { pattern, .. } if pattern == "/in/s3same/*"));
+    }
+
+    #[test]
+    fn a_wait_is_the_same_after_it_was_stored() {
+        let wait = wait();
         let text = wait.to_json();
         assert!(text.starts_with("{\"version\":\"1\","), "{text}");
         assert_eq!(Wait::from_json(&text).unwrap(), wait);

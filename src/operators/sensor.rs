@@ -21,7 +21,7 @@ use crate::template;
 pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
     if let SensorKind::File { path, settle } = &sensor.kind {
         let pattern = pattern(&template::render(path, place.context)?, place)?;
-        return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle }, place)));
+        return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle, shown: None }, place)));
     }
     let dag = &place.context.dag;
     Ok(match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {

@@ -41,6 +41,9 @@ echo "$API_TOKEN" '{{ conn.crm.extra }}'
 cwd = "/nowhere/{{ conn.crm.password }}"
 bash = "true"
 
+[tasks.awaits]
+sensor = { file = "/nowhere/{{ conn.crm.password }}/*", timeout = 1 }
+
 [tasks.misses]
 bash = "echo {{ var.value.gretting }}"
 
@@ -107,6 +110,8 @@ fn a_task_gets_what_its_templates_ask_for_and_nobody_is_shown_its_secrets() {
     let reason = |task: &str| home.task("world", "first", task)["reason"].as_str().unwrap().to_owned();
     let quotes = reason("quotes");
     assert!(quotes.contains("/nowhere/***"), "{quotes}");
+    let awaits = reason("awaits");
+    assert!(awaits.ends_with("it still waits for /nowhere/***/*"), "{awaits}");
     let misses = reason("misses");
     assert!(misses.contains("no variable `gretting`; add it to [variables]"), "{misses}");
     let unreadable = reason("cannot_read");

@@ -157,7 +157,7 @@ fn a_sensor_that_a_process_looks_for_takes_a_worker_for_each_look_alone() {
 }
 
 fn for_a_file(wait: Wait) -> Wait {
-    Wait { awaited: Awaited::File { pattern: "/in/*.csv".to_owned(), settle: 2 * SECOND }, ..wait }
+    Wait { awaited: Awaited::File { pattern: "/in/*.csv".to_owned(), settle: 2 * SECOND, shown: None }, ..wait }
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl Story {
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
             awaited: match self.dice.below(3) {
-                0 => Awaited::File { pattern: "/in/*".to_owned(), settle: Duration::ZERO },
+                0 => Awaited::File { pattern: "/in/*".to_owned(), settle: Duration::ZERO, shown: None },
                 1 => Awaited::Instant(now + Duration::from_secs(until)),
                 _ => Awaited::Look { from: now, after: Duration::from_secs(until) },
             },
