@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::{ExecutorSettings, LocalExecutor, paths};
 use crate::health::Health;
-use crate::model::{Dag, DagRun, Instance, InstanceKey, RunState, Schedule, TaskIx, TryKey};
+use crate::model::{Awaited, Dag, DagRun, Instance, InstanceKey, RunState, Schedule, TaskIx, TryKey};
 use crate::scheduler::Event;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
@@ -270,7 +270,7 @@ fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
                 {
                     screen.close(&log, &in_words(&end.outcome));
                 }
-                let _ = events.send(without_requests(event));
+                let _ = events.send(without_others(event));
             }
             recv(told.grown) -> path => {
                 hear(&mut screen);
@@ -280,13 +280,21 @@ fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
     }
 }
 
-/// A trial makes no run of another DAG: what asks for one succeeds.
-fn without_requests(event: Event) -> Event {
+/// A trial knows no other DAG: what asks for a run of one, or waits for its tasks, succeeds.
+fn without_others(event: Event) -> Event {
     match event {
-        Event::Ended(end) if matches!(end.outcome, Outcome::Asks(_)) => {
+        Event::Ended(end) if needs_another(&end.outcome) => {
             Event::Ended(Box::new(TryEnd { outcome: Outcome::Exited(0), ..*end }))
         }
         other => other,
+    }
+}
+
+fn needs_another(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Asks(_) => true,
+        Outcome::Deferred(wait) => matches!(wait.awaited, Awaited::Tasks(_)),
+        _ => false,
     }
 }
 
@@ -299,6 +307,7 @@ fn in_words(outcome: &Outcome) -> String {
         | Outcome::Faulted { reason }
         | Outcome::GivenUp { reason }
         | Outcome::Unstarted { reason } => reason.clone(),
+        Outcome::Deferred(wait) if needs_another(outcome) => format!("{}, which a test does not", wait.words()),
         Outcome::Deferred(wait) => wait.words(),
         Outcome::Asks(request) => format!("asks for a run of {}, which a test does not make", request.dag_id),
         Outcome::Skipped { reason } => format!("skipped: {reason}"),

@@ -17,7 +17,7 @@ pub use group::GROUP;
 pub use mapping::INPUT;
 pub use operator::{BASH, EXTERNAL_TASK_MARKER, OPERATORS, PYTHON, SQL, TRIGGER_DAG};
 pub use retry::RETRY_RULE;
-pub use sensor::{SENSOR, SENSORS};
+pub use sensor::{EXTERNAL_TASK, SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
 pub use tool::HTTP;
 

@@ -301,6 +301,8 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("`trigger_dag`", &keys::TRIGGER_DAG),
         ("`branch`", &keys::BRANCH),
         ("`short_circuit`", &keys::SHORT_CIRCUIT),
+        ("`task` of a sensor", &keys::EXTERNAL_TASK),
+        ("`external_task_marker`", &keys::EXTERNAL_TASK_MARKER),
         ("`sensor`", &keys::SENSOR),
     ];
     for (title, table) in tables {

@@ -7,6 +7,9 @@ use jiff::civil::{Time, Weekday};
 use serde::{Deserialize, Serialize};
 
 use crate::model::dag::{Bash, Python, Template};
+use crate::model::ids::DagId;
+use crate::model::state::TaskState;
+use crate::model::wait::Among;
 
 /// A task that succeeds when something is so.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,8 @@ pub enum SensorKind {
     Bash(Bash),
     /// The value is true, by Python's rule.
     Python(Python),
+    /// Tasks of another DAG, or a run of it, have come to certain states.
+    Task(Box<ExternalTask>),
 }
 
 impl SensorKind {
@@ -52,8 +57,21 @@ impl SensorKind {
             Self::File { .. } => "file",
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
+            Self::Task(_) => "task",
         }
     }
+}
+
+/// What a sensor of another DAG looks at (SEMANTICS 22).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalTask {
+    pub dag_id: DagId,
+    pub among: Among,
+    /// From the logical date of the other run to that of the sensor's own.
+    pub execution_delta: Duration,
+    pub allowed: Vec<TaskState>,
+    pub failed: Vec<TaskState>,
+    pub skipped: Vec<TaskState>,
 }
 
 /// Whose clock the timeout follows (SEMANTICS 14).

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 
 use serde_json::Value;
 
+use crate::model::sensor::ExternalTask;
+use crate::model::wait::AwaitedTasks;
 use crate::model::{Awaited, Dag, DagRun, Sensor, SensorKind, SensorMode, Task, TaskIx, Wait};
 use crate::operators::{Fault, Place, Step, decider, text};
 use crate::scheduler::event::Outcome;
@@ -23,11 +25,30 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
         let pattern = pattern(&template::render(path, place.context)?, place)?;
         return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle, shown: None }, place)));
     }
+    if let SensorKind::Task(task) = &sensor.kind {
+        return Ok(Step::Wait(wait(sensor, Awaited::Tasks(awaited(task, &place.context.run)?), place)));
+    }
     let dag = &place.context.dag;
     Ok(match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {
         Some(at) if at <= place.now => Step::Nothing,
         // Beyond the calendar: it waits for its timeout.
         at => Step::Wait(wait(sensor, Awaited::Instant(at.unwrap_or(Timestamp::MAX)), place)),
+    })
+}
+
+fn awaited(task: &ExternalTask, run: &DagRun) -> Result<AwaitedTasks, Fault> {
+    let date = run.logical_date.and_then(|date| date.checked_sub(task.execution_delta).ok());
+    let logical_date = date.ok_or_else(|| {
+        let reason = "its run has no logical date, by which the other run is found: trigger it with `--logical-date`";
+        Fault::Task(reason.to_owned())
+    })?;
+    Ok(AwaitedTasks {
+        dag_id: task.dag_id.clone(),
+        among: task.among.clone(),
+        logical_date,
+        allowed: task.allowed.clone(),
+        failed: task.failed.clone(),
+        skipped: task.skipped.clone(),
     })
 }
 
@@ -131,7 +152,7 @@ fn target(kind: &SensorKind, run: &DagRun, now: Timestamp, zone: &TimeZone) -> O
         }
         SensorKind::Weekday(days) => next_day(days, now, zone),
         // A process or the triggerer looks for these.
-        SensorKind::File { .. } | SensorKind::Bash(_) | SensorKind::Python(_) => None,
+        SensorKind::File { .. } | SensorKind::Task(_) | SensorKind::Bash(_) | SensorKind::Python(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::{LIST_OF_TEXT, key};
 use crate::keytable::{Fallback, Kind, Table};
 
 /// What a sensor can wait for, each a key of its table.
-pub const SENSORS: [&str; 7] = ["file", "time_delta", "date", "time", "weekday", "bash", "python"];
+pub const SENSORS: &[&str] = &["file", "time_delta", "date", "time", "weekday", "bash", "python", "task"];
 
 /// Airflow's names.
 pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
@@ -52,6 +52,12 @@ pub static SENSOR: Table = Table {
             "Waits until the value of the script or function is true, which becomes the XCom; or a table `is_done` with `xcom_value`",
         ),
         key(
+            "task",
+            Kind::Table(&EXTERNAL_TASK),
+            Fallback::Nothing,
+            "Waits for tasks of another DAG, or for its run, with the same logical date",
+        ),
+        key(
             "poke_interval",
             Kind::Duration { min: 1 },
             Fallback::Toml("\"60s\""),
@@ -87,5 +93,37 @@ pub static SENSOR: Table = Table {
             Fallback::Nothing,
             "The longest interval with `exponential_backoff`",
         ),
+    ]],
+};
+
+/// The ends of a task that a sensor of another DAG can name.
+const ENDS: Kind = Kind::List(&Kind::OneOf(&["success", "failed", "skipped", "upstream_failed"]));
+
+pub static EXTERNAL_TASK: Table = Table {
+    name: "sensor.task",
+    keys: &[&[
+        key("dag_id", Kind::Text, Fallback::Nothing, "The other DAG; one that does not exist yet is waited for"),
+        key("task_id", Kind::Text, Fallback::Words("the whole run"), "One task of it"),
+        key("task_ids", LIST_OF_TEXT, Fallback::Nothing, "Instead, several tasks"),
+        key("group_id", Kind::Text, Fallback::Nothing, "Instead, all tasks of a group"),
+        key(
+            "execution_delta",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"0s\""),
+            "The other run's logical date is this one's less so much",
+        ),
+        key(
+            "allowed_states",
+            ENDS,
+            Fallback::Toml("[\"success\"]"),
+            "The sensor succeeds when all that it looks at is in one of these states",
+        ),
+        key(
+            "failed_states",
+            ENDS,
+            Fallback::Toml("[]"),
+            "It fails when something is in one of these; without them the failure of what it looks at is waited over",
+        ),
+        key("skipped_states", ENDS, Fallback::Toml("[]"), "It is skipped when something is in one of these"),
     ]],
 };

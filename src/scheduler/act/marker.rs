@@ -24,7 +24,7 @@ pub(super) struct Beyond {
     depth: u32,
     /// To be gone to, the first first.
     left: Vec<Marked>,
-    /// Every one that was found: markers may go in circles.
+    /// Every one that was found, and what was touched beside a marker: markers may go in circles.
     found: BTreeSet<(DagId, TaskId, Timestamp)>,
 }
 
@@ -53,6 +53,12 @@ impl Act {
             return;
         }
         let Some(date) = date else { return };
+        let has_markers = dag.tasks.iter().any(|task| matches!(task.operator, Operator::ExternalTaskMarker(_)));
+        if !has_markers {
+            return;
+        }
+        let reached = |instance: &Touched| (dag.dag_id.clone(), instance.task_id.clone(), date);
+        self.beyond.found.extend(touched.iter().map(reached));
         for instance in touched {
             let Some(task) = dag.find(&instance.task_id) else { continue };
             let Operator::ExternalTaskMarker(marker) = &dag.task(task).operator else { continue };

@@ -1,7 +1,9 @@
 //! Runs that tasks ask for, and what they wait for in other DAGs.
 
 use super::*;
-use crate::model::{AskedDate, AwaitedStates, Existing, RunRequest, RunType};
+use crate::model::wait::{Among, AwaitedTasks};
+use crate::model::{AskedDate, Awaited, AwaitedStates, Existing, Pace, RunRequest, RunType, SensorMode, Wait};
+use crate::scheduler::command::{Chosen, Clear, Done, Only, RunRange, Spread};
 
 const CALLED: &str = "params.n = 1\ntasks.work = { bash = \"x\" }\n";
 
@@ -141,4 +143,111 @@ fn a_run_that_fails_and_is_cleared_is_waited_for_again_if_its_failure_decides_no
     simulation.command(Command::MarkRun { dag_id: "called".into(), run_id, state: RunState::Queued });
     simulation.succeed("called.work");
     assert_eq!(simulation.state_of("call"), "success");
+}
+
+const WAITER: &str = "schedule = \"0 12 * * *\"\ncatchup = true\nstart_date = 2026-11-21\n\
+    tasks.call = { sensor = { task = { dag_id = \"called\", task_ids = [\"work\"] }, timeout = \"1h\" } }\n\
+    tasks.after = { bash = \"x\", depends_on = [\"call\"] }\n";
+
+fn wait_for(failed: &[TaskState], skipped: &[TaskState], soft_fail: bool) -> Outcome {
+    let awaited = AwaitedTasks {
+        dag_id: "called".into(),
+        among: Among::Tasks(vec!["work".into()]),
+        logical_date: "2026-11-21T12:00:00Z".parse().unwrap(),
+        allowed: vec![TaskState::Success],
+        failed: failed.to_vec(),
+        skipped: skipped.to_vec(),
+    };
+    Outcome::Deferred(Box::new(Wait {
+        awaited: Awaited::Tasks(awaited),
+        mode: SensorMode::Poke,
+        since: "2026-11-21T12:30:00Z".parse().unwrap(),
+        timeout: Some(Duration::from_secs(3_600)),
+        execution_timeout: None,
+        soft_fail,
+        pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: false, max_wait: None },
+    }))
+}
+
+fn external(outcome: Outcome) -> Simulation {
+    let called = format!("schedule = \"0 12 * * *\"\ncatchup = true\nstart_date = 2026-11-21\n{CALLED}");
+    let mut simulation = Simulation::with(&[
+        ("caller.toml", &WAITER.replace("tasks.call", "dag_id = \"caller\"\ntasks.call")),
+        ("called.toml", &called),
+    ]);
+    simulation.trace();
+    simulation.end("caller.call", outcome);
+    assert_eq!(simulation.state_of("call"), "deferred");
+    simulation
+}
+
+#[test]
+fn a_sensor_of_another_dag_goes_on_in_the_turn_in_which_its_task_succeeds() {
+    let mut simulation = external(wait_for(&[], &[], false));
+    simulation.succeed("called.work");
+    assert_eq!(simulation.state_of("call"), "success");
+    assert_eq!(simulation.trace(), ["start caller.after try 1"]);
+}
+
+#[test]
+fn a_failure_there_decides_only_if_it_is_named_and_a_clear_is_waited_for() {
+    let mut simulation = external(wait_for(&[], &[], false));
+    simulation.end("called.work", Outcome::Exited(1));
+    assert_eq!(simulation.state_of("call"), "deferred");
+    let mut simulation = simulation.crash_and_restart();
+    let run_id = simulation.store.runs().into_iter().find(|run| &*run.dag_id == "called").unwrap().run_id;
+    simulation.command(Command::MarkRun { dag_id: "called".into(), run_id, state: RunState::Queued });
+    simulation.succeed("called.work");
+    assert_eq!(simulation.state_of("call"), "success");
+    for (named, soft, state) in [(true, false, "failed"), (true, true, "skipped"), (false, false, "skipped")] {
+        let lists: [&[TaskState]; 2] = if named { [&[TaskState::Failed], &[]] } else { [&[], &[TaskState::Failed]] };
+        let mut simulation = external(wait_for(lists[0], lists[1], soft));
+        simulation.end("called.work", Outcome::Exited(1));
+        assert_eq!(simulation.state_of("call"), state);
+    }
+}
+
+#[test]
+fn a_sensor_of_another_dag_gives_up_at_its_timeout() {
+    let mut simulation = external(wait_for(&[], &[], false));
+    simulation.advance(Duration::from_secs(3_601));
+    assert_eq!(simulation.state_of("call"), "failed");
+    let row = simulation.store.instances().into_iter().find(|row| &*row.task_id == "call").unwrap();
+    assert!(row.reason.as_ref().is_some_and(|reason| reason.contains("timeout of 1h")), "{:?}", row.reason);
+}
+
+#[test]
+fn a_clear_follows_markers_into_other_dags_and_circles_end() {
+    let marked = |other: &str| {
+        format!(
+            "schedule = \"0 12 * * *\"\ncatchup = true\nstart_date = 2026-11-21\n\
+            tasks.first = {{ bash = \"x\" }}\n\
+            tasks.mark = {{ external_task_marker = {{ dag_id = \"{other}\", task_id = \"first\" }}, depends_on = [\"first\"] }}\n"
+        )
+    };
+    let mut simulation = Simulation::with(&[("a.toml", &marked("b")), ("b.toml", &marked("a"))]);
+    simulation.succeed("a.first");
+    simulation.succeed("b.first");
+    let clear = |is_dry| {
+        Command::Clear(Clear {
+            dag_id: "a".into(),
+            tasks: Chosen::Named(vec!["first".to_owned()]),
+            spread: Spread { downstream: true, upstream: false },
+            map_index: None,
+            runs: RunRange::default(),
+            only: Only::default(),
+            is_dry,
+        })
+    };
+    let mut cleared = |is_dry| match simulation.command(clear(is_dry)).try_recv().unwrap() {
+        Ok(Done::Cleared { instances, .. }) => {
+            instances.iter().map(|touched| format!("{}.{}", touched.dag_id, touched.task_id)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let both = ["a.first", "a.mark", "b.first", "b.mark"];
+    assert_eq!(cleared(true), both);
+    assert_eq!(cleared(false), both);
+    let states: Vec<RunState> = simulation.store.runs().iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Running; 2]);
 }
