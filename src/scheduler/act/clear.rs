@@ -81,9 +81,11 @@ impl World {
             return;
         }
         self.reset(run, slot, definition.dag.find(&self.run(run).entry(slot).row.task_id).is_some(), now);
-        let task = self.run(run).entry(slot).task;
-        if let (Some(task), Some(_)) = (task, self.run(run).definition.as_ref()) {
-            self.follow_in_instance(run, slot, task, None, definition);
+        // A run that was over while a process of it lived has not followed the live definition: its tasks are numbered by its own.
+        // When it is queued again it follows as a whole.
+        let (task, own) = (self.run(run).entry(slot).task, self.run(run).definition.clone());
+        if let Some((task, own)) = task.zip(own) {
+            self.follow_in_instance(run, slot, task, None, &own);
         }
     }
 

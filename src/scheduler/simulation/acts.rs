@@ -308,6 +308,18 @@ fn a_run_that_a_user_ends_ends_its_tasks() {
 }
 
 #[test]
+fn a_clear_of_a_run_that_a_process_has_outlived_follows_a_file_that_has_fewer_tasks_since() {
+    let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
+    simulation.started("d.a");
+    simulation.mark_run("d", RunState::Failed);
+    simulation.save("d.toml", "tasks.b = { bash = \"x\", retries = 4 }");
+    simulation.trace();
+    assert_eq!(names(&simulation.cleared(clear("d", &["b"]))), ["b"]);
+    assert_eq!(simulation.trace(), ["start d.b try 1"]);
+    assert_eq!(simulation.row("b").max_tries, 4);
+}
+
+#[test]
 fn what_cannot_be_cleared_says_why() {
     let mut simulation = Simulation::with_finished_chain();
     let unknown = simulation.refusal(Command::Clear(clear("d", &["bb"])));
