@@ -98,6 +98,7 @@ fn python(script: Script, function: Option<&str>) -> Operator {
         kwargs: Map::from_iter([("n".to_owned(), json!(2))]),
         arguments_at: Position::default(),
         interpreter: text("python3"),
+        venv: None,
     })
 }
 

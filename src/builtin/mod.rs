@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod sql;
+pub mod venv;
 
 use std::fmt;
 use std::io::Read;
@@ -68,6 +69,11 @@ impl Verdict {
     }
 }
 
+/// Whether it starts programs of others, and ends up as one.
+pub fn hands_over(name: &str) -> bool {
+    name == "venv"
+}
+
 /// Does what the task on `input` says.
 ///
 /// # Errors
@@ -81,6 +87,9 @@ pub fn run(name: &str, mut input: impl Read) -> Result<(), Failed> {
     match name {
         "http" => http::task::run(&serde_json::from_str(&task).map_err(no_task)?),
         "sql" => sql::run(&serde_json::from_str(&task).map_err(no_task)?),
-        _ => Err(Failed(format!("there is no operator `{name}` here; those that are built in are `http` and `sql`"))),
+        "venv" => venv::run(&serde_json::from_str(&task).map_err(no_task)?),
+        _ => Err(Failed(format!(
+            "there is no operator `{name}` here; those that are built in are `http`, `sql` and `venv`"
+        ))),
     }
 }

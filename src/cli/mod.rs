@@ -142,6 +142,9 @@ enum Command {
 
 /// The whole program: reads the command line, does what it says, tells what went wrong, gives the exit code.
 pub fn main() -> ExitCode {
+    if let Some(code) = operator::run_at_once(std::env::args_os().skip(1)) {
+        return code;
+    }
     crate::supervisor::sys::outlive_file_size_limit();
     let cli = Cli::parse();
     let mut output = Output::new(cli.globals.output);

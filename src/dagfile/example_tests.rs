@@ -77,6 +77,7 @@ fn every_example_of_the_page_is_a_dag() {
         include_str!("dag-format.deciders.md"),
         include_str!("dag-format.params.md"),
         include_str!("dag-format.templates.md"),
+        include_str!("dag-format.venv.md"),
         include_str!("dag-format.xcoms.md"),
         include_str!("dag-format.http.md"),
         include_str!("dag-format.assets.md"),

@@ -58,6 +58,11 @@ fn the_checked_in_faults_of_http_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_virtual_environments_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.venv.txt", include_str!("faults.venv.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_groups_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.groups.txt", include_str!("faults.groups.txt"));
 }

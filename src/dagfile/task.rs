@@ -14,7 +14,7 @@ use super::retry;
 use super::schedule::{Timing, instant};
 use super::{Reader, UnknownPools, json_object};
 use crate::keytable::{self, Fields};
-use crate::model::dag::{Bash, Operator, Output, Position, Python, Script, Task, Template};
+use crate::model::dag::{Bash, Operator, Output, Position, Python, Requirements, Script, Task, Template, Venv};
 use crate::model::graph::{Node, Role};
 use crate::model::ids::{PoolName, TaskId};
 use crate::model::pool::DEFAULT_POOL;
@@ -205,6 +205,7 @@ impl Reader<'_, '_> {
                 kwargs: serde_json::Map::new(),
                 arguments_at: self.position(value),
                 interpreter: self.default_interpreter(value),
+                venv: None,
             }),
             DeValue::Table(table) => Some(self.python(key, value, &Fields::new(&keys::PYTHON, table))),
             _ => None,
@@ -231,6 +232,7 @@ impl Reader<'_, '_> {
             let message = "`function` must be the name of a Python function";
             self.faults.add(function.span(), "bad-value", message, "write for example `function = \"main\"`");
         }
+        let (venv, interpreter) = self.venv(value, fields);
         Python {
             script: Script::File(file),
             function: fields.text("function").map(str::to_owned),
@@ -240,11 +242,35 @@ impl Reader<'_, '_> {
             },
             kwargs: json_object(fields, "kwargs"),
             arguments_at: self.position(arguments.map_or(value, |(_, value)| value)),
-            interpreter: match fields.get("interpreter") {
-                Some(interpreter) => self.template(interpreter),
-                None => self.default_interpreter(value),
-            },
+            interpreter,
+            venv,
         }
+    }
+
+    /// What packages a Python is to find, and which Python it is.
+    fn venv(&mut self, value: &Spanned<DeValue<'_>>, fields: &Fields<'_>) -> (Option<Venv>, Template) {
+        let table = fields.get("venv").and_then(|venv| venv.get_ref().as_table());
+        let Some(venv) = table.map(|table| Fields::new(&keys::VENV, table)) else {
+            let given = fields.get("interpreter").map(|interpreter| self.template(interpreter));
+            return (None, given.unwrap_or_else(|| self.default_interpreter(value)));
+        };
+        if let Some((span, _)) = fields.entry("interpreter") {
+            let help = "write it as `venv = { python = … }`";
+            self.faults.add(span, "bad-operator", "`interpreter` and `venv` cannot stand together", help);
+        }
+        let requirements = match venv.get("requirements") {
+            Some(file) if file.get_ref().is_str() => {
+                let name = file.get_ref().as_str().unwrap_or_default();
+                if name.is_empty() {
+                    let help = "name a requirements file, relative to the DAG file's folder, or give a list";
+                    self.faults.add(file.span(), "bad-value", "`requirements` is empty", help);
+                }
+                Requirements::File(name.to_owned())
+            }
+            _ => Requirements::List(venv.list("requirements").iter().map(|line| self.template(line)).collect()),
+        };
+        let interpreter = venv.get("python").map(|python| self.template(python));
+        (Some(Venv { requirements }), interpreter.unwrap_or_else(|| self.default_interpreter(value)))
     }
 
     pub(super) fn file(&mut self, value: &Spanned<DeValue<'_>>) -> String {

@@ -206,6 +206,7 @@ fn operators_have_all_their_forms() {
         kwargs: Map::new(),
         arguments_at,
         interpreter,
+        venv: None,
     };
     let here = Position { line: 2, column: 10 };
     let expected = python(Script::Text(template("result = 1", 2, 11)), None, here, template("python3", 2, 10));
@@ -295,6 +296,7 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("A deadline", &keys::DEADLINE),
         ("`bash` as a table", &keys::BASH),
         ("`python` as a table", &keys::PYTHON),
+        ("`venv` of `python`", &keys::VENV),
         ("`http`", &keys::HTTP),
         ("`sql`", &keys::SQL),
         ("`assets.NAME`", &crate::config::keys::ASSET),
@@ -309,7 +311,9 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));
         text += match table.name {
             name if name == keys::DAG.name => include_str!("dag-format.params.md"),
-            name if name == keys::PYTHON.name => include_str!("dag-format.xcoms.md"),
+            name if name == keys::VENV.name => {
+                concat!(include_str!("dag-format.venv.md"), include_str!("dag-format.xcoms.md"))
+            }
             name if name == keys::SCHEDULE.name => include_str!("dag-format.schedules.md"),
             name if name == keys::TASK.name => include_str!("dag-format.setup.md"),
             name if name == keys::GROUP.name => include_str!("dag-format.groups.md"),

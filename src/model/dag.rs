@@ -414,7 +414,25 @@ pub struct Python {
     pub kwargs: Map<String, Value>,
     /// Where `args` and `kwargs` stand in the DAG file, for messages.
     pub arguments_at: Position,
+    /// With a `venv` the one that it is made of.
     pub interpreter: Template,
+    /// The packages that it is to find.
+    pub venv: Option<Venv>,
+}
+
+/// `venv = …` of `python`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Venv {
+    pub requirements: Requirements,
+}
+
+/// What a virtual environment has beside the library of its Python.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Requirements {
+    /// As lines of a requirements file.
+    List(Vec<Template>),
+    /// Such a file, relative to the DAG file's folder. It is not rendered.
+    File(String),
 }
 
 /// A script, given in the DAG file or as a file of its own.

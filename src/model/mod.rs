@@ -27,8 +27,8 @@ pub use asset::{Asset, AssetDefinition, AssetEvent, AssetExpression, EventSource
 pub use backfill::{Backfill, BackfillPlace, DateFate};
 pub use branching::SkipDecision;
 pub use callback::{Callback, CallbackRow, CallbackState, Hook, Occasion, TaskCallbacks, When};
-pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, RunImmediately};
-pub use dag::{Schedule, Script, Task, Template};
+pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, Requirements};
+pub use dag::{RunImmediately, Schedule, Script, Task, Template, Venv};
 pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
 pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{AssetKey, AssetName};

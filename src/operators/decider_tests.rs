@@ -25,6 +25,7 @@ fn python() -> Question {
         kwargs: serde_json::Map::new(),
         arguments_at: Position::default(),
         interpreter: template(),
+        venv: None,
     })
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::model::{Python, Script};
-use crate::operators::{Fault, Place, Program, find_program, script_path, text, write_file};
+use crate::builtin::venv::{Asked, VenvTask};
+use crate::model::{Python, Requirements, Script};
+use crate::operators::{Fault, Place, Program, builtin, find_program, script_path, text, write_file};
 use crate::template;
 
 /// Runs a script or calls a function. A traceback begins with the user's own lines.
@@ -73,9 +74,49 @@ pub fn prepare(python: &Python, place: &Place<'_>) -> Result<Program, Fault> {
     value.push(".value");
     let value = PathBuf::from(value);
     let function = python.function.clone().unwrap_or_default();
-    let argv = vec![interpreter, "-c".to_owned(), RUNNER.to_owned(), text(value.clone())?, path, function, arguments];
+    let mut argv = vec!["-c".to_owned(), RUNNER.to_owned(), text(value.clone())?, path, function, arguments];
+    if let Some(venv) = &python.venv {
+        let task = venv_task(&venv.requirements, interpreter, argv, place)?;
+        let program = builtin::program("venv", &task, value, place)?;
+        files.extend(program.files);
+        return Ok(Program { files, ..program });
+    }
+    argv.insert(0, interpreter);
     files.push(value.clone());
     Ok(Program { argv, value: Some(value), files, ..Program::default() })
+}
+
+/// `argv` is what follows the interpreter.
+fn venv_task(
+    requirements: &Requirements,
+    interpreter: String,
+    argv: Vec<String>,
+    place: &Place<'_>,
+) -> Result<VenvTask, Fault> {
+    let requirements = match requirements {
+        Requirements::List(lines) => {
+            let lines = lines.iter().map(|line| template::render(line, place.context));
+            Asked::Lines(lines.collect::<Result<_, _>>()?)
+        }
+        Requirements::File(name) => {
+            let path = place.dag_folder.join(name);
+            if !path.is_file() {
+                let shown = path.display();
+                return Err(Fault::Task(format!(
+                    "there is no requirements file `{shown}`: create it, or correct `requirements` (a file relative to the DAG file's folder, or a list)"
+                )));
+            }
+            Asked::File(path)
+        }
+    };
+    Ok(VenvTask {
+        venvs: place.home.join("venvs"),
+        folder: place.dag_folder.to_owned(),
+        interpreter,
+        requirements,
+        argv,
+        verdict: builtin::verdict_path(place),
+    })
 }
 
 fn arguments_of(python: &Python, place: &Place<'_>) -> Result<Value, Fault> {

@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::jinja;
 use crate::model::callback::Action;
 use crate::model::dag::Position;
-use crate::model::{Dag, Mapping, Operator, Script, SqlDatabase, SqlScript, Task, Template};
+use crate::model::{Dag, Mapping, Operator, Requirements, Script, SqlDatabase, SqlScript, Task, Template};
 use crate::template::variables::NAMES;
 use crate::template::{TemplateError, filters, has_tags};
 
@@ -107,7 +107,12 @@ fn templates(task: &Task) -> impl Iterator<Item = &Template> {
     });
     let own = script.or(task.operator.expr()).into_iter().chain(python.map(|python| &python.interpreter));
     let triggers = if let Operator::TriggerDag(trigger) = &task.operator { Some(trigger) } else { None };
-    let own = own.chain(sql_templates(task)).chain(triggers.into_iter().flat_map(|trigger| trigger.templates()));
+    let packages = python.and_then(|python| python.venv.as_ref()).map(|venv| match &venv.requirements {
+        Requirements::List(lines) => lines.as_slice(),
+        Requirements::File(_) => &[],
+    });
+    let own = own.chain(packages.into_iter().flatten()).chain(sql_templates(task));
+    let own = own.chain(triggers.into_iter().flat_map(|trigger| trigger.templates()));
     own.chain(task.env.iter().map(|(_, value)| value)).chain(&task.cwd).chain(&task.map_index_template)
 }
 

@@ -14,6 +14,9 @@ const PROGRAMS: [&str; 9] =
 /// Downloads nothing, but for the script that looks at the download.
 const CURL: &str = "#!/bin/sh\nprintf '#!/bin/sh\\n' > check && chmod +x check\n";
 
+/// Makes a virtual environment, and installs nothing into it.
+const UV: &str = "#!/bin/sh\n[ \"$1\" != venv ] || { mkdir -p \"$4/bin\" && ln -s \"$3\" \"$4/bin/python\"; }\n";
+
 /// What stands between two fences, and the words behind the first.
 fn blocks() -> Vec<(&'static str, &'static str)> {
     let parts: Vec<&str> = PAGE.split("```").collect();
@@ -29,6 +32,7 @@ fn home() -> Home {
     };
     PROGRAMS.iter().for_each(|name| program(name, "#!/bin/sh\n"));
     program("curl", CURL);
+    program("uv", UV);
     home.write("dags/scripts/check.sh", "true\n");
     home.write("dags/scripts/report.py", "def main(day):\n    return day\n");
     home

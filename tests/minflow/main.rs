@@ -29,4 +29,5 @@ mod simulate;
 mod sql;
 mod trial;
 mod unprivileged;
+mod venv;
 mod xcoms;

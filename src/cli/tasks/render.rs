@@ -15,7 +15,8 @@ use crate::executor::asked::Asked;
 use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
 use crate::model::{
-    Bash, DagId, DagRun, Operator, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript, TaskIx,
+    Bash, DagId, DagRun, Operator, Requirements, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript,
+    TaskIx, Venv,
 };
 use crate::operators::{self, TemplateFolder};
 use crate::store::ReaderPool;
@@ -165,6 +166,10 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
             fields.insert(name.to_owned(), template::render_value(&value, python.arguments_at, context)?);
         }
         fields.insert("interpreter".to_owned(), text(&python.interpreter)?);
+        if let Some(Venv { requirements: Requirements::List(lines) }) = &python.venv {
+            let lines = lines.iter().map(text).collect::<Result<_, _>>()?;
+            fields.insert("requirements".to_owned(), Value::Array(lines));
+        }
     }
     if let Operator::Sql(sql) = operator {
         if let SqlScript::Text(script) = &sql.script {

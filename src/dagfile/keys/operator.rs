@@ -180,6 +180,25 @@ pub static PYTHON: Table = Table {
             "The function's arguments by name; texts in them are templates",
         ),
         key("interpreter", Kind::Template, Fallback::Toml("\"python3\""), "The Python to use"),
+        key(
+            "venv",
+            Kind::Table(&VENV),
+            Fallback::Nothing,
+            "Packages that it is to find: a virtual environment is made of them, once for all tasks that ask for the same",
+        ),
+    ]],
+};
+
+pub static VENV: Table = Table {
+    name: "venv",
+    keys: &[&[
+        key(
+            "requirements",
+            Kind::Either(&[Kind::Text, Kind::List(&Kind::Template)]),
+            Fallback::Toml("[]"),
+            "The packages, as lines of a requirements file; or such a file, relative to the DAG file's folder, which is not rendered",
+        ),
+        key("python", Kind::Template, Fallback::Toml("\"python3\""), "The Python that it is made of"),
     ]],
 };
 
