@@ -4,6 +4,7 @@
 //! Knows neither DAGs nor runs: all has been rendered and looked up before. What it prints is the try's log, and an error's place and
 //! remedy stand there; its value goes to a file. Called by the command line alone; `operators` writes its tasks.
 
+pub mod email;
 pub mod http;
 pub mod sql;
 pub mod venv;
@@ -85,11 +86,12 @@ pub fn run(name: &str, mut input: impl Read) -> Result<(), Failed> {
         Failed(format!("standard input holds no task of `{name}` ({error}); minflow starts this command by itself"))
     };
     match name {
+        "email" => email::run(&serde_json::from_str(&task).map_err(no_task)?),
         "http" => http::task::run(&serde_json::from_str(&task).map_err(no_task)?),
         "sql" => sql::run(&serde_json::from_str(&task).map_err(no_task)?),
         "venv" => venv::run(&serde_json::from_str(&task).map_err(no_task)?),
         _ => Err(Failed(format!(
-            "there is no operator `{name}` here; those that are built in are `http`, `sql` and `venv`"
+            "there is no operator `{name}` here; those that are built in are `email`, `http`, `sql` and `venv`"
         ))),
     }
 }

@@ -31,17 +31,19 @@ pub struct Notifier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifierKind {
     Bash,
+    Email,
     Http,
     Slack,
     Ntfy,
 }
 
 impl NotifierKind {
-    pub const NAMES: &'static [&'static str] = &["bash", "http", "slack", "ntfy"];
+    pub const NAMES: &'static [&'static str] = &["bash", "email", "http", "slack", "ntfy"];
 
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "bash" => Self::Bash,
+            "email" => Self::Email,
             "http" => Self::Http,
             "slack" => Self::Slack,
             "ntfy" => Self::Ntfy,
@@ -53,6 +55,7 @@ impl NotifierKind {
     const fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Bash => &["command"],
+            Self::Email => &["to", "cc", "bcc", "subject", "body", "html", "connection"],
             Self::Http => &["url", "method", "headers", "body", "json"],
             Self::Slack => &["url", "text"],
             Self::Ntfy => &["topic", "url", "title", "message", "priority", "tags", "token"],
@@ -88,7 +91,7 @@ fn check_notifier(name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>
     let fields = Fields::new(&keys::NOTIFIER, table);
     let Some(kind) = fields.text("kind").and_then(NotifierKind::from_name) else {
         if fields.get("kind").is_none() {
-            let help = "add for example `kind = \"bash\"`; the kinds are `bash`, `http`, `slack`, `ntfy`";
+            let help = "add for example `kind = \"bash\"`; the kinds are `bash`, `email`, `http`, `slack`, `ntfy`";
             let message = format!("notifier `{}` has no `kind`", name.get_ref());
             faults.add(name.span(), "bad-notifier", message, help);
         }

@@ -22,7 +22,7 @@ pub const SECTIONS: [(&str, &Table); 6] = [
 ];
 
 /// The sections whose keys are names that the user gives, and what need not be there at all.
-pub const NAMED: [&str; 6] = ["pools", "assets", "variables", "connections", "notifiers", "defaults"];
+pub const NAMED: [&str; 7] = ["pools", "assets", "variables", "connections", "smtp", "notifiers", "defaults"];
 
 /// Where Airflow's own server listens is its own affair: taken from its environment, it would be another server's port, or an
 /// address that minflow refuses.
@@ -46,7 +46,7 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 12] = [
+static SECTION_KEYS: [Key; 13] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
     section("database", &DATABASE, "Where the state is kept"),
@@ -77,6 +77,7 @@ static SECTION_KEYS: [Key; 12] = [
         Fallback::Nothing,
         "How to reach services: a URI, JSON as text, or a table; templates read them as `conn.NAME`",
     ),
+    section("smtp", &SMTP, "The mail server of mails that name no connection"),
     key(
         "notifiers",
         Kind::Map("name", &Kind::Table(&NOTIFIER)),
@@ -134,6 +135,8 @@ const METHOD: Key = key("method", Kind::Template, Fallback::Toml("\"POST\""), "T
 const HEADERS: Key =
     key("headers", Kind::Map("header", &Kind::Template), Fallback::Toml("{}"), "Headers of the request");
 const BODY: Key = key("body", Kind::Template, Fallback::Nothing, "The text that is sent");
+/// Whom a mail goes to.
+pub const ADDRESSES: Kind = Kind::Either(&[Kind::Template, Kind::List(&Kind::Template)]);
 const JSON: Key = key("json", Kind::Any, Fallback::Nothing, "What is sent as JSON instead; texts in it are templates");
 
 pub static CALLBACK_HTTP: Table = Table { name: "`http` of a callback", keys: &[&[URL, METHOD, HEADERS, BODY, JSON]] };
@@ -154,6 +157,17 @@ pub static NOTIFIER: Table = Table {
         BODY,
         JSON,
         key("text", Kind::Template, Fallback::Words("`message`"), "`slack`: the text"),
+        key("to", ADDRESSES, Fallback::Nothing, "`email`: whom it goes to, a list, or a text with commas"),
+        key("cc", ADDRESSES, Fallback::Nothing, "`email`: who gets it as well"),
+        key("bcc", ADDRESSES, Fallback::Nothing, "`email`: who gets it and is not seen by the others"),
+        key("subject", Kind::Template, Fallback::Words("`title`"), "`email`: what it is about"),
+        key("html", Kind::Template, Fallback::Nothing, "`email`: the text as HTML"),
+        key(
+            "connection",
+            Kind::Template,
+            Fallback::Words("the server of `[smtp]`"),
+            "`email`: the id of a connection of the type `smtp`",
+        ),
         key("topic", Kind::Template, Fallback::Nothing, "`ntfy`: the topic"),
         key("title", Kind::Template, Fallback::Words("`title`"), "`ntfy`: the title"),
         key("message", Kind::Template, Fallback::Words("`message`"), "`ntfy`: the text"),
@@ -236,6 +250,57 @@ pub static CONNECTION: Table = Table {
             "What else is to be known, as a table or as JSON; templates read it as `conn.NAME.extra_dejson`",
         ),
         key("description", Kind::Text, Fallback::Nothing, "What it is for"),
+    ]],
+};
+
+pub static SMTP: Table = Table {
+    name: "[smtp]",
+    keys: &[&[
+        key("host", Kind::Text, Fallback::Toml("\"localhost\""), "The server that takes the mails"),
+        key(
+            "port",
+            Kind::Integer { min: 1, max: 65_535 },
+            Fallback::Words("587; with `ssl` 465, with `none` 25"),
+            "Where it listens",
+        ),
+        key(
+            "tls",
+            Kind::OneOf(&["starttls", "ssl", "none"]),
+            Fallback::Words("\"starttls\"; at port 465 \"ssl\", at port 25 of this host \"none\""),
+            "How the talk is kept from others: TLS before anything is told, from the first byte, or not at all",
+        ),
+        key(
+            "verify",
+            Kind::Either(&[Kind::Bool, Kind::Text]),
+            Fallback::Toml("true"),
+            "Whether its certificate must be one that this host trusts, or a file of certificates in PEM instead, relative to home",
+        ),
+        key("user", Kind::Text, Fallback::Words("none: no login"), "Who logs in"),
+        key("password", Kind::Text, Fallback::Nothing, "The password itself; better one of the two below"),
+        key(
+            "password_file",
+            Kind::Text,
+            Fallback::Nothing,
+            "A file that holds the password, read for each mail, without the end of its line; relative to home",
+        ),
+        key(
+            "password_env",
+            Kind::Text,
+            Fallback::Nothing,
+            "A variable of minflow's environment that holds the password",
+        ),
+        key(
+            "mail_from",
+            Kind::Text,
+            Fallback::Words("`user`, if it is an address"),
+            "Who sends, `minflow@example.com` or with a name before it",
+        ),
+        key(
+            "timeout",
+            Kind::Duration { min: 1 },
+            Fallback::Toml("\"30s\""),
+            "How long it may take to connect, and for each answer",
+        ),
     ]],
 };
 

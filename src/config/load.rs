@@ -13,14 +13,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Api, Config, Core, Database, Logging, Notices, PoolSetting, Scheduler, Synchronous, assets, callbacks, keys,
-    secrets,
+    secrets, smtp,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Fallback, Faults, Key, Kind, Limits, Source};
 use crate::model::asset::AssetDefinition;
 use crate::model::ids::AssetName;
 use crate::model::pool::DEFAULT_POOL;
-use crate::secrets::{Given, GivenVariable, Sensitive};
+use crate::secrets::{Given, GivenConnection, GivenVariable, Sensitive};
 
 /// From where the values are taken, beside the defaults.
 #[derive(Clone, Debug, Default)]
@@ -170,11 +170,13 @@ impl Layers {
             for sections in profiles.into_iter().flatten().filter_map(|(_, profile)| profile.get_ref().as_table()) {
                 check_more(sections, &mut faults);
                 secrets::check(sections, &mut faults);
+                smtp::check(sections, &mut faults);
                 callbacks::check_sections(sections, &notifiers, &mut faults);
                 assets::check(sections, &mut faults);
             }
             check_more(&document, &mut faults);
             secrets::check(&document, &mut faults);
+            smtp::check(&document, &mut faults);
             callbacks::check_sections(&document, &notifiers, &mut faults);
             assets::check(&document, &mut faults);
             self.add_sections(&document, &source);
@@ -413,9 +415,16 @@ impl Layers {
         let connection = |(name, Setting { value, origin }): (&String, &Setting)| {
             (name.clone(), secrets::connection(value, origin, home).expect("it was checked where it stands"))
         };
+        let mut connections: BTreeMap<String, GivenConnection> = settings("connections").map(connection).collect();
+        if let Some(smtp) = self.sections.get("smtp").filter(|smtp| !smtp.is_empty()) {
+            let origin = smtp.values().next().map_or_else(String::new, |setting| setting.origin.clone());
+            let values = smtp.iter().map(|(name, setting)| (name.as_str(), &setting.value)).collect();
+            let given = || smtp::connection(&values, &origin, home);
+            connections.entry(smtp::SMTP_CONNECTION.to_owned()).or_insert_with(given);
+        }
         Given {
             variables: settings("variables").map(variable).collect(),
-            connections: settings("connections").map(connection).collect(),
+            connections,
             sensitive: self.sensitive(),
             hidden: self.notices().notifiers.values().filter_map(callbacks::hidden).collect(),
         }

@@ -8,6 +8,7 @@ mod callbacks;
 pub mod keys;
 mod load;
 mod secrets;
+mod smtp;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use callbacks::{Notices, Notifier, NotifierKind, check as check_callbacks, read as read_callback};
 pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
+pub use smtp::SMTP_CONNECTION;
 
 use crate::model::asset::AssetDefinition;
 use crate::model::ids::{AssetName, PoolName};

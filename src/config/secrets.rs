@@ -156,6 +156,10 @@ fn secret_part(text: &str, before: usize, line: &str, sensitive: &Sensitive) -> 
         let rest: Vec<&str> = parts.skip_while(|part| *part != "connections").skip(1).collect();
         let is_plain = rest.len() == 2 && SHOWN.contains(&rest[1]) && !key.contains(['"', '\'']);
         own.is_none() || !is_plain
+    } else if parts.clone().any(|part| part == "smtp") {
+        // A header that is broken stands above nothing but its own keys.
+        let name = key.trim();
+        own.is_none() || name.contains(['[', '{', '"', '\'']) || matches!(name, "password" | "smtp.password" | "smtp")
     } else {
         parts.any(|part| part == "variables") && (sensitive.hides(&path) || sensitive.hides(line))
     };

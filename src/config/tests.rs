@@ -398,6 +398,45 @@ fn a_password_that_is_no_toml_is_not_shown_either() {
 }
 
 #[test]
+fn the_mail_server_is_a_connection_whose_password_has_every_source_of_one() {
+    let text = "[smtp]\nhost = 'h'\nport = 2525\nuser = 'u'\npassword_env = 'MAIL'\nmail_from = 'm@h'\ntls = 'none'\nverify = false\ntimeout = '2m'\n[profiles.p.smtp]\nhost = 'other'\n";
+    let given = |inputs: &ConfigInputs| {
+        let loaded = settle(inputs, Path::new("airflow.toml"), text.as_bytes()).unwrap();
+        loaded.config.secrets.connections["smtp_default"].clone()
+    };
+    let smtp = given(&inputs(&[], &[]));
+    let connection = &smtp.connection;
+    assert_eq!(
+        (connection.host.as_deref(), connection.port, connection.login.as_deref()),
+        (Some("h"), Some(2525), Some("u"))
+    );
+    assert_eq!(smtp.credential, Some(crate::secrets::Credential::Environment("MAIL".to_owned())));
+    let expected = serde_json::json!({ "from_email": "m@h", "tls": "none", "verify": false, "timeout": 120 });
+    assert_eq!(connection.extra_dejson(), expected);
+    let of_profile = given(&inputs(&[("MINFLOW_PROFILE", "p")], &[]));
+    assert_eq!((of_profile.connection.host.as_deref(), of_profile.connection.port), (Some("other"), Some(2525)));
+}
+
+#[test]
+fn faults_of_the_mail_server_show_no_password() {
+    for text in ["[smtp]\npassword = hunter2\n", "smtp = { password = hunter2 }\n", "[smtp]\npassword = 'hunter2\n"] {
+        let shown = printed(text, &inputs(&[], &[]));
+        assert!(!shown.contains("hunter2") && shown.contains("***"), "{text}\n{shown}");
+    }
+    let text = "[smtp]\npassword = 'hunter2'\npassword_env = 'P'\nmail_from = 'minflow'\ntls = 'yes'\nhost = ''\n[connections]\nsmtp_default = 'smtp://h'\n";
+    let shown = printed(text, &inputs(&[], &[]));
+    for part in [
+        "the password is given twice",
+        "`minflow` is no address",
+        "`yes` is not a value of `tls`",
+        "`host` is empty",
+        "`[smtp]` is the connection `smtp_default`",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+}
+
+#[test]
 fn faults_outside_the_file_name_the_variable_or_flag() {
     let environment = [
         ("MINFLOW__CORE__PARALELISM", "3"),
@@ -453,6 +492,8 @@ fn documentation() -> String {
     text += &crate::keytable::markdown(&keys::POOL);
     text += include_str!("configuration.secrets.md");
     text += &crate::keytable::markdown(&keys::CONNECTION);
+    text += include_str!("configuration.smtp.md");
+    text += &crate::keytable::markdown(&keys::SMTP);
     text += include_str!("configuration.notifiers.md");
     text += &crate::keytable::markdown(&keys::NOTIFIER);
     text += "\n## `[defaults]`\n\nWhat DAGs have that do not say it themselves; the keys of a callback are told in `docs/dag-format.md`.\n\n";

@@ -48,7 +48,9 @@ impl Job {
             Mail::User => {
                 format!("cron mails what it prints to its user. minflow keeps it: `minflow tasks logs {id}`.")
             }
-            Mail::To(to) => format!("cron mails what it prints to {to}. minflow keeps it: `minflow tasks logs {id}`."),
+            Mail::To(to) => format!(
+                "cron mails what it prints to {to}. minflow keeps it: `minflow tasks logs {id}`. For a mail when it fails, see `[notifiers.NAME]` and `[defaults]` in docs/configuration.md."
+            ),
         };
         format!("# {}", comment(&text))
     }

@@ -107,7 +107,7 @@ fn a_line_becomes_a_dag_file() {
         job(text).to_toml("crontab"),
         r##"# From line 3 of crontab:
 #   30 2 * * 1-5 /opt/dump.sh '{{x}}' > /dev/null
-# cron mails what it prints to ops@example.com. minflow keeps it: `minflow tasks logs dump`.
+# cron mails what it prints to ops@example.com. minflow keeps it: `minflow tasks logs dump`. For a mail when it fails, see `[notifiers.NAME]` and `[defaults]` in docs/configuration.md.
 
 description = "The nightly dump"
 schedule = "30 2 * * 1-5"

@@ -63,6 +63,11 @@ fn the_checked_in_faults_of_virtual_environments_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_email_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.email.txt", include_str!("faults.email.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_groups_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.groups.txt", include_str!("faults.groups.txt"));
 }

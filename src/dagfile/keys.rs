@@ -19,7 +19,7 @@ pub use operator::{BASH, EXTERNAL_TASK_MARKER, OPERATORS, PYTHON, SQL, TRIGGER_D
 pub use retry::RETRY_RULE;
 pub use sensor::{EXTERNAL_TASK, SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
-pub use tool::HTTP;
+pub use tool::{EMAIL, HTTP};
 
 use crate::keytable::{Fallback, Key, Kind};
 

@@ -1,4 +1,4 @@
-//! The operators whose work is told by a table alone: `http` and plugins.
+//! The operators whose work is told by a table alone: `http`, `email` and plugins.
 
 use std::ops::Range;
 
@@ -19,6 +19,19 @@ impl Reader<'_, '_> {
     pub(super) fn http(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Operator {
         self.check_http(key, fields);
         Operator::Tool(Box::new(Tool { kind: ToolKind::Http, fields: self.tool_fields(fields) }))
+    }
+
+    /// `key` is where `email` stands.
+    pub(super) fn email(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Operator {
+        let help =
+            "write for example `email = { to = \"ann@example.com\", subject = \"done\", body = \"{{ ds }} is done\" }`";
+        if ["to", "cc", "bcc"].iter().all(|name| fields.get(name).is_none()) {
+            self.faults.add(key.clone(), "bad-operator", "`email` does not say whom it goes to", help);
+        }
+        if fields.get("subject").is_none() {
+            self.faults.add(key, "bad-operator", "`email` needs a `subject`", help);
+        }
+        Operator::Tool(Box::new(Tool { kind: ToolKind::Email, fields: self.tool_fields(fields) }))
     }
 
     /// What of an HTTP request no table of keys can say.

@@ -17,6 +17,7 @@ pub struct Tool {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolKind {
+    Email,
     Http,
     /// The executable of that name among the plugins.
     Plugin(String),
@@ -26,6 +27,7 @@ impl ToolKind {
     /// The key that names it in a DAG file.
     pub fn name(&self) -> &str {
         match self {
+            Self::Email => "email",
             Self::Http => "http",
             Self::Plugin(name) => name,
         }

@@ -7,6 +7,7 @@
 mod bash;
 mod builtin;
 pub mod decider;
+pub mod email;
 mod files;
 pub mod http;
 pub mod notify;

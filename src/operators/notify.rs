@@ -14,7 +14,7 @@ use crate::keytable;
 use crate::model::callback::{Action, Callback, Hook, Occasion, Subject};
 use crate::model::dag::Position;
 use crate::model::{Bash, Script, Template};
-use crate::operators::{Fault, Place, Program, bash, http};
+use crate::operators::{Fault, Place, Program, bash, email, http};
 use crate::scheduler::port::Call;
 use crate::template::{self, Context};
 
@@ -208,6 +208,13 @@ fn notify(notifier: &Notifier, place: &Place<'_>) -> Result<Program, Fault> {
                 keys.insert("body".to_owned(), given("message").into());
             }
             request(keys, place)
+        }
+        NotifierKind::Email => {
+            keys.entry("subject").or_insert_with(|| given("title").into());
+            if !keys.contains_key("html") {
+                keys.entry("body").or_insert_with(|| given("message").into());
+            }
+            email::prepare(&keys, place)
         }
         NotifierKind::Slack => {
             let text = keys.remove("text").unwrap_or_else(|| given("message").into());

@@ -327,6 +327,19 @@ fn record(file: &File, from: Timestamp) -> Value {
     record
 }
 
+/// What keeps people told who were mailed by cron.
+fn mail_advice(mailed: &[&str]) -> String {
+    // A user's name is an address of this host.
+    let address = |to: &str| format!("{:?}", if to.contains('@') { to.to_owned() } else { format!("{to}@localhost") });
+    let names = mailed.iter().flat_map(|to| to.split(',')).map(str::trim).filter(|to| !to.is_empty());
+    let to: Vec<String> = names.map(address).collect();
+    format!(
+        "cron mails output to {}; minflow keeps the output (`minflow tasks logs DAG_ID`) and mails failures once airflow.toml says:\n\n[smtp]\nhost = \"localhost\"    # your mail server\nmail_from = \"minflow@example.com\"    # who sends\n\n[notifiers.mail]\nkind = \"email\"\nto = [{}]\n\n[defaults]\non_failure = [{{ notify = \"mail\" }}]\n\n",
+        mailed.join(", "),
+        to.join(", ")
+    )
+}
+
 fn conclude(files: &[File], is_dry: bool, paused: bool) {
     let count = match files.len() {
         0 => {
@@ -346,10 +359,7 @@ fn conclude(files: &[File], is_dry: bool, paused: bool) {
     mailed.sort_unstable();
     mailed.dedup();
     if !mailed.is_empty() {
-        eprint(&format!(
-            "cron mails output to {}; minflow mails nothing and keeps the output: `minflow tasks logs DAG_ID`\n",
-            mailed.join(", ")
-        ));
+        eprint(&mail_advice(&mailed));
     }
     if is_dry {
         eprint(&format!("{count} would be written; nothing was\n"));

@@ -3,7 +3,7 @@
 use super::decider::{BRANCH, SHORT_CIRCUIT};
 use super::key;
 use super::sensor::SENSOR;
-use super::tool::HTTP;
+use super::tool::{EMAIL, HTTP};
 use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::sql::SqlOutput;
 
@@ -12,6 +12,7 @@ pub const OPERATORS: &[&str] = &[
     "bash",
     "python",
     "http",
+    "email",
     "sql",
     "trigger_dag",
     "empty",
@@ -39,6 +40,7 @@ pub static OPERATOR_KEYS: &[Key] = &[
         "Operator: a Python script, whose variable `result` is the XCom, or a function of a file",
     ),
     key("http", Kind::Table(&HTTP), Fallback::Nothing, "Operator: an HTTP request, whose answer is the XCom"),
+    key("email", Kind::Table(&EMAIL), Fallback::Nothing, "Operator: sends a mail"),
     key("sql", Kind::Table(&SQL), Fallback::Nothing, "Operator: a script of SQL for a SQLite database"),
     key("trigger_dag", Kind::Table(&TRIGGER_DAG), Fallback::Nothing, "Operator: makes a run of another DAG"),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),

@@ -1,6 +1,7 @@
 //! The keys of the operators whose work is told by a table alone.
 
 use super::key;
+use crate::config::keys::ADDRESSES;
 use crate::keytable::{Fallback, Kind, Table};
 use crate::model::tool::Taken;
 
@@ -58,5 +59,39 @@ pub static HTTP: Table = Table {
             "A template over `response`, `status` and `headers` that must give what is true",
         ),
         key("response_filter", Kind::Template, Fallback::Nothing, "A template over the same that gives the XCom"),
+    ]],
+};
+
+pub static EMAIL: Table = Table {
+    name: "email",
+    keys: &[&[
+        key(
+            "to",
+            ADDRESSES,
+            Fallback::Nothing,
+            "Whom it goes to: a list, or a text with commas; an address, or `Ann <ann@example.com>`",
+        ),
+        key("cc", ADDRESSES, Fallback::Nothing, "Who gets it as well"),
+        key("bcc", ADDRESSES, Fallback::Nothing, "Who gets it and is not seen by the others"),
+        key("subject", Kind::Template, Fallback::Nothing, "What it is about, in one line"),
+        key("body", Kind::Template, Fallback::Nothing, "Its text"),
+        key(
+            "html",
+            Kind::Template,
+            Fallback::Nothing,
+            "Its text as HTML; with `body`, which is for readers that show none, or without",
+        ),
+        key(
+            "files",
+            Kind::List(&Kind::Template),
+            Fallback::Toml("[]"),
+            "What is attached, relative to the run's folder; 25 MiB in all",
+        ),
+        key(
+            "connection",
+            Kind::Template,
+            Fallback::Words("the server of `[smtp]`"),
+            "The id of a connection of the type `smtp`",
+        ),
     ]],
 };
