@@ -49,8 +49,6 @@ pub(super) struct Assets {
     /// Files with a fault that another file's definition causes.
     conflicted: BTreeSet<OsString>,
     has_new_definitions: bool,
-    /// DAGs whose circles have been said.
-    said: BTreeSet<String>,
     next_asset_key: i64,
     next_event_key: i64,
 }

@@ -9,6 +9,7 @@ mod assets;
 pub mod backfill;
 mod callbacks;
 pub mod change;
+mod circles;
 pub mod command;
 pub mod conf;
 mod cross_dag;

@@ -251,6 +251,7 @@ impl World {
             record.first_seen_at = Some(now.wall);
         }
         self.follow_assets(ix, now);
+        self.say_circles(ix);
         self.follow_definition(ix, now);
         self.plan_next_run(ix, now);
         self.plan_expectation(ix, now);

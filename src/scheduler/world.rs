@@ -213,6 +213,8 @@ pub struct World {
     pub(super) stopping: Option<Stop>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
+    /// The circles of DAGs that were said.
+    pub(super) said_circles: BTreeSet<String>,
     /// Who waits for something in another DAG.
     pub(super) cross_dag: CrossDag,
     is_lag_stale: bool,
@@ -274,6 +276,7 @@ impl World {
             stopping: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
+            said_circles: BTreeSet::new(),
             cross_dag: CrossDag::default(),
             is_lag_stale: false,
             is_full: false,

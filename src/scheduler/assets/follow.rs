@@ -1,6 +1,5 @@
 //! Definitions come, change and go: which assets there are, who produces and who waits for them, and what contradicts what.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
@@ -47,7 +46,6 @@ impl World {
         self.subscribe(ix, dag);
         touched.extend(before);
         self.watch_files(&touched, now);
-        self.say_circles(ix);
     }
 
     /// The DAG has no file any longer.
@@ -301,44 +299,8 @@ impl World {
         }
     }
 
-    /// Says when a DAG, by what it produces, starts itself.
-    fn say_circles(&mut self, ix: DagIx) {
-        let mut came_from: BTreeMap<DagIx, DagIx> = BTreeMap::new();
-        let mut open = vec![ix];
-        while let Some(at) = open.pop() {
-            for next in self.started_by(at) {
-                if next == ix {
-                    let mut names = vec![self.dag(ix).record.dag_id.to_string()];
-                    let mut step = at;
-                    while step != ix {
-                        names.push(self.dag(step).record.dag_id.to_string());
-                        step = came_from.get(&step).copied().unwrap_or(ix);
-                    }
-                    names.push(names[0].clone());
-                    names.reverse();
-                    return self.say_circle(&names);
-                }
-                if let Entry::Vacant(place) = came_from.entry(next) {
-                    place.insert(at);
-                    open.push(next);
-                }
-            }
-        }
-    }
-
-    fn say_circle(&mut self, names: &[String]) {
-        let mut members = names[1..].to_vec();
-        members.sort();
-        if self.assets.said.insert(members.join("\n")) {
-            log::warn!(
-                "these DAGs start each other by their assets, without an end: {}; take one of the outlets out, unless that is meant",
-                names.join(" >> ")
-            );
-        }
-    }
-
     /// The DAGs that an outlet of the DAG's tasks may start.
-    fn started_by(&self, ix: DagIx) -> BTreeSet<DagIx> {
+    pub(in crate::scheduler) fn started_by_outlets(&self, ix: DagIx) -> BTreeSet<DagIx> {
         let links = self.assets.links.get(&ix).into_iter().flatten();
         let produced = links.filter(|key| self.assets.producers.get(key).is_some_and(|dags| dags.contains(&ix)));
         produced.filter_map(|key| self.assets.consumers.get(key)).flatten().copied().collect()

@@ -151,6 +151,11 @@ fn pool(name: &str, slots: i64) -> Pool {
     Pool { name: name.into(), slots, description: String::new() }
 }
 
+/// The world after a first scan of these DAG files.
+pub(super) fn world_of(files: &[(&str, &str)]) -> crate::scheduler::world::World {
+    Simulation::with(files).scheduler.world
+}
+
 impl Simulation {
     /// At 2026-11-21 12:30 UTC, with these DAG files, and all of them seen.
     fn with(files: &[(&str, &str)]) -> Self {
