@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
@@ -29,7 +29,12 @@ pub struct SqlTask {
     pub output: SqlOutput,
     /// Where the value goes; left alone if there is none.
     pub value: PathBuf,
+    /// For all of it; None: as long as it takes.
+    pub timeout: Option<Duration>,
 }
+
+/// After so many of SQLite's instructions it is asked whether the time is over.
+const BETWEEN_QUESTIONS: i32 = 10_000;
 
 /// How long another process may hold the database.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,7 +73,7 @@ fn open(task: &SqlTask) -> Result<Connection, Failed> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
     };
     let opened = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-    let connection = opened.map_err(|error| {
+    let mut connection = opened.map_err(|error| {
         let folder = std::path::Path::new(path).parent();
         let help = match folder {
             Some(folder) if !folder.is_dir() => format!("make the folder `{}`, or correct the path", folder.display()),
@@ -79,7 +84,13 @@ fn open(task: &SqlTask) -> Result<Connection, Failed> {
         };
         Failed(format!("cannot open the database `{path}`: {}\nhelp: {help}", words(&error)))
     })?;
-    connection.busy_timeout(PATIENCE).map_err(|error| Failed(words(&error)))?;
+    let patience = task.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+    connection.busy_timeout(patience).map_err(|error| Failed(words(&error)))?;
+    if let Some(timeout) = task.timeout {
+        let began = Instant::now();
+        let is_over = move || began.elapsed() >= timeout;
+        connection.progress_handler(BETWEEN_QUESTIONS, Some(is_over)).map_err(|error| Failed(words(&error)))?;
+    }
     Ok(connection)
 }
 
@@ -290,7 +301,13 @@ fn remedy(error: &Error, task: &SqlTask) -> String {
     let is_nested = words(error).contains("transaction");
     let help = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process has held the database for 30 s; end its transaction, or give the task `retries`"
+            "another process holds the database for too long (30 s, or the `timeout`); end its transaction, or give the task `retries`"
+        }
+        Some(ErrorCode::OperationInterrupted) => {
+            let given = crate::keytable::print_duration(task.timeout.unwrap_or_default());
+            return format!(
+                "\nhelp: it has not ended within its timeout of {given}; give the table a longer `timeout`, or the query an index"
+            );
         }
         Some(ErrorCode::ReadOnly) if task.is_read_only => "take `read_only` out, if the task is to write",
         Some(ErrorCode::ReadOnly) => "the file and its folder must be writable for minflow's user",

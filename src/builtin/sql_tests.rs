@@ -14,6 +14,7 @@ fn task(folder: &Path, script: &str) -> SqlTask {
         parameters: Value::Null,
         output: SqlOutput::Rows,
         value: folder.join("value"),
+        timeout: None,
     }
 }
 

@@ -15,11 +15,11 @@ pub use dag::{DAG, DEADLINE, SCHEDULE, WINDOW};
 pub use decider::{BRANCH, SHORT_CIRCUIT, WEEKDAYS};
 pub use group::GROUP;
 pub use mapping::INPUT;
-pub use operator::{BASH, EXTERNAL_TASK_MARKER, OPERATORS, PYTHON, SQL, TRIGGER_DAG, VENV};
+pub use operator::{AWAITED_SQL, BASH, EXTERNAL_TASK_MARKER, OPERATORS, PYTHON, SQL, TRIGGER_DAG, VENV};
 pub use retry::RETRY_RULE;
 pub use sensor::{EXTERNAL_TASK, SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
-pub use tool::{EMAIL, HTTP};
+pub use tool::{AWAITED_HTTP, EMAIL, HTTP};
 
 use crate::keytable::{Fallback, Key, Kind};
 

@@ -70,6 +70,16 @@ impl Reader<'_, '_> {
                 let (key, value) = fields.entry(way)?;
                 self.python_of(key, value).map(SensorKind::Python)
             }
+            "http" => {
+                let (key, value) = fields.entry(way)?;
+                let fields = Fields::new(&keys::AWAITED_HTTP, value.get_ref().as_table()?);
+                Some(SensorKind::Http(self.awaited_http(key, &fields)))
+            }
+            "sql" => {
+                let (key, value) = fields.entry(way)?;
+                let fields = Fields::new(&keys::AWAITED_SQL, value.get_ref().as_table()?);
+                Some(SensorKind::Sql(self.awaited_sql(key, &fields)))
+            }
             "task" => {
                 let (key, value) = fields.entry(way)?;
                 let DeValue::Table(table) = value.get_ref() else { return None };

@@ -1,6 +1,7 @@
 //! The operator `sql`.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -11,9 +12,28 @@ use crate::model::sql::{Sql, SqlDatabase, SqlOutput, SqlScript};
 
 const EXAMPLE: &str = "write for example `sql = { database = \"data/sales.db\", file = \"load_sales.sql\" }`";
 
+/// Of a look of a sensor.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl Reader<'_, '_> {
     /// `key` is where `sql` stands.
     pub(super) fn sql(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Operator {
+        Operator::Sql(Box::new(Sql {
+            output: fields.text("output").and_then(SqlOutput::from_name).unwrap_or_default(),
+            is_autocommit: fields.bool("autocommit").unwrap_or(false),
+            is_read_only: fields.bool("read_only").unwrap_or(false),
+            ..self.sql_script(key, fields)
+        }))
+    }
+
+    /// `key` is where `sql` of a sensor stands. A look changes nothing.
+    pub(super) fn awaited_sql(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Sql {
+        let timeout = Some(fields.duration("timeout").unwrap_or(LOOK_TIMEOUT));
+        Sql { output: SqlOutput::Value, is_read_only: true, timeout, ..self.sql_script(key, fields) }
+    }
+
+    /// What all have that run SQL.
+    fn sql_script(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Sql {
         let script = match (fields.get("sql"), fields.get("file")) {
             (Some(script), None) => SqlScript::Text(self.template(script)),
             (None, Some(file)) => SqlScript::File(self.file(file)),
@@ -39,14 +59,15 @@ impl Reader<'_, '_> {
             }
         };
         let parameters = fields.get("parameters");
-        Operator::Sql(Box::new(Sql {
+        Sql {
             script,
             database,
             parameters: parameters.and_then(|value| keytable::json(value.get_ref())).unwrap_or(Value::Null),
             parameters_at: parameters.map(|value| self.position(value)).unwrap_or_default(),
-            output: fields.text("output").and_then(SqlOutput::from_name).unwrap_or_default(),
-            is_autocommit: fields.bool("autocommit").unwrap_or(false),
-            is_read_only: fields.bool("read_only").unwrap_or(false),
-        }))
+            output: SqlOutput::default(),
+            is_autocommit: false,
+            is_read_only: false,
+            timeout: None,
+        }
     }
 }

@@ -307,6 +307,8 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("`task` of a sensor", &keys::EXTERNAL_TASK),
         ("`external_task_marker`", &keys::EXTERNAL_TASK_MARKER),
         ("`sensor`", &keys::SENSOR),
+        ("`http` of a sensor", &keys::AWAITED_HTTP),
+        ("`sql` of a sensor", &keys::AWAITED_SQL),
     ];
     for (title, table) in tables {
         text += &format!("\n## {title}\n\n{}", keytable::markdown(table));

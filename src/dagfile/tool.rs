@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::Reader;
 use crate::keytable::{self, Fields, Kind};
 use crate::model::dag::Operator;
+use crate::model::retry::output_pattern;
 use crate::model::tool::{Statuses, Tool, ToolField, ToolKind};
 
 /// Rendered when the answer is there.
@@ -47,13 +48,28 @@ impl Reader<'_, '_> {
         if let Some((span, _)) = fields.entry("body").or_else(|| fields.entry("json")).filter(|_| given == "HEAD") {
             self.faults.add(span, "bad-operator", "a request of the method HEAD has no body", "take POST or PUT");
         }
-        for item in ["expect_status", "retry_status"].into_iter().flat_map(|name| fields.list(name)) {
+        let lists = ["expect_status", "retry_status", "wait_status"].into_iter();
+        let known = lists.filter(|name| fields.table.find(name).is_some());
+        for item in known.flat_map(|name| fields.list(name)) {
             let text = item.get_ref().as_str();
             if let Some(text) = text.filter(|text| Statuses::parse(text).is_none()) {
                 let message = format!("`{text}` is neither a status nor a range of them");
                 self.faults.add(item.span(), "bad-value", message, "write for example 404 or \"200..299\"");
             }
         }
+    }
+
+    /// `key` is where `http` of a sensor stands.
+    pub(super) fn awaited_http(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Tool {
+        self.check_http(key, fields);
+        if let (Some((span, _)), Some(text)) = (fields.entry("contains"), fields.text("contains"))
+            && let Err(error) = output_pattern(text)
+        {
+            let message = format!("`contains` is not a regular expression: {error}");
+            let help = "write for example `contains = 'ready|done'`; a character that is meant as it stands takes a `\\` before it, as in `\\(`";
+            self.faults.add(span, "bad-pattern", message, help);
+        }
+        Tool { kind: ToolKind::Http, fields: self.tool_fields(fields) }
     }
 
     /// The plugin `name`, with whatever table it is given.
@@ -94,13 +110,14 @@ impl Reader<'_, '_> {
             };
             // What is none has been reported.
             let field = json.map(|json| self.tool_field(key.name, value, json));
-            given.extend(field.map(|field| ToolField { is_late: LATE.contains(&key.name), ..field }));
+            let (is_late, is_plain) = (LATE.contains(&key.name), matches!(key.kind, Kind::Text));
+            given.extend(field.map(|field| ToolField { is_late, is_plain, ..field }));
         }
         given
     }
 
     fn tool_field(&self, name: &str, value: &Spanned<DeValue<'_>>, json: Value) -> ToolField {
         let at = if json.is_string() { self.template(value).at } else { self.position(value) };
-        ToolField { name: name.to_owned(), value: json, at, is_late: false }
+        ToolField { name: name.to_owned(), value: json, at, is_late: false, is_plain: false }
     }
 }

@@ -268,7 +268,8 @@ fn looked_at(task: &Task) -> Output {
     if is_plugin(task) {
         return Output::None;
     }
-    if task.operator.question().is_some() && task.output == Output::None { Output::Text } else { task.output }
+    let is_asked = task.operator.question().is_some() || matches!(task.operator, Operator::Sensor(_));
+    if is_asked && task.output == Output::None { Output::Text } else { task.output }
 }
 
 /// The end of a process that looked for what a sensor waits for.
@@ -285,6 +286,7 @@ fn looked(begun: &Begun, end: TryEnd) -> TryEnd {
     match sensor::judge(&sensor.kind, code, task.skip_on_exit_code.contains(&code), value) {
         Look::Failed => end,
         Look::There(value) => {
+            let value = value.filter(|_| task.output != Output::None);
             let others = end.xcoms.into_iter().filter(|(key, _)| key != output::RETURN_VALUE);
             let xcoms = others.chain(value.map(|value| (output::RETURN_VALUE.to_owned(), value))).collect();
             TryEnd { xcoms, ..end }

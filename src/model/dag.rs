@@ -395,6 +395,30 @@ impl Operator {
             _ => None,
         }
     }
+
+    /// What it asks a database.
+    pub fn sql(&self) -> Option<&Sql> {
+        match self {
+            Self::Sql(sql) => Some(sql),
+            Self::Sensor(sensor) => match &sensor.kind {
+                SensorKind::Sql(sql) => Some(sql),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What it asks of an operator whose work is told by a table.
+    pub fn tool(&self) -> Option<&Tool> {
+        match self {
+            Self::Tool(tool) => Some(tool),
+            Self::Sensor(sensor) => match &sensor.kind {
+                SensorKind::Http(tool) => Some(tool),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// `bash = …`

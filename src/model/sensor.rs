@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::dag::{Bash, Python, Template};
 use crate::model::ids::DagId;
+use crate::model::sql::Sql;
 use crate::model::state::TaskState;
+use crate::model::tool::Tool;
 use crate::model::wait::Among;
 
 /// A task that succeeds when something is so.
@@ -44,6 +46,10 @@ pub enum SensorKind {
     Python(Python),
     /// Tasks of another DAG, or a run of it, have come to certain states.
     Task(Box<ExternalTask>),
+    /// The answer is as it is expected.
+    Http(Tool),
+    /// The first value of the first row is true, by Python's rule.
+    Sql(Sql),
 }
 
 impl SensorKind {
@@ -58,6 +64,8 @@ impl SensorKind {
             Self::Bash(_) => "bash",
             Self::Python(_) => "python",
             Self::Task(_) => "task",
+            Self::Http(_) => "http",
+            Self::Sql(_) => "sql",
         }
     }
 }

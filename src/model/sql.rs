@@ -1,5 +1,7 @@
 //! `sql = …`: what a task asks a SQLite database.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,6 +20,8 @@ pub struct Sql {
     /// Each statement is its own transaction; else the script is one.
     pub is_autocommit: bool,
     pub is_read_only: bool,
+    /// For all of it; None: as long as it takes.
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

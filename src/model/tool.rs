@@ -44,6 +44,8 @@ pub struct ToolField {
     pub at: Position,
     /// Its text is rendered by the operator itself, which knows more.
     pub is_late: bool,
+    /// Its text is no template.
+    pub is_plain: bool,
 }
 
 /// A status of an HTTP answer, or all from one to another.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::builtin::http::task::HttpTask;
+use crate::builtin::http::task::{Awaited, HttpTask};
 use crate::builtin::http::{Keep, Request, Trust, Url, query};
 use crate::model::tool::{Statuses, Taken};
 use crate::operators::{Fault, Place, Program, builtin};
@@ -30,8 +30,32 @@ const SETTINGS: [&str; 9] = [
     "headers",
 ];
 
+/// Airflow: `response_error_codes_allowlist` of its `HttpSensor`.
+const NOT_YET: Statuses = Statuses::new(404, 404);
+
+/// One look of a sensor.
+pub fn look(fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
+    let wait_status = match fields.get("wait_status") {
+        Some(Value::Array(list)) => list.iter().filter_map(Statuses::of).collect(),
+        _ => vec![NOT_YET],
+    };
+    let contains = fields.get("contains").and_then(Value::as_str).map(str::to_owned);
+    let task = task(fields, place.context.lookup.as_ref(), place.home).map_err(Fault::Task)?;
+    let keep = if contains.is_some() { Keep::Whole } else { task.request.keep };
+    let task = HttpTask {
+        request: Request { keep, ..task.request },
+        awaited: Some(Awaited { wait_status, contains }),
+        ..task
+    };
+    program(task, place)
+}
+
 pub fn prepare(fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
     let task = task(fields, place.context.lookup.as_ref(), place.home).map_err(Fault::Task)?;
+    program(task, place)
+}
+
+fn program(task: HttpTask, place: &Place<'_>) -> Result<Program, Fault> {
     let value = builtin::value_path(place);
     let task = HttpTask { value: value.clone(), verdict: builtin::verdict_path(place), ..task };
     builtin::program("http", &task, value, place)
@@ -59,6 +83,7 @@ pub fn task(fields: &Map<String, Value>, lookup: &dyn Lookup, home: &Path) -> Re
         response,
         response_check: late("response_check"),
         response_filter: late("response_filter"),
+        awaited: None,
         value: Default::default(),
         verdict: Default::default(),
     })

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model::sensor::ExternalTask;
 use crate::model::wait::AwaitedTasks;
 use crate::model::{Awaited, Dag, DagRun, Sensor, SensorKind, SensorMode, Task, TaskIx, Wait};
-use crate::operators::{Fault, Place, Step, decider, text};
+use crate::operators::{Fault, Place, Step, decider, http, sql, text, tool};
 use crate::scheduler::event::Outcome;
 use crate::scheduler::sensor::{Next, after_look, wait_is_over};
 use crate::template;
@@ -25,8 +25,15 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
         let pattern = pattern(&template::render(path, place.context)?, place)?;
         return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle, shown: None }, place)));
     }
-    if let SensorKind::Task(task) = &sensor.kind {
-        return Ok(Step::Wait(wait(sensor, Awaited::Tasks(awaited(task, &place.context.run)?), place)));
+    match &sensor.kind {
+        SensorKind::Http(tool) => {
+            return http::look(&tool::render(tool, place.context)?, place).map(Step::Run);
+        }
+        SensorKind::Sql(sql) => return sql::prepare(sql, place).map(Step::Run),
+        SensorKind::Task(task) => {
+            return Ok(Step::Wait(wait(sensor, Awaited::Tasks(awaited(task, &place.context.run)?), place)));
+        }
+        _ => {}
     }
     let dag = &place.context.dag;
     Ok(match target(&sensor.kind, &place.context.run, place.now, &dag.timezone) {
@@ -113,7 +120,12 @@ pub fn judge(kind: &SensorKind, exit_code: i32, is_skip: bool, value: Option<Val
         _ if is_skip => Look::Failed,
         (SensorKind::Bash(_), 0) => Look::There(value),
         (SensorKind::Bash(_), _) => Look::InVain,
-        (SensorKind::Python(_), 0) => judge_value(value.unwrap_or_default()),
+        // The `http` operator answers a look as a script does.
+        (SensorKind::Python(_) | SensorKind::Http(_), 0) => judge_value(value.unwrap_or_default()),
+        (SensorKind::Sql(_), 0) => match value.filter(decider::is_truthy) {
+            None => Look::InVain,
+            value => Look::There(value),
+        },
         _ => Look::Failed,
     }
 }
@@ -152,7 +164,12 @@ fn target(kind: &SensorKind, run: &DagRun, now: Timestamp, zone: &TimeZone) -> O
         }
         SensorKind::Weekday(days) => next_day(days, now, zone),
         // A process or the triggerer looks for these.
-        SensorKind::File { .. } | SensorKind::Task(_) | SensorKind::Bash(_) | SensorKind::Python(_) => None,
+        SensorKind::File { .. }
+        | SensorKind::Task(_)
+        | SensorKind::Bash(_)
+        | SensorKind::Python(_)
+        | SensorKind::Http(_)
+        | SensorKind::Sql(_) => None,
     }
 }
 

@@ -21,7 +21,7 @@ pub fn prepare(tool: &Tool, place: &Place<'_>) -> Result<Program, Fault> {
 /// The first fault of a template in them.
 pub fn render(tool: &Tool, context: &Context) -> Result<Map<String, Value>, TemplateError> {
     let rendered = |field: &crate::model::tool::ToolField| match &field.value {
-        value if field.is_late => Ok(value.clone()),
+        value if field.is_late || field.is_plain => Ok(value.clone()),
         Value::String(text) => {
             let template = crate::model::Template { text: text.clone(), at: field.at };
             template::render(&template, context).map(Value::String)

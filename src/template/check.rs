@@ -30,24 +30,26 @@ pub fn check(dag: &Dag, path: &Path, source: &str) -> Vec<Diagnostic> {
     for task in &dag.tasks {
         let found = templates(task).filter_map(|template| fault_of(&template.text, template.at));
         faults.extend(found.map(|error| shown(error, path, source)));
-        let (values, at): (Vec<&Value>, Position) = match (task.operator.python(), &task.operator) {
-            (Some(python), _) => (python.args.iter().chain(python.kwargs.values()).collect(), python.arguments_at),
-            (None, Operator::Sql(sql)) => (vec![&sql.parameters], sql.parameters_at),
-            (None, Operator::TriggerDag(trigger)) => (vec![&trigger.conf], trigger.conf_at),
-            (None, Operator::Tool(tool)) => {
-                for field in &tool.fields {
-                    each_text(&field.value, &mut |text| {
-                        let is_whole = field.value.is_string();
-                        let Position { line, column } = field.at;
-                        let error = fault_of(text, field.at);
-                        let error =
-                            error.map(|error| if is_whole { error } else { TemplateError { line, column, ..error } });
-                        faults.extend(error.map(|error| shown(error, path, source)));
-                    });
-                }
-                continue;
+        let operator = &task.operator;
+        let (values, at): (Vec<&Value>, Position) = if let Some(python) = operator.python() {
+            (python.args.iter().chain(python.kwargs.values()).collect(), python.arguments_at)
+        } else if let Some(sql) = operator.sql() {
+            (vec![&sql.parameters], sql.parameters_at)
+        } else if let Operator::TriggerDag(trigger) = operator {
+            (vec![&trigger.conf], trigger.conf_at)
+        } else {
+            let fields = operator.tool().into_iter().flat_map(|tool| &tool.fields);
+            for field in fields.filter(|field| !field.is_plain) {
+                each_text(&field.value, &mut |text| {
+                    let is_whole = field.value.is_string();
+                    let Position { line, column } = field.at;
+                    let error = fault_of(text, field.at);
+                    let error =
+                        error.map(|error| if is_whole { error } else { TemplateError { line, column, ..error } });
+                    faults.extend(error.map(|error| shown(error, path, source)));
+                });
             }
-            _ => continue,
+            continue;
         };
         for value in values {
             each_text(value, &mut |text| {
@@ -117,7 +119,7 @@ fn templates(task: &Task) -> impl Iterator<Item = &Template> {
 }
 
 fn sql_templates(task: &Task) -> impl Iterator<Item = &Template> {
-    let sql = if let Operator::Sql(sql) = &task.operator { Some(sql) } else { None };
+    let sql = task.operator.sql();
     let script = sql.and_then(|sql| match &sql.script {
         SqlScript::Text(template) => Some(template),
         SqlScript::File(_) => None,

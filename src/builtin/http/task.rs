@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{NoAnswer, Request, Response, send};
 use crate::builtin::{Failed, Finality, Verdict};
 use crate::jinja::{self, Function, Literals, Outside, Res, UndefinedKind};
+use crate::model::retry::output_pattern;
 use crate::model::tool::{Statuses, Taken};
 
 /// What to do; all of it is rendered.
@@ -23,10 +24,20 @@ pub struct HttpTask {
     pub response_check: Option<String>,
     /// A template over the answer, which gives the value.
     pub response_filter: Option<String>,
+    /// It is a look of a sensor: what it finds is its value.
+    pub awaited: Option<Awaited>,
     /// Where the value goes; left alone if there is none.
     pub value: PathBuf,
     /// Where the reason of a failure goes.
     pub verdict: PathBuf,
+}
+
+/// What makes an answer one that says: not yet. So does a `response_check` that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    pub wait_status: Vec<Statuses>,
+    /// A regular expression that a body must match that is not.
+    pub contains: Option<String>,
 }
 
 /// The longest part of an answer that the log shows, in characters.
@@ -49,7 +60,8 @@ fn ask(task: &HttpTask) -> Result<(), (Failed, Finality)> {
     println!("{method} {}", task.request.url);
     let began = Instant::now();
     let response = send(&task.request).map_err(|none| {
-        let finality = if none.may_pass() { Finality::Open } else { Finality::Final };
+        // Of a look Airflow follows the task's `retries`, whatever came in between.
+        let finality = if none.may_pass() || task.awaited.is_some() { Finality::Open } else { Finality::Final };
         (Failed(none.to_string()), finality)
     })?;
     let kind = response.header("content-type").map_or_else(String::new, |kind| format!(", {kind}"));
@@ -60,9 +72,14 @@ fn ask(task: &HttpTask) -> Result<(), (Failed, Finality)> {
         response.bytes,
         began.elapsed().as_secs_f64()
     );
-    judge(task, &response)?;
-    let value = value_of(task, &response).map_err(|failed| (failed, Finality::Open))?;
-    if let Some(value) = value {
+    let value = match &task.awaited {
+        None => {
+            judge(task, &response)?;
+            value_of(task, &response)
+        }
+        Some(awaited) => look(task, awaited, &response).map(Some),
+    };
+    if let Some(value) = value.map_err(|failed| (failed, Finality::Open))? {
         std::fs::write(&task.value, value.to_string()).map_err(|error| {
             let message = format!("its value cannot be written to `{}`: {error}", task.value.display());
             (Failed(message), Finality::Open)
@@ -71,15 +88,55 @@ fn ask(task: &HttpTask) -> Result<(), (Failed, Finality)> {
     Ok(())
 }
 
+/// What a sensor finds, as a script would say it: `is_done`, and `xcom_value` if it is.
+fn look(task: &HttpTask, awaited: &Awaited, response: &Response) -> Result<Value, Failed> {
+    let not_yet = |why: &str| {
+        println!("not yet: {why}");
+        Ok(serde_json::json!({ "is_done": false }))
+    };
+    if Statuses::hold(&awaited.wait_status, response.status) {
+        return not_yet("that is what its status says");
+    }
+    if !Statuses::hold(&task.expect_status, response.status) {
+        show(response);
+        let (status, expected) = (response.status_text(), listed(&task.expect_status));
+        let waits = listed(&awaited.wait_status);
+        return Err(Failed(format!(
+            "the answer was {status}; expected is {expected}, and {waits} means not yet: correct `expect_status` or `wait_status`, or give the task `retries`"
+        )));
+    }
+    if let Some(pattern) = &awaited.contains {
+        let regex = output_pattern(pattern)
+            .map_err(|error| Failed(format!("`contains` is not a regular expression: {error}; correct it")))?;
+        if !regex.is_match(&response.text()) {
+            return not_yet("its body does not match `contains`");
+        }
+    }
+    if let Some(said) = objection(task, response)? {
+        return not_yet(&format!("`response_check` gives {said}"));
+    }
+    let value = value_of(task, response)?.unwrap_or_default();
+    Ok(serde_json::json!({ "is_done": true, "xcom_value": value }))
+}
+
+/// What `response_check` gives that is not true.
+fn objection(task: &HttpTask, response: &Response) -> Result<Option<Value>, Failed> {
+    let Some(check) = &task.response_check else { return Ok(None) };
+    Ok(Some(answer(task, response)?.native("response_check", check)?).filter(|said| !is_true(said)))
+}
+
+fn listed(all: &[Statuses]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn judge(task: &HttpTask, response: &Response) -> Result<(), (Failed, Finality)> {
     if Statuses::hold(&task.expect_status, response.status) {
         return Ok(());
     }
     show(response);
     let is_passing = Statuses::hold(&task.retry_status, response.status);
-    let list = |all: &[Statuses]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let after = response.header("retry-after").map_or_else(String::new, |after| format!(" (Retry-After: {after})"));
-    let message = format!("the answer was {}{after}, expected {}", response.status_text(), list(&task.expect_status));
+    let message = format!("the answer was {}{after}, expected {}", response.status_text(), listed(&task.expect_status));
     let help =
         if is_passing { "another try may do better" } else { "no other try follows, as it is not in `retry_status`" };
     let finality = if is_passing { Finality::Open } else { Finality::Final };
@@ -100,6 +157,21 @@ fn value_of(task: &HttpTask, response: &Response) -> Result<Option<Value>, Faile
     if task.response == Taken::None && !asks {
         return Ok(None);
     }
+    let answer = answer(task, response)?;
+    if let Some(said) = objection(task, response)? {
+        show(response);
+        return Err(Failed(format!(
+            "`response_check` gives {said}, so the answer is not as it was expected; look at it above"
+        )));
+    }
+    match &task.response_filter {
+        Some(filter) => answer.native("response_filter", filter).map(Some),
+        None => Ok(Some(answer.body).filter(|_| task.response != Taken::None)),
+    }
+}
+
+/// The body as `response` says.
+fn answer(task: &HttpTask, response: &Response) -> Result<Answer, Failed> {
     let text = response.text();
     let body = match task.response {
         Taken::Text | Taken::None => Value::String(text),
@@ -108,20 +180,7 @@ fn value_of(task: &HttpTask, response: &Response) -> Result<Option<Value>, Faile
             Failed(format!("the answer is not JSON: {error}; take `response = \"text\"`, or look at what is asked"))
         })?,
     };
-    let answer = Answer { status: response.status, headers: headers(response), body };
-    if let Some(check) = &task.response_check {
-        let said = answer.native("response_check", check)?;
-        if !is_true(&said) {
-            show(response);
-            return Err(Failed(format!(
-                "`response_check` gives {said}, so the answer is not as it was expected; look at it above"
-            )));
-        }
-    }
-    match &task.response_filter {
-        Some(filter) => answer.native("response_filter", filter).map(Some),
-        None => Ok(Some(answer.body).filter(|_| task.response != Taken::None)),
-    }
+    Ok(Answer { status: response.status, headers: headers(response), body })
 }
 
 fn headers(response: &Response) -> Value {

@@ -171,7 +171,7 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
             fields.insert("requirements".to_owned(), Value::Array(lines));
         }
     }
-    if let Operator::Sql(sql) = operator {
+    if let Some(sql) = operator.sql() {
         if let SqlScript::Text(script) = &sql.script {
             fields.insert("sql".to_owned(), text(script)?);
         }
@@ -181,7 +181,7 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
         };
         fields.insert("parameters".to_owned(), operators::sql::parameters(sql, context)?);
     }
-    if let Operator::Tool(tool) = operator {
+    if let Some(tool) = operator.tool() {
         fields.extend(operators::tool::render(tool, context)?);
     }
     if let Operator::TriggerDag(trigger) = operator {

@@ -204,46 +204,72 @@ pub static VENV: Table = Table {
     ]],
 };
 
+/// A script, and where it runs.
+const SCRIPT: &[Key] = &[
+    key("sql", Kind::Template, Fallback::Nothing, "The script: one statement, or several with `;` between them"),
+    key(
+        "file",
+        Kind::Text,
+        Fallback::Nothing,
+        "A script's file instead, relative to the DAG file's folder; it is rendered",
+    ),
+    key(
+        "database",
+        Kind::Template,
+        Fallback::Nothing,
+        "The database's file, relative to the DAG file's folder, or `:memory:`; made if there is none",
+    ),
+    key(
+        "connection",
+        Kind::Template,
+        Fallback::Nothing,
+        "Instead, the id of a connection of the type `sqlite`, whose path is relative to home",
+    ),
+    key(
+        "parameters",
+        Kind::Either(&[Kind::List(&Kind::Any), Kind::Map("name", &Kind::Any)]),
+        Fallback::Nothing,
+        "Values for the script: a list for `?`, a table for `:name`; its texts are templates",
+    ),
+];
+
 pub static SQL: Table = Table {
     name: "sql",
-    keys: &[&[
-        key("sql", Kind::Template, Fallback::Nothing, "The script: one statement, or several with `;` between them"),
-        key(
-            "file",
-            Kind::Text,
-            Fallback::Nothing,
-            "A script's file instead, relative to the DAG file's folder; it is rendered",
-        ),
-        key(
-            "database",
-            Kind::Template,
-            Fallback::Nothing,
-            "The database's file, relative to the DAG file's folder, or `:memory:`; made if there is none",
-        ),
-        key(
-            "connection",
-            Kind::Template,
-            Fallback::Nothing,
-            "Instead, the id of a connection of the type `sqlite`, whose path is relative to home",
-        ),
-        key(
-            "parameters",
-            Kind::Either(&[Kind::List(&Kind::Any), Kind::Map("name", &Kind::Any)]),
-            Fallback::Nothing,
-            "Values for the script: a list for `?`, a table for `:name`; its texts are templates",
-        ),
-        key(
-            "output",
-            Kind::OneOf(SqlOutput::NAMES),
-            Fallback::Toml("\"rows\""),
-            "What of the last statement becomes the XCom: all rows, the first row, its first value, or nothing",
-        ),
-        key(
-            "autocommit",
-            Kind::Bool,
-            Fallback::Toml("false"),
-            "Whether each statement is committed by itself; else the script is one transaction",
-        ),
-        key("read_only", Kind::Bool, Fallback::Toml("false"), "Whether the database must exist and cannot be written"),
-    ]],
+    keys: &[
+        SCRIPT,
+        &[
+            key(
+                "output",
+                Kind::OneOf(SqlOutput::NAMES),
+                Fallback::Toml("\"rows\""),
+                "What of the last statement becomes the XCom: all rows, the first row, its first value, or nothing",
+            ),
+            key(
+                "autocommit",
+                Kind::Bool,
+                Fallback::Toml("false"),
+                "Whether each statement is committed by itself; else the script is one transaction",
+            ),
+            key(
+                "read_only",
+                Kind::Bool,
+                Fallback::Toml("false"),
+                "Whether the database must exist and cannot be written",
+            ),
+        ],
+    ],
+};
+
+/// `sql` of a sensor.
+pub static AWAITED_SQL: Table = Table {
+    name: "sql of a sensor",
+    keys: &[
+        SCRIPT,
+        &[key(
+            "timeout",
+            Kind::Duration { min: 1 },
+            Fallback::Toml("\"60s\""),
+            "For a look, to the end of the script; one that takes longer fails the try",
+        )],
+    ],
 };

@@ -1,11 +1,14 @@
 //! The keys of `sensor`.
 
 use super::decider::{ASKED_BASH, ASKED_PYTHON};
+use super::operator::AWAITED_SQL;
+use super::tool::AWAITED_HTTP;
 use super::{LIST_OF_TEXT, key};
 use crate::keytable::{Fallback, Kind, Table};
 
 /// What a sensor can wait for, each a key of its table.
-pub const SENSORS: &[&str] = &["file", "time_delta", "date", "time", "weekday", "bash", "python", "task"];
+pub const SENSORS: &[&str] =
+    &["file", "time_delta", "date", "time", "weekday", "bash", "python", "http", "sql", "task"];
 
 /// Airflow's names.
 pub const SENSOR_MODES: &[&str] = &["poke", "reschedule"];
@@ -50,6 +53,18 @@ pub static SENSOR: Table = Table {
             ASKED_PYTHON,
             Fallback::Nothing,
             "Waits until the value of the script or function is true, which becomes the XCom; or a table `is_done` with `xcom_value`",
+        ),
+        key(
+            "http",
+            Kind::Table(&AWAITED_HTTP),
+            Fallback::Nothing,
+            "Waits until a request is answered as expected; the XCom is as that of the operator `http`",
+        ),
+        key(
+            "sql",
+            Kind::Table(&AWAITED_SQL),
+            Fallback::Nothing,
+            "Waits until the first value of a query is true, which becomes the XCom",
         ),
         key(
             "task",

@@ -2,64 +2,95 @@
 
 use super::key;
 use crate::config::keys::ADDRESSES;
-use crate::keytable::{Fallback, Kind, Table};
+use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::tool::Taken;
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 const STATUSES: Kind = Kind::List(&Kind::Either(&[Kind::Integer { min: 100, max: 599 }, Kind::Text]));
 
+/// What a request is.
+const REQUEST: &[Key] = &[
+    key("method", Kind::OneOf(METHODS), Fallback::Toml("\"GET\""), "How it is asked"),
+    key("url", Kind::Template, Fallback::Nothing, "What is asked; with a `connection` what comes after its address"),
+    key("connection", Kind::Template, Fallback::Nothing, "The id of a connection of the type `http` or `https`"),
+    key("headers", Kind::Map("header", &Kind::Template), Fallback::Toml("{}"), "Headers of the request"),
+    key(
+        "params",
+        Kind::Map("parameter", &Kind::Any),
+        Fallback::Toml("{}"),
+        "What is added to the url's query; of a list each element",
+    ),
+    key(
+        "body",
+        Kind::Either(&[Kind::Template, Kind::Map("field", &Kind::Any)]),
+        Fallback::Nothing,
+        "The body: text, or the fields of a form",
+    ),
+    key("json", Kind::Any, Fallback::Nothing, "Instead, a body of JSON; texts in it are templates"),
+    key("timeout", Kind::Duration { min: 1 }, Fallback::Toml("\"30s\""), "For all of it, to the end of the answer"),
+];
+
+const EXPECTED: &[Key] = &[key(
+    "expect_status",
+    STATUSES,
+    Fallback::Toml("[\"200..299\"]"),
+    "The statuses that are no failure: numbers, or ranges as text",
+)];
+
+/// What is made of an answer.
+const ANSWER: &[Key] = &[
+    key(
+        "response",
+        Kind::OneOf(Taken::NAMES),
+        Fallback::Toml("\"text\""),
+        "What becomes the XCom: the body as text, the body as JSON, or nothing",
+    ),
+    key(
+        "response_check",
+        Kind::Template,
+        Fallback::Nothing,
+        "A template over `response`, `status` and `headers` that must give what is true",
+    ),
+    key("response_filter", Kind::Template, Fallback::Nothing, "A template over the same that gives the XCom"),
+];
+
 pub static HTTP: Table = Table {
     name: "http",
-    keys: &[&[
-        key("method", Kind::OneOf(METHODS), Fallback::Toml("\"GET\""), "How it is asked"),
-        key(
-            "url",
-            Kind::Template,
-            Fallback::Nothing,
-            "What is asked; with a `connection` what comes after its address",
-        ),
-        key("connection", Kind::Template, Fallback::Nothing, "The id of a connection of the type `http` or `https`"),
-        key("headers", Kind::Map("header", &Kind::Template), Fallback::Toml("{}"), "Headers of the request"),
-        key(
-            "params",
-            Kind::Map("parameter", &Kind::Any),
-            Fallback::Toml("{}"),
-            "What is added to the url's query; of a list each element",
-        ),
-        key(
-            "body",
-            Kind::Either(&[Kind::Template, Kind::Map("field", &Kind::Any)]),
-            Fallback::Nothing,
-            "The body: text, or the fields of a form",
-        ),
-        key("json", Kind::Any, Fallback::Nothing, "Instead, a body of JSON; texts in it are templates"),
-        key("timeout", Kind::Duration { min: 1 }, Fallback::Toml("\"30s\""), "For all of it, to the end of the answer"),
-        key(
-            "expect_status",
-            STATUSES,
-            Fallback::Toml("[\"200..299\"]"),
-            "The statuses that are no failure: numbers, or ranges as text",
-        ),
-        key(
+    keys: &[
+        REQUEST,
+        EXPECTED,
+        &[key(
             "retry_status",
             STATUSES,
             Fallback::Toml("[429, 502, 503, 504]"),
             "Of those that are: which `retries` may mend. Any other fails without another try",
-        ),
-        key(
-            "response",
-            Kind::OneOf(Taken::NAMES),
-            Fallback::Toml("\"text\""),
-            "What becomes the XCom: the body as text, the body as JSON, or nothing",
-        ),
-        key(
-            "response_check",
-            Kind::Template,
-            Fallback::Nothing,
-            "A template over `response`, `status` and `headers` that must give what is true",
-        ),
-        key("response_filter", Kind::Template, Fallback::Nothing, "A template over the same that gives the XCom"),
-    ]],
+        )],
+        ANSWER,
+    ],
+};
+
+/// `http` of a sensor.
+pub static AWAITED_HTTP: Table = Table {
+    name: "http of a sensor",
+    keys: &[
+        REQUEST,
+        EXPECTED,
+        &[
+            key(
+                "wait_status",
+                STATUSES,
+                Fallback::Toml("[404]"),
+                "The statuses that mean: not yet. Any other that is not expected fails the try, and `retries` may follow",
+            ),
+            key(
+                "contains",
+                Kind::Text,
+                Fallback::Nothing,
+                "A regular expression that the body must match somewhere; else it is not there yet",
+            ),
+        ],
+        ANSWER,
+    ],
 };
 
 pub static EMAIL: Table = Table {
