@@ -154,7 +154,8 @@ fn tls_and_both_kinds_of_login_are_spoken() {
 
 #[test]
 fn what_a_server_refuses_is_named_with_its_words_and_a_remedy() {
-    let cases: [(&'static [(&'static str, &'static str)], &str, Finality); 7] = [
+    type Answers = &'static [(&'static str, &'static str)];
+    let cases: [(Answers, &str, Finality); 7] = [
         (
             &[("RCPT TO:<bob@", "550 5.1.1 no such user")],
             "the mail server localhost:PORT refuses the recipient `bob@example.com`: 550 5.1.1 no such user; correct or leave out the address; nobody was sent it",
