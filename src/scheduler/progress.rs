@@ -174,6 +174,8 @@ pub struct Progress {
     waiting_outside: usize,
     /// Unfinished ones whose tasks depend on the past: another run may move them on, so that this one cannot deadlock.
     past_bound: usize,
+    /// In `removed`: without any, nothing is surplus.
+    removed: usize,
     failed_leaves: usize,
     /// Unfinished instances whose dependencies are met, retry waits left aside.
     met: usize,
@@ -251,6 +253,7 @@ impl Progress {
             executing: 0,
             waiting_outside: 0,
             past_bound: 0,
+            removed: 0,
             failed_leaves: 0,
             met: 0,
             marked: 0,
@@ -355,6 +358,7 @@ impl Progress {
         let mut is_runnable = !marks.is_empty() || !schedulable.is_empty() || is_growing || is_cut;
         if may_deadlock && !is_runnable {
             (marks, is_runnable) = self.scan();
+            is_cut = self.has_changed();
             self.apply(&marks);
             // What this scan marks counts at once; what is marked above, in the next pass.
             unfinished = self.unfinished;
@@ -464,25 +468,28 @@ impl Progress {
     }
 
     /// Airflow's search for an unfinished instance that could still run, in order of the rows and in any state: it marks what it
-    /// visits, and stops at the first one whose dependencies are met. Walks only if it would mark something.
-    fn scan(&self) -> (Vec<(InstanceIx, TaskState)>, bool) {
-        let mut marks = Vec::new();
+    /// visits, and stops at the first one whose dependencies are met. Walks only if it would mark something. What was known of an
+    /// instance wrongly ends no run: the next pass looks at it anew.
+    fn scan(&mut self) -> (Vec<(InstanceIx, TaskState)>, bool) {
+        let (mut marks, mut wrong) = (Vec::new(), Vec::new());
         if self.marked > 0 {
             for (at, slot) in self.slots.iter().enumerate() {
                 match slot.known {
                     Known::Met => break,
                     Known::Marked => {
                         let instance = InstanceIx(at as u32);
-                        let Decision::Mark(state) = self.evaluate(instance) else {
-                            unreachable!("what is known of an instance holds until its inputs change");
-                        };
-                        marks.push((instance, state));
+                        match self.evaluate(instance) {
+                            Decision::Mark(state) => marks.push((instance, state)),
+                            Decision::Run | Decision::Wait(_) => wrong.push(instance),
+                        }
                     }
                     Known::Nothing | Known::Waits => {}
                 }
             }
         }
-        (marks, self.met > 0)
+        let is_runnable = self.met > 0 || !wrong.is_empty();
+        wrong.into_iter().for_each(|instance| self.touch(instance));
+        (marks, is_runnable)
     }
 
     fn apply(&mut self, marks: &[(InstanceIx, TaskState)]) {

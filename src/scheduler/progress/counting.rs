@@ -9,14 +9,13 @@ use super::{InstanceIx, Progress, Slot, Tally};
 use crate::model::{Role, TaskIx, TaskState, TriggerRule};
 use crate::scheduler::trigger_rule::{Counts, Decision, Inputs, Unmet};
 
-/// Whether going from one to the other can change what a rule decides.
-fn matters(before: &Counts, after: &Counts) -> bool {
+/// Whether going from one to the other can change what a rule decides; who is surplus by it is [`Progress::touch_surplus`]'s affair.
+pub(super) fn matters(before: &Counts, after: &Counts) -> bool {
     let facts = |counts: &Counts| {
         let Counts { success, failed, skipped, upstream_failed, removed, .. } = *counts;
         (counts.pending() == 0, [success, failed, skipped, upstream_failed, removed].map(|count| count > 0))
     };
-    // A surplus instance is told by its index being beyond the successes; one more of them makes nobody surplus.
-    facts(before) != facts(after) || (after.removed > 0 && after.success < before.success)
+    facts(before) != facts(after)
 }
 
 /// The rules that only something that has happened before them can meet.
@@ -95,6 +94,9 @@ impl Progress {
 
     /// Counts an instance in or out under a state.
     pub(super) fn tally(&mut self, instance: InstanceIx, state: TaskState, count: fn(&mut usize)) {
+        if state == TaskState::Removed {
+            count(&mut self.removed);
+        }
         if state.is_finished() {
             let task = self.slots[instance.index()].task;
             if state.is_failed_like() && self.surroundings.is_leaf[task.index()] {
@@ -150,9 +152,48 @@ impl Progress {
         for at in 0..self.maps.dependents(task).len() {
             let dependent = self.maps.dependents(task)[at];
             self.doubt_length(dependent);
-            if map_index < 0 && own_matters {
+            // What `heed_inputs` looks at: of a mapped task the instance without an index alone, of any other one all.
+            if map_index < 0 || (own_matters && self.maps.place(task).is_none()) {
                 self.touch_all_of(dependent);
             }
+        }
+        if self.removed > 0 && (old == TaskState::Success || new == TaskState::Success) {
+            self.touch_those_surplus(task);
+        }
+    }
+
+    /// `task` has one success more, or one less. Where something is removed, an instance of those that look at it is surplus whose
+    /// index is not below the successes that it sees (Airflow: `all_success`, and setups that are not directly upstream).
+    fn touch_those_surplus(&mut self, task: TaskIx) {
+        for at in 0..self.graph.downstream(task).len() {
+            let down = self.graph.downstream(task)[at];
+            let Tally { upstream, .. } = self.tallies[down.index()];
+            self.touch_surplus(down, upstream.success, self.maps.near(down).to_vec());
+        }
+        for at in 0..self.surroundings.observers(task).len() {
+            let observer = self.surroundings.observers(task)[at];
+            let setups = self.surroundings.indirect_setups(observer);
+            let (near, far): (Vec<TaskIx>, Vec<TaskIx>) =
+                setups.iter().copied().partition(|&setup| self.are_near(setup, observer));
+            let success = far.iter().map(|setup| self.tallies[setup.index()].own.success).sum();
+            self.touch_surplus(observer, success, near);
+        }
+    }
+
+    /// Touches the instances of `task` at whose indexes the number of successes may be now, or was before the last of them: all see
+    /// `success` of them, and each those of its own index of `near`.
+    fn touch_surplus(&mut self, task: TaskIx, success: u32, near: Vec<TaskIx>) {
+        let Some(place) = self.maps.place(task) else { return };
+        let of_one_index = |&of: &TaskIx| {
+            let depth = shared(&self.graph, of, task);
+            let many = self.many_of(of).filter(|_| self.many[place].block_size(depth).is_some());
+            let seen = many.and_then(|many| Some(many.block(depth)?.size + u64::from(many.unindexed.success)));
+            seen.unwrap_or_else(|| u64::from(self.tallies[of.index()].own.success))
+        };
+        let most = near.iter().map(of_one_index).sum::<u64>() + u64::from(success);
+        let last = most.min(self.many[place].members.len() as u64);
+        for at in u64::from(success.saturating_sub(1))..=last {
+            self.touch_member(place, at as usize);
         }
     }
 
@@ -239,7 +280,7 @@ impl Progress {
         let tasks = self.graph.len();
         self.tallies = vec![Tally::default(); tasks + 1];
         (self.unfinished, self.executing, self.failed_leaves) = (0, 0, 0);
-        (self.waiting_outside, self.past_bound) = (0, 0);
+        (self.waiting_outside, self.past_bound, self.removed) = (0, 0, 0);
         let mut is_mapped: Vec<bool> =
             self.graph.indexes().map(|task| !self.graph.node(task).mappings.is_empty()).collect();
         for at in 0..self.slots.len() {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::counting::matters;
 use super::maps::product;
 use super::{InstanceIx, Progress, Slot};
 use crate::model::mapping::{MAX_INSTANCES, XcomInput};
@@ -168,19 +169,41 @@ impl Progress {
         }
     }
 
-    /// Adds to, or takes from, the number of a task's instances, wherever it is counted.
+    /// Adds to, or takes from, the number of a task's instances, wherever it is counted. Those that it leaves with something to wait
+    /// for, or with nothing any longer, are looked at again; of the same mapped group, by [`Self::touch_neighbours`].
     fn change_total(&mut self, task: TaskIx, change: impl Fn(&mut u32)) {
-        change(&mut self.tallies[task.index()].own.total);
+        let own = &mut self.tallies[task.index()].own;
+        let before = *own;
+        change(&mut own.total);
+        let own_matters = matters(&before, own);
         let is_setup = self.graph.node(task).role == Role::Setup;
         for at in 0..self.graph.downstream(task).len() {
             let down = self.graph.downstream(task)[at];
-            if !self.are_near(task, down) {
-                let tally = &mut self.tallies[down.index()];
-                change(&mut tally.upstream.total);
-                if is_setup {
-                    change(&mut tally.upstream_setups.total);
-                }
+            if self.are_near(task, down) {
+                continue;
             }
+            let tally = &mut self.tallies[down.index()];
+            let before = (tally.upstream, tally.upstream_setups);
+            change(&mut tally.upstream.total);
+            if is_setup {
+                change(&mut tally.upstream_setups.total);
+            }
+            if matters(&before.0, &tally.upstream) || matters(&before.1, &tally.upstream_setups) {
+                self.touch_all_of(down);
+            }
+        }
+        if !own_matters {
+            return;
+        }
+        for at in 0..self.surroundings.observers(task).len() {
+            let observer = self.surroundings.observers(task)[at];
+            if !self.are_near(task, observer) {
+                self.touch_all_of(observer);
+            }
+        }
+        // What a mapped task has pushed is known while all of it is finished.
+        for at in 0..self.maps.dependents(task).len() {
+            self.doubt_length(self.maps.dependents(task)[at]);
         }
     }
 
@@ -320,7 +343,7 @@ impl Progress {
     /// The instance becomes the first of `count`.
     fn begin(&mut self, instance: InstanceIx, place: usize, count: usize, lengths: Vec<u64>) {
         let task = self.maps.task(place);
-        self.slots[instance.index()].map_index = 0;
+        self.become_first(instance);
         let many = &mut self.many[place];
         many.unexpanded = None;
         many.unindexed = Counts::default();
@@ -333,7 +356,7 @@ impl Progress {
     }
 
     /// There are `count` members at least: those that are not there yet are promised.
-    fn extend(&mut self, place: usize, count: usize) {
+    pub(super) fn extend(&mut self, place: usize, count: usize) {
         let task = self.maps.task(place);
         let many = &mut self.many[place];
         let before = many.missing;

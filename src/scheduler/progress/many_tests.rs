@@ -206,6 +206,109 @@ fn a_decision_counts_again_as_soon_as_its_instance_has_ended_again() {
     assert_eq!(run.pass().marks, [(at(&run, 1, 0), TaskState::Skipped)]);
 }
 
+#[test]
+fn what_comes_after_a_finished_mapped_task_waits_again_when_that_grows() {
+    let mut run = line();
+    push(&mut run, 0, 2);
+    run.pass();
+    run.set_length(at(&run, 0, -1), KEY, Some(4));
+    // A pass that was cut has noted it after it had made instances; they end before the next one.
+    run.doubted.insert(TaskIx(1));
+    [0, 1].map(|index| at(&run, 1, index)).into_iter().for_each(|ix| run.set_state(ix, TaskState::Success));
+    let pass = run.pass();
+    assert_eq!(pass.schedulable, [at(&run, 1, 3), at(&run, 1, 2)], "the last is made first");
+    run.check_counts();
+}
+
+#[test]
+fn growth_looks_at_those_after_it_only_if_it_changes_whether_they_wait() {
+    let rule = TriggerRule::AllSuccess;
+    let count = 1_000;
+    // `wide` comes after a hundred maps, each of which becomes many by itself.
+    let maps = 100;
+    let mut nodes = vec![node(rule, &[])];
+    nodes.extend((0..maps).map(|mapping| node(rule, &[mapping])));
+    nodes.push(node(rule, &[maps]));
+    let edges: Vec<_> = (1..=maps).flat_map(|map| [(0, map), (map, maps + 1)]).collect();
+    let mut mappings: Vec<_> = (0..maps).map(|_| xcom(0)).collect();
+    mappings.push(literal(count));
+    let mut run = begun(nodes, &edges, &mappings, usize::MAX);
+    run.pass();
+    push(&mut run, 0, 2);
+    run.pass();
+    for map in 1..=maps {
+        assert_eq!(states_of(&run, map).len(), 2);
+    }
+    run.changed.clear();
+    for map in 1..=maps {
+        let place = run.maps.place(TaskIx(map)).unwrap();
+        run.extend(place, 3);
+    }
+    assert!(run.changed.is_empty(), "{} instances are to be looked at", run.changed.len());
+}
+
+#[test]
+fn an_instance_is_surplus_no_longer_as_soon_as_so_many_have_succeeded() {
+    let rule = TriggerRule::AllSuccess;
+    // `down` has its rows before those of `up`, and both of its lists stand in the file.
+    let mut run = begun(vec![node(rule, &[0]), node(rule, &[1])], &[(1, 0)], &[literal(4), literal(5)], usize::MAX);
+    for index in 0..4 {
+        run.set_state(at(&run, 0, index), TaskState::Running);
+    }
+    run.set_state(at(&run, 1, 4), TaskState::Removed);
+    for (index, other) in [(0, 1), (1, 2)] {
+        run.set_state(at(&run, 1, index), TaskState::Success);
+        run.set_state(at(&run, 1, 2), TaskState::Running);
+        run.set_state(at(&run, 1, 3), TaskState::Running);
+        // Cleared and ended again, it is as it was.
+        run.set_state(at(&run, 1, index), TaskState::None);
+        run.set_state(at(&run, 1, index), TaskState::Success);
+        run.decide(usize::MAX, &mut Vec::new());
+        run.check_counts();
+        assert_eq!(run.evaluate(at(&run, 0, other)), Decision::Mark(TaskState::Removed));
+    }
+    run.set_state(at(&run, 1, 2), TaskState::Success);
+    run.check_counts();
+    assert_eq!(run.pass().verdict, Verdict::Running);
+    assert_eq!(run.evaluate(at(&run, 0, 2)), Decision::Wait(Unmet::Upstream));
+}
+
+#[test]
+fn who_is_surplus_is_told_by_the_successes_of_all_maps_together() {
+    let rule = TriggerRule::AllSuccess;
+    // `near` and `down` go index by index; `far` is another map, of which one was removed.
+    let nodes = vec![node(rule, &[0]), node(rule, &[1]), node(rule, &[0])];
+    let mut run = begun(nodes, &[(0, 2), (1, 2)], &[literal(4), literal(5)], usize::MAX);
+    run.pass();
+    for index in 0..4 {
+        run.set_state(at(&run, 2, index), TaskState::Running);
+        run.set_state(at(&run, 0, index), TaskState::Success);
+    }
+    run.set_state(at(&run, 1, 4), TaskState::Removed);
+    for index in 0..3 {
+        run.set_state(at(&run, 1, index), TaskState::Success);
+        run.decide(usize::MAX, &mut Vec::new());
+        run.check_counts();
+    }
+    for index in 0..3 {
+        run.set_state(at(&run, 1, index), TaskState::None);
+        run.decide(usize::MAX, &mut Vec::new());
+        run.check_counts();
+    }
+}
+
+#[test]
+fn what_was_known_wrongly_of_an_instance_is_looked_at_anew_and_ends_nothing() {
+    let mut run = line();
+    run.set_state(InstanceIx(0), TaskState::Running);
+    run.pass();
+    run.learn(InstanceIx(0), Known::Marked);
+    let pass = run.pass();
+    assert_eq!((pass.marks, pass.is_cut, pass.verdict), (vec![], true, Verdict::Running));
+    assert!(!run.pass().is_cut);
+    run.check_counts();
+}
+
 /// What an instance's rule looks at, counted anew.
 fn counted(run: &Progress, task: TaskIx, map_index: i32) -> Inputs {
     let relevant = |of: TaskIx| {

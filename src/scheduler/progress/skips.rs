@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{InstanceIx, Progress};
+use super::{InstanceIx, Progress, Slot};
 use crate::model::{Graph, TaskIx, TaskState};
 use crate::scheduler::machine::{TaskEvent, next_task};
 
@@ -66,6 +66,19 @@ impl Progress {
             if has_gone {
                 self.touch_barred(down, map_index);
             }
+        }
+    }
+
+    /// An instance without an index becomes the first of many. What it decided while its task was not mapped goes with it.
+    pub(super) fn become_first(&mut self, instance: InstanceIx) {
+        let Slot { task, map_index, .. } = self.slots[instance.index()];
+        let is_barred =
+            |down: TaskIx| self.bars.get(&(down, map_index)).is_some_and(|deciders| deciders.contains(&instance));
+        let barred: Vec<TaskIx> = self.graph.downstream(task).iter().copied().filter(|&down| is_barred(down)).collect();
+        self.unbar(instance);
+        self.slots[instance.index()].map_index = 0;
+        if !barred.is_empty() {
+            self.bar(instance, &barred);
         }
     }
 
