@@ -60,7 +60,10 @@ fn a_clear_with_what_runs_after_it_does_over_again_what_its_dry_run_lists() {
     assert_eq!(home.run_dag("chain", "one").code, Some(0));
     let listed = home.json("tasks clear chain sum --downstream --run-id one --dry-run");
     assert_eq!(tasks_of(&listed), ["sum", "report"]);
-    assert_eq!(listed[0], json!({ "run_id": "one", "task_id": "sum", "map_index": -1, "state": "success" }));
+    assert_eq!(
+        listed[0],
+        json!({ "dag_id": "chain", "run_id": "one", "task_id": "sum", "map_index": -1, "state": "success" })
+    );
     assert_eq!(home.run_state("chain", "one"), "success");
     let cleared = home.json("tasks clear chain sum --downstream --run-id one --yes");
     assert_eq!(cleared, listed);
