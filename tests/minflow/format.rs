@@ -12,9 +12,9 @@ const PAGE: &str = include_str!("../../docs/dag-format.md");
 const PROGRAMS: [&str; 9] =
     ["audit", "fetch-sales", "load", "mail-report", "make-report", "prune", "publish", "rebuild", "report"];
 /// What an example needs that is not on every host, or waits for: such a one is only read, by the parser's own tests, and what it shows is
-/// run where the part is tested (`sensors.rs`, `http.rs`, `email.rs`, `venv.rs`, `assets.rs`, `callbacks.rs`).
+/// run where the part is tested (`sensors.rs`, `http.rs`, `email.rs`, `assets.rs`, `callbacks.rs`).
 const OUTSIDE: [&str; 7] =
-    ["sensor = ", "http = ", "email = ", "venv = ", "assets", "triggering_asset_events", "notify = "];
+    ["sensor = ", "http = ", "email = ", "outlets", "assets", "triggering_asset_events", "notify = "];
 /// Downloads nothing, but for the script that looks at the download.
 const CURL: &str = "#!/bin/sh\nprintf '#!/bin/sh\\n' > check && chmod +x check\n";
 
