@@ -13,6 +13,9 @@ pub struct Stat {
     pub group: i32,
     /// Clock ticks since boot.
     pub start_ticks: u64,
+    /// Where its environment lies. 0: it is just executing its program and has none yet, or it is a thread of the kernel, or it is
+    /// another user's.
+    pub environment: u64,
 }
 
 impl Stat {
@@ -41,13 +44,18 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         state: *fields.first()?.as_bytes().first()?,
         group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
+        environment: fields.get(47)?.parse().ok()?,
     })
 }
 
-/// A variable of the environment with which the process was started.
-pub fn variable(pid: i32, name: &str) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    bytes.split(|&byte| byte == 0).find_map(|entry| {
+/// The environment with which the process was started: `NAME=value`, a zero after each. Empty while it executes its program.
+pub fn environment(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/environ")).ok()
+}
+
+/// A variable of such an environment.
+pub fn variable(environment: &[u8], name: &str) -> Option<String> {
+    environment.split(|&byte| byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
     })
@@ -70,8 +78,9 @@ mod tests {
 
     #[test]
     fn a_name_with_blanks_and_parentheses_shifts_no_field() {
-        let text = b"7 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10";
-        assert_eq!(parse_stat(text), Some(Stat { state: b'S', group: 42, start_ticks: 98_765 }));
+        let text = b"7 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 10 18 21 22 23 24 25 0 0 0 0 0 0 0 17 1 0 0 0 0 0 \
+            45 46 47 48 49 5000 51 0";
+        assert_eq!(parse_stat(text), Some(Stat { state: b'S', group: 42, start_ticks: 98_765, environment: 5000 }));
     }
 
     #[test]
@@ -94,6 +103,6 @@ mod tests {
         let pid = std::process::id() as i32;
         assert!(pids().contains(&pid));
         assert!(stat(pid).unwrap().start_ticks > 0);
-        assert_eq!(variable(pid, "PATH"), std::env::var("PATH").ok());
+        assert_eq!(variable(&environment(pid).unwrap(), "PATH"), std::env::var("PATH").ok());
     }
 }
