@@ -104,10 +104,14 @@ impl Server<'_> {
     pub fn await_live(&mut self, dags: usize) {
         self.until("all DAGs are live", Duration::from_millis(4), |server| {
             // Asked for one DAG that does not exist: the list of all would be most of the work.
-            let answer = get(&server.address, "/status?dag_id=-")?;
-            let status: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-            (status["dag_counts"]["active"] == dags).then_some(())
+            (server.status("-")?["dag_counts"]["active"] == dags).then_some(())
         });
+    }
+
+    /// What `/status` tells with the list of one DAG.
+    pub fn status(&self, dag_id: &str) -> Option<Value> {
+        let answer = get(&self.address, &format!("/status?dag_id={dag_id}"))?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     }
 
     /// Waits for something that `look` finds, and looks each `pause`.

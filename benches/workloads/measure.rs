@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::home::{BINARY, Home};
+use crate::home::{BINARY, Home, Server};
 use crate::rows::{Rows, Span};
 use crate::table::{Goal, Table, median, percentile, slope};
 use crate::{floor, host};
@@ -129,7 +129,7 @@ fn many_at(table: &mut Table, dags: usize, goal_seconds: f64, effort: Effort) {
     // The database counts the DAGs of the last time before their files are read again: this tells when they are answered for, not
     // when the files have been looked at.
     table.figure(format!("W3 {dags} DAGs counted, restart"), median(&restarts), "s", Goal::None);
-    let server = home.start(dags);
+    let mut server = home.start(dags);
     std::thread::sleep(Duration::from_secs(5));
     let pids = host::processes(home.path());
     let (began, before) = (Instant::now(), host::cpu_seconds(&pids));
@@ -137,12 +137,25 @@ fn many_at(table: &mut Table, dags: usize, goal_seconds: f64, effort: Effort) {
     let percent = (host::cpu_seconds(&pids) - before) / began.elapsed().as_secs_f64() * 100.0;
     table.figure(format!("W3 {dags} DAGs, memory (PSS)"), host::pss_megabytes(&pids), "MB", Goal::None);
     table.figure(format!("W3 {dags} DAGs, idle CPU of a core"), percent, "%", Goal::AtMost(0.5));
+    let saves: Vec<f64> = (0..effort.pick(9, 3)).map(|round| live_again_after(&home, &mut server, round)).collect();
+    table.figure(format!("W3 {dags} DAGs, one saved and live"), median(&saves), "s", Goal::AtMost(1.0));
     drop(server);
 }
 
 /// Seconds from exec to all DAGs live.
 fn live_after(home: &Home, dags: usize) -> f64 {
     home.start(dags).age()
+}
+
+/// Seconds from the save of a file to its new definition in `/status`.
+fn live_again_after(home: &Home, server: &mut Server<'_>, round: u32) -> f64 {
+    let owner = format!("owner_{round}");
+    home.dag("dag_0", &format!("owner = \"{owner}\"\n{}", resting_dag()));
+    let saved = Instant::now();
+    server.until("the saved file is live", Duration::from_millis(2), |server| {
+        (server.status("dag_0")?["dags"][0]["owner"] == *owner).then_some(())
+    });
+    saved.elapsed().as_secs_f64()
 }
 
 /// W4: five DAGs, of which one runs at once.
