@@ -33,6 +33,12 @@ pub fn processes(home: &Path) -> Vec<i32> {
     found
 }
 
+/// The supervisor of the minflow that runs on a home.
+pub fn supervisor(home: &Path) -> i32 {
+    let named = fs::read_to_string(home.join("minflow.supervisor")).expect("the home names its supervisor");
+    named.trim().parse().expect("a process has a number")
+}
+
 /// The memory of processes in MB, what they share counted in parts.
 pub fn pss_megabytes(pids: &[i32]) -> f64 {
     kilobytes(pids, "Pss:") * 1024.0 / 1e6

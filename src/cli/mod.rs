@@ -142,7 +142,8 @@ enum Command {
 
 /// The whole program: reads the command line, does what it says, tells what went wrong, gives the exit code.
 pub fn main() -> ExitCode {
-    if let Some(code) = operator::run_at_once(std::env::args_os().skip(1)) {
+    let words = || std::env::args_os().skip(1);
+    if let Some(code) = operator::run_at_once(words()).or_else(|| supervise::run_at_once(words())) {
         return code;
     }
     crate::supervisor::sys::outlive_file_size_limit();
