@@ -84,6 +84,7 @@ pub struct Dict {
     inner: RefCell<Entries>,
     held: Cell<usize>,
     is_json: bool,
+    has_lists: bool,
 }
 
 impl Dict {
@@ -106,11 +107,19 @@ impl Dict {
 
     /// The same; it prints as JSON if `is_json`, and is any dict otherwise.
     pub fn printed(pairs: impl IntoIterator<Item = (String, Value)>, is_json: bool) -> Rc<Self> {
-        let dict = Self { inner: RefCell::default(), held: Cell::new(0), is_json };
+        Self { inner: RefCell::default(), held: Cell::new(0), is_json, has_lists: false }.filled(pairs)
+    }
+
+    /// Python's `defaultdict(list)`: a key that is missing stands for an empty list. What is looked at is not kept.
+    pub fn of_lists(pairs: impl IntoIterator<Item = (String, Value)>) -> Rc<Self> {
+        Self { inner: RefCell::default(), held: Cell::new(0), is_json: false, has_lists: true }.filled(pairs)
+    }
+
+    fn filled(self, pairs: impl IntoIterator<Item = (String, Value)>) -> Rc<Self> {
         for (key, value) in pairs {
-            dict.put(Key::Text(key.clone()), || Value::text(key), value);
+            self.put(Key::Text(key.clone()), || Value::text(key), value);
         }
-        Rc::new(dict)
+        Rc::new(self)
     }
 
     pub fn is_json(&self) -> bool {
@@ -141,6 +150,11 @@ impl Dict {
 
     pub fn get_text(&self, key: &str) -> Option<Value> {
         self.find(&Key::Text(key.to_owned()))
+    }
+
+    /// What a key stands for that is not in it.
+    pub fn missing(&self) -> Option<Value> {
+        self.has_lists.then(|| Value::list(Vec::new()))
     }
 
     fn find(&self, key: &Key) -> Option<Value> {

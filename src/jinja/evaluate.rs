@@ -279,7 +279,7 @@ impl Vm<'_> {
             return Ok(found);
         }
         let found = match of {
-            Value::Dict(dict) => dict.get_text(name),
+            Value::Dict(dict) => dict.get_text(name).or_else(|| dict.missing()),
             Value::Object(object) => object.item(&Value::text(name))?,
             _ => None,
         };
@@ -388,7 +388,7 @@ fn plain_item(of: &Value, key: &Value) -> Res<Option<Value>> {
         Value::Dict(dict) => match key {
             // What cannot be a key is not in it.
             Value::List(_) | Value::Dict(_) => None,
-            _ => dict.get(key)?,
+            _ => dict.get(key)?.or_else(|| dict.missing()),
         },
         Value::List(items) | Value::Tuple(items) => place(items.len()).and_then(|at| items.get(at)),
         Value::Range(range) => place(range.len()).and_then(|at| range.get(at)),

@@ -13,7 +13,8 @@ use crate::template::datetime::DateTime;
 /// The most events of one inlet: the newest.
 const MOST_EVENTS: u32 = 1_000;
 
-/// By asset, in the order in which they first had one, the events that have led to the run (Airflow: the same, by asset).
+/// By asset, in the order in which they first had one, the events that have led to the run; an asset that had none has the empty list
+/// (Airflow: `TriggeringAssetEventsAccessor`, over a `defaultdict(list)`).
 pub(super) fn triggering(context: &Arc<Context>) -> Res<Value> {
     let events = context.lookup.triggering_events(context.run.key).map_err(unanswered)?;
     let mut names: Vec<AssetName> = Vec::new();
@@ -23,7 +24,7 @@ pub(super) fn triggering(context: &Arc<Context>) -> Res<Value> {
         }
     }
     let of = |name: &AssetName| events.iter().filter(|event| event.name == *name).map(event_value).collect();
-    Ok(Value::Dict(Dict::of_texts(names.iter().map(|name| (name.to_string(), Value::list(of(name)))))))
+    Ok(Value::Dict(Dict::of_lists(names.iter().map(|name| (name.to_string(), Value::list(of(name)))))))
 }
 
 /// All of them in their order (Airflow: `dag_run.consumed_asset_events`).

@@ -7,8 +7,29 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use crate::harness::Home;
+use crate::smtp::{Stream, encrypted};
 
-/// Answers every request by its path, and keeps what it was asked.
+/// One request, from its first line to the end of its body.
+fn request(stream: &mut dyn Read) -> String {
+    let mut lines = BufReader::new(stream);
+    let (mut text, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() <= 2 {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        text += &line;
+    }
+    let mut body = vec![0; length];
+    lines.read_exact(&mut body).unwrap();
+    text + &String::from_utf8(body).unwrap()
+}
+
+/// Answers every request by its path, and keeps what it was asked. To those who take it for a proxy it is each host of the fixtures'
+/// certificate.
 pub fn serve(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -16,22 +37,13 @@ pub fn serve(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> (String
     let kept = asked.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(&stream);
-            let (mut text, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                if lines.read_line(&mut line).unwrap() <= 2 {
-                    break;
-                }
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
-                    length = value.trim().parse().unwrap();
-                }
-                text += &line;
+            let mut stream: Box<dyn Stream> = Box::new(stream.unwrap());
+            let mut text = request(&mut stream);
+            if text.starts_with("CONNECT ") {
+                stream.write_all(b"HTTP/1.1 200 X\r\n\r\n").unwrap();
+                stream = encrypted(stream);
+                text = request(&mut stream);
             }
-            let mut body = vec![0; length];
-            lines.read_exact(&mut body).unwrap();
-            text += &String::from_utf8(body).unwrap();
             let path = text.split(' ').nth(1).unwrap().to_owned();
             kept.lock().unwrap().push(text);
             let (status, body) = answer(&path);

@@ -54,10 +54,11 @@ pub fn serve(manner: Manner) -> (u16, Receiver<Mail>) {
     (port, mails)
 }
 
-trait Stream: Read + Write + Send {}
+pub trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-fn encrypted(stream: TcpStream) -> Box<dyn Stream> {
+/// The server's side of TLS, by the certificate of the fixtures.
+pub fn encrypted(stream: impl Stream + 'static) -> Box<dyn Stream> {
     let folder = fixtures();
     let chain = CertificateDer::pem_file_iter(folder.join("certificate.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
