@@ -7,7 +7,7 @@ use divan::Bencher;
 use jiff::Timestamp;
 use minflow::dagfile::{self, Defaults};
 use minflow::model::dag::Position;
-use minflow::model::{DagId, DagRun, DataInterval, RunId, RunKey, RunState, RunType, TaskIx, Template};
+use minflow::model::{DagRun, DataInterval, RunKey, RunState, RunType, TaskIx, Template};
 use minflow::template::{self, Context, Lookup, NoFiles, UndefinedKind};
 use serde_json::{Map, Value, json};
 
@@ -19,24 +19,8 @@ fn main() {
 struct Pushed;
 
 impl Lookup for Pushed {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-
     fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
         Ok(vec![(-1, json!((0..50).collect::<Vec<i32>>()))])
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
     }
 }
 

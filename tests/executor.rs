@@ -14,41 +14,17 @@ use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
 use minflow::health::Health;
 use minflow::model::dag::Position;
 use minflow::model::{
-    Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, RunId, RunKey, RunState, RunType,
-    Script, Task, TaskIx, Template, TryKey,
+    Bash, Dag, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, RunKey, RunState, RunType, Script, Task,
+    TaskIx, Template, TryKey,
 };
 use minflow::scheduler::event::{Event, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
 use minflow::secrets::{Given, Secrets};
 use minflow::supervisor::{procfs, spawn, sys};
-use minflow::template::Lookup;
-use serde_json::{Map, Value, json};
+use minflow::template::NoLookup;
+use serde_json::{Map, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-struct NoLookup;
-
-impl Lookup for NoLookup {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
-    }
-
-    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
-}
 
 struct Bench {
     home: tempfile::TempDir,

@@ -16,8 +16,7 @@ use crate::scheduler::event::TryEnd;
 use crate::secrets::{Given, Secrets};
 use crate::supervisor::fake::FakeSupervisor;
 use crate::supervisor::protocol::{Cause, Exit};
-
-struct NoLookup;
+use crate::template::NoLookup;
 
 /// Answers nothing, and panics when it is asked for another run.
 struct BrokenLookup;
@@ -41,28 +40,6 @@ impl Lookup for BrokenLookup {
 
     fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
         panic!("as a fault of minflow's would")
-    }
-}
-
-impl Lookup for NoLookup {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
-    }
-
-    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
     }
 }
 

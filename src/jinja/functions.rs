@@ -1,6 +1,7 @@
 //! Jinja's own functions: `range`, `dict`, `namespace`, `cycler`, `joiner`, `lipsum`.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -9,7 +10,7 @@ use crate::jinja::dict::Dict;
 use crate::jinja::fault::{Fault, Res, type_error, value_error};
 use crate::jinja::interpreter::Vm;
 use crate::jinja::value::{Object, Range, Value, unnest};
-use crate::jinja::{meter, print};
+use crate::jinja::{Function, meter, print};
 
 /// The longest `range`, as Jinja's sandbox has it.
 const MOST_RANGE: usize = 100_000;
@@ -25,18 +26,24 @@ pub fn global(name: &str) -> Option<Value> {
         "lipsum" => ("lipsum", lipsum),
         _ => return None,
     };
-    Some(Value::object(Builtin { name, call }))
+    Some(Value::object(Callable::new(name, call)))
 }
 
-pub type Call = fn(&mut Vm<'_>, Args) -> Res<Value>;
+type Call = fn(&mut Vm<'_>, Args) -> Res<Value>;
 
-/// A function written here.
-pub struct Builtin {
-    pub name: &'static str,
-    pub call: Call,
+/// A function that is not written in a template.
+pub struct Callable {
+    name: Cow<'static, str>,
+    call: Function,
 }
 
-impl Object for Builtin {
+impl Callable {
+    pub fn new(name: impl Into<Cow<'static, str>>, call: impl Fn(&mut Vm<'_>, Args) -> Res<Value> + 'static) -> Self {
+        Self { name: name.into(), call: Rc::new(call) }
+    }
+}
+
+impl Object for Callable {
     fn type_name(&self) -> &str {
         "function"
     }

@@ -33,7 +33,7 @@ use std::rc::Rc;
 
 pub use arguments::Args;
 pub use fault::{Fault, Place, Res};
-pub use functions::Builtin;
+pub use functions::Callable;
 pub use interpreter::Vm;
 pub use value::{Items, Mark, Object, Text, UndefinedKind, Value};
 

@@ -1,32 +1,10 @@
 use super::*;
-use crate::model::{DagId, DagRun, RunId, RunKey};
-use jiff::Timestamp;
 use serde_json::json;
 
 /// One connection, and nothing else.
 struct One(&'static str);
 
 impl Lookup for One {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-
-    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
-    }
-
     fn connection(&self, id: &str) -> Result<Option<Connection>, String> {
         if id == "api" { Connection::parse(self.0).map(Some).map_err(|error| error.message) } else { Ok(None) }
     }

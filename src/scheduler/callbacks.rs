@@ -90,6 +90,16 @@ fn no_run(row: &CallbackRow) -> DagRun {
     DagRun::new(RunKey(0), row.dag_id.clone(), run_id.into(), crate::model::RunType::Scheduled, at)
 }
 
+/// What has come to a task or a run, for which callbacks may be meant.
+struct Cause {
+    run: RunIx,
+    hook: Hook,
+    occasion: Occasion,
+    /// Of a failure that is new how many there are in a row; of a success how many there were before.
+    in_a_row: Option<u32>,
+    definition: Arc<Definition>,
+}
+
 /// How a try that did not succeed came to its end, in one line.
 fn ending(row: &Instance) -> String {
     let code = || row.exit_code.filter(|&code| code != 0).map(|code| format!("exit code {code}"));
@@ -132,7 +142,8 @@ impl World {
             Hook::OnSuccess if is_counted && !is_mapped => self.count_success(&who),
             _ => None,
         };
-        self.call(run, hook, definition.dag.task(task).callbacks(hook), occasion, in_a_row, &definition, now);
+        let list = definition.dag.task(task).callbacks(hook);
+        self.call(&Cause { run, hook, occasion, in_a_row, definition: definition.clone() }, list, now);
     }
 
     /// A run has ended by itself: calls whom its DAG names.
@@ -156,7 +167,7 @@ impl World {
             (true, true) => self.count_failure(&who, key),
             (true, false) => self.count_success(&who),
         };
-        self.call(run, hook, list, occasion, in_a_row, &definition, now);
+        self.call(&Cause { run, hook, occasion, in_a_row, definition: definition.clone() }, list, now);
     }
 
     /// What is to be said of a run that has ended, or is late.
@@ -216,8 +227,10 @@ impl World {
             occasion.task = Some(of_try(&entry.row));
             let list: Vec<_> = dag.task(task).callbacks(Hook::OnSuccess).to_vec();
             let recovered = list.iter().enumerate().filter(|(_, callback)| callback.when == When::Recovered);
+            let hook = Hook::OnSuccess;
+            let cause = Cause { run, hook, occasion, in_a_row: Some(in_a_row), definition: definition.clone() };
             for (at, callback) in recovered {
-                self.add(run, Hook::OnSuccess, at, callback, &occasion, Some(in_a_row), definition, now);
+                self.add(&cause, at, callback, now);
             }
         }
     }
@@ -239,48 +252,27 @@ impl World {
         Some(failures)
     }
 
-    /// `in_a_row`: of a failure that is new how many there are in a row; of a success how many there were before.
-    #[allow(clippy::too_many_arguments)] // they are one thing, taken apart
-    pub(super) fn call(
-        &mut self,
-        run: RunIx,
-        hook: Hook,
-        list: &[callback::Callback],
-        occasion: Occasion,
-        in_a_row: Option<u32>,
-        definition: &Arc<Definition>,
-        now: Now,
-    ) {
+    fn call(&mut self, cause: &Cause, list: &[callback::Callback], now: Now) {
         for (at, callback) in list.iter().enumerate() {
             let is_meant = match callback.when {
                 When::Every => true,
-                When::First => in_a_row == Some(1),
-                When::InARow(count) => in_a_row == Some(count),
-                When::Recovered => in_a_row.is_some(),
+                When::First => cause.in_a_row == Some(1),
+                When::InARow(count) => cause.in_a_row == Some(count),
+                When::Recovered => cause.in_a_row.is_some(),
             };
             if is_meant {
-                self.add(run, hook, at, callback, &occasion, in_a_row, definition, now);
+                self.add(cause, at, callback, now);
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // as above
-    fn add(
-        &mut self,
-        run: RunIx,
-        hook: Hook,
-        at: usize,
-        callback: &callback::Callback,
-        occasion: &Occasion,
-        in_a_row: Option<u32>,
-        definition: &Arc<Definition>,
-        now: Now,
-    ) {
-        let run = self.shared_run(run);
-        let occasion = Occasion { in_a_row: in_a_row.unwrap_or(0), ..occasion.clone() };
+    /// `at`: the place of the callback in its list, from 0.
+    fn add(&mut self, cause: &Cause, at: usize, callback: &callback::Callback, now: Now) {
+        let run = self.shared_run(cause.run);
+        let occasion = Occasion { in_a_row: cause.in_a_row.unwrap_or(0), ..cause.occasion.clone() };
         let dag_id = run.dag_id.clone();
-        let row = self.new_callback(dag_id, Some(run.key), hook, (at, callback), occasion, now);
-        self.enqueue_callback(row, Some(run), Some(definition.clone()));
+        let row = self.new_callback(dag_id, Some(run.key), cause.hook, (at, callback), occasion, now);
+        self.enqueue_callback(row, Some(run), Some(cause.definition.clone()));
     }
 
     /// A row for a callback at the place `at`, from 0, of its list.

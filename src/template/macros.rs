@@ -9,7 +9,7 @@ use jiff::{Span, Timestamp};
 use crate::jinja::arguments::{given, int_of, needed, text_of};
 use crate::jinja::fault::{Fault, Res, type_error};
 use crate::jinja::json::{Layout, dumps, loads};
-use crate::jinja::{Args, Builtin, Object, Value, Vm, format, print};
+use crate::jinja::{Args, Callable, Object, Value, Vm, format, print};
 use crate::template::calendar::{invalid, small, zone};
 use crate::template::date::Date;
 use crate::template::datetime::DateTime;
@@ -30,7 +30,8 @@ impl Object for Macros {
     }
 
     fn attribute(&self, name: &str) -> Res<Option<Value>> {
-        let function = |name, call| Some(Value::object(Builtin { name, call }));
+        type Call = fn(&mut Vm<'_>, Args) -> Res<Value>;
+        let function = |name: &'static str, call: Call| Some(Value::object(Callable::new(name, call)));
         Ok(match name {
             "ds_add" => function("ds_add", ds_add),
             "ds_format" => function("ds_format", ds_format),

@@ -41,19 +41,26 @@ pub use check::check;
 pub use error::TemplateError;
 pub use jinja::UndefinedKind;
 
-/// What a template reads from the database and from the home's variables and connections.
+/// What a template reads from the database and from the home's variables and connections. Who does not say otherwise answers as a home
+/// does where nothing has run and nothing is kept.
 pub trait Lookup: Send + Sync {
     /// An XCom of `run`; `map_index` is -1 unless the task is mapped. None where there is none.
     ///
     /// # Errors
     /// A sentence for the task's log: the database did not answer. So with all others.
-    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String>;
+    fn xcom(&self, run: RunKey, task_id: &str, map_index: i32, key: &str) -> Result<Option<Value>, String> {
+        let _ = (run, task_id, map_index, key);
+        Ok(None)
+    }
 
     /// Those of all instances of a task, with their map indexes, in the order of these.
     ///
     /// # Errors
     /// As above.
-    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String>;
+    fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
+        let _ = (run, task_id, key);
+        Ok(Vec::new())
+    }
 
     /// The same of the latest run that has any, among those whose logical date (or else the date from which they may run) lies
     /// before `before`.
@@ -66,21 +73,30 @@ pub trait Lookup: Send + Sync {
         task_id: &str,
         key: &str,
         before: Timestamp,
-    ) -> Result<Vec<(i32, Value)>, String>;
+    ) -> Result<Vec<(i32, Value)>, String> {
+        let _ = (dag_id, task_id, key, before);
+        Ok(Vec::new())
+    }
 
     /// The key of a run, by its names.
     ///
     /// # Errors
     /// As above.
-    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String>;
+    fn run_key(&self, dag_id: &DagId, run_id: &RunId) -> Result<Option<RunKey>, String> {
+        let _ = (dag_id, run_id);
+        Ok(None)
+    }
 
     /// The latest run of the DAG in state success whose logical date lies before `before`.
     ///
     /// # Errors
     /// As above.
-    fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String>;
+    fn previous_success(&self, dag_id: &DagId, before: Timestamp) -> Result<Option<DagRun>, String> {
+        let _ = (dag_id, before);
+        Ok(None)
+    }
 
-    /// The events of assets that have led to a run, oldest first. Who knows no assets has none.
+    /// The events of assets that have led to a run, oldest first.
     ///
     /// # Errors
     /// As above.
@@ -107,7 +123,7 @@ pub trait Lookup: Send + Sync {
         Ok(None)
     }
 
-    /// The text of a variable, as `var.value` and `var.json` read it; None where there is none. Who keeps none has none.
+    /// The text of a variable, as `var.value` and `var.json` read it; None where there is none.
     ///
     /// # Errors
     /// A sentence for the task's log: it exists but cannot be had.
@@ -116,7 +132,7 @@ pub trait Lookup: Send + Sync {
         Ok(None)
     }
 
-    /// A connection, as `conn` reads it; None where there is none. Who keeps none has none.
+    /// A connection, as `conn` reads it; None where there is none.
     ///
     /// # Errors
     /// A sentence for the task's log: it exists but is no connection, or its password cannot be read.
@@ -125,6 +141,12 @@ pub trait Lookup: Send + Sync {
         Ok(None)
     }
 }
+
+/// Nothing has run, and nothing is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct NoLookup;
+
+impl Lookup for NoLookup {}
 
 /// The value of an unmapped task, else the list of those of all instances; None where there is none.
 pub fn joined(mut values: Vec<(i32, Value)>) -> Option<Value> {

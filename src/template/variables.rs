@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::jinja::fault::{Fault, Res};
 use crate::jinja::json::{from_json, to_json};
-use crate::jinja::{Args, Function, Object, Outside, Value, Vm, print};
+use crate::jinja::{Args, Callable, Function, Object, Outside, Value, Vm, print};
 use crate::model::{DagRun, Task, TaskState};
 use crate::template::datetime::DateTime;
 use crate::template::macros::Macros;
@@ -147,8 +147,9 @@ impl Outside for Root {
         if let Some(given) = self.given(name) {
             return Ok(Some(from_json(given)));
         }
-        if context.additions.functions.contains_key(name) {
-            return Ok(Some(Value::object(Added { context: context.clone(), name: name.to_owned() })));
+        if let Some(added) = context.additions.functions.get(name).cloned() {
+            let call = move |_: &mut Vm<'_>, args: Args| call_added(&*added, &args);
+            return Ok(Some(Value::object(Callable::new(name.to_owned(), call))));
         }
         Ok(Some(match name {
             "run_id" => Value::text(context.run.run_id.as_str()),
@@ -214,40 +215,10 @@ impl Outside for Root {
     }
 }
 
-/// A function of [`crate::template::Additions`].
-struct Added {
-    context: Arc<Context>,
-    name: String,
-}
-
+/// A function or filter of [`crate::template::Additions`].
 fn call_added(added: &crate::template::Added, args: &Args) -> Res<Value> {
     let args = args.positional.iter().map(to_json).collect::<Res<Vec<_>>>()?;
     added(&args).map(|value| from_json(&value)).map_err(|sentence| Fault::new("RuntimeError", sentence))
-}
-
-impl Object for Added {
-    fn type_name(&self) -> &str {
-        "function"
-    }
-
-    fn text(&self) -> String {
-        format!("<function {}>", self.name)
-    }
-
-    fn is_callable(&self) -> bool {
-        true
-    }
-
-    fn call(&self, _: &mut Vm<'_>, args: Args) -> Res<Value> {
-        match self.context.additions.functions.get(&self.name) {
-            Some(added) => call_added(&**added, &args),
-            None => Ok(Value::None),
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

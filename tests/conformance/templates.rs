@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use minflow::model::dag::Position;
-use minflow::model::{
-    Dag, DagId, DagRun, DataInterval, Graph, Node, Operator, RunId, RunKey, RunState, Task, TaskIx, Template,
-};
+use minflow::model::{Dag, DagRun, DataInterval, Graph, Node, Operator, RunKey, RunState, Task, TaskIx, Template};
 use minflow::secrets::Connection;
 use minflow::template::{Additions, Context, Lookup, NoFiles, UndefinedKind, native_literal, render_value};
 use serde_json::{Map, Value};
@@ -32,18 +30,6 @@ impl Lookup for Stub {
 
     fn xcoms(&self, _: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, String> {
         Ok(self.stored("xcom", &format!("{task_id}:{key}")).map(|value| (-1, value)).into_iter().collect())
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
     }
 
     fn variable(&self, name: &str) -> Result<Option<String>, String> {

@@ -15,12 +15,11 @@ use crate::executor::asked::Asked;
 use crate::executor::mapped::{self, Stop, Values};
 use crate::executor::paths;
 use crate::model::{
-    Bash, DagId, DagRun, Operator, Requirements, RunId, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript,
-    TaskIx, Venv,
+    Bash, DagRun, Operator, Requirements, RunKey, RunState, RunType, Script, SqlDatabase, SqlScript, TaskIx, Venv,
 };
 use crate::operators::{self, TemplateFolder};
 use crate::store::ReaderPool;
-use crate::template::{self, Context, Lookup, TemplateError, UndefinedKind};
+use crate::template::{self, Context, Lookup, NoLookup, TemplateError, UndefinedKind};
 use crate::timetable::Timetable;
 
 #[derive(Debug, Args)]
@@ -119,7 +118,7 @@ fn context(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Con
     let task = dag.task(ix);
     let lookup: Arc<dyn Lookup> = match &home.reader {
         Some(_) => Arc::new(ReaderPool::new(&home.config.database.path)),
-        None => Arc::new(Nothing),
+        None => Arc::new(NoLookup),
     };
     let lookup = Arc::new(Asked::of(lookup, home.secrets.clone()));
     let dag_file = home.config.core.dags_folder.join(&definition.file);
@@ -200,29 +199,4 @@ fn render(context: &Context) -> Result<Map<String, Value>, TemplateError> {
         fields.insert("cwd".to_owned(), text(cwd)?);
     }
     Ok(fields)
-}
-
-/// A home without a database, where nothing has run.
-struct Nothing;
-
-impl Lookup for Nothing {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
-    }
-
-    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
 }

@@ -26,6 +26,11 @@ fn started(graph: &Arc<Graph>, states: &[TaskState]) -> Progress {
     Progress::new(Arc::clone(graph), &instances)
 }
 
+/// What a pass says that finds nothing to do.
+fn idle(verdict: Verdict) -> Pass {
+    Pass { marks: vec![], schedulable: vec![], asks: vec![], growth: Growth::default(), is_cut: false, verdict }
+}
+
 const A: InstanceIx = InstanceIx(0);
 const B: InstanceIx = InstanceIx(1);
 const C: InstanceIx = InstanceIx(2);
@@ -40,17 +45,7 @@ fn a_mark_cascades_one_level_a_pass_and_the_run_closes_a_pass_later() {
     assert_eq!((pass.marks, pass.verdict), (vec![(B, TaskState::Skipped)], Verdict::Running));
     let pass = run.pass();
     assert_eq!((pass.marks, pass.verdict), (vec![(C, TaskState::Skipped)], Verdict::Running));
-    assert_eq!(
-        run.pass(),
-        Pass {
-            marks: vec![],
-            schedulable: vec![],
-            asks: vec![],
-            growth: Growth::default(),
-            is_cut: false,
-            verdict: Verdict::Success
-        }
-    );
+    assert_eq!(run.pass(), idle(Verdict::Success));
 }
 
 #[test]
@@ -90,17 +85,7 @@ fn what_nobody_touches_stays_schedulable() {
 #[test]
 fn a_retry_waits_for_its_delay_and_is_no_deadlock() {
     let mut run = started(&graph(&[ALL_SUCCESS], &[]), &[TaskState::UpForRetry]);
-    assert_eq!(
-        run.pass(),
-        Pass {
-            marks: vec![],
-            schedulable: vec![],
-            asks: vec![],
-            growth: Growth::default(),
-            is_cut: false,
-            verdict: Verdict::Running
-        }
-    );
+    assert_eq!(run.pass(), idle(Verdict::Running));
     assert_eq!(run.why_waiting(A), Some(NotReady::RetryNotOver));
     run.retry_is_over(A);
     assert_eq!(run.pass().schedulable, [A]);
