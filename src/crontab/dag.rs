@@ -28,6 +28,7 @@ impl Job {
         lines.push(format!("bash = {}", script(&template(&self.script()))));
         lines.push(format!("cwd = {}", string(&template(&self.env["HOME"]))));
         lines.push("retries = 0".to_owned());
+        lines.push("skip_on_exit_code = false    # to cron, 99 is an exit code like any other".to_owned());
         lines.push(String::new());
         lines.push("# What cron gives to the job; all else is as minflow was started with.".to_owned());
         lines.push(format!("[tasks.{}.env]", key(&self.dag_id)));

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use serde_json::Value;
 
 use super::*;
 use crate::dagfile::{self, Defaults};
-use crate::model::{DagId, DagRun, RunId, RunKey, RunType, Script, TaskIx, Template};
-use crate::template::{self, Context, Lookup, NoFiles, UndefinedKind};
+use crate::model::{DagRun, RunKey, RunType, Script, TaskIx, Template};
+use crate::template::{self, Context, NoFiles, NoLookup, UndefinedKind};
 use crate::timetable::Cron;
 
 fn read_as(text: &str, form: Form, path: &str) -> Crontab {
@@ -43,26 +42,6 @@ fn refused(text: &str) -> Vec<(u32, u32, &'static str)> {
     found.refused.iter().map(|fault| (fault.line, fault.column, fault.code)).collect()
 }
 
-struct Nothing;
-
-impl Lookup for Nothing {
-    fn xcom(&self, _: RunKey, _: &str, _: i32, _: &str) -> Result<Option<Value>, String> {
-        Ok(None)
-    }
-    fn xcoms(&self, _: RunKey, _: &str, _: &str) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-    fn earlier_xcoms(&self, _: &DagId, _: &str, _: &str, _: Timestamp) -> Result<Vec<(i32, Value)>, String> {
-        Ok(Vec::new())
-    }
-    fn run_key(&self, _: &DagId, _: &RunId) -> Result<Option<RunKey>, String> {
-        Ok(None)
-    }
-    fn previous_success(&self, _: &DagId, _: Timestamp) -> Result<Option<DagRun>, String> {
-        Ok(None)
-    }
-}
-
 /// The script, the folder and the environment of a job's DAG file, as a worker renders them.
 fn rendered(job: &Job) -> (String, String, BTreeMap<String, String>) {
     let text = job.to_toml("a crontab");
@@ -89,7 +68,7 @@ fn rendered(job: &Job) -> (String, String, BTreeMap<String, String>) {
         overrides_params: true,
         environment: Arc::new(|_| None),
         now: at,
-        lookup: Arc::new(Nothing),
+        lookup: Arc::new(NoLookup),
         files: Arc::new(NoFiles),
         additions: Arc::default(),
         undefined: UndefinedKind::Strict,
@@ -118,6 +97,7 @@ catchup = false
 bash = "/opt/dump.sh '{{ '{{' }}x}}' > /dev/null"
 cwd = "/home/anna"
 retries = 0
+skip_on_exit_code = false    # to cron, 99 is an exit code like any other
 
 # What cron gives to the job; all else is as minflow was started with.
 [tasks.dump.env]

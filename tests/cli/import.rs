@@ -27,7 +27,10 @@ fn a_line_becomes_a_file_and_its_times_are_shown_side_by_side() {
         .stderr(NEXT)
         .run();
     let text = fs::read_to_string(home.path().join("dags/report.toml")).unwrap();
-    assert!(text.contains("\nbash = \"/opt/report.sh --weekly\"\ncwd = \"/srv\"\nretries = 0\n"), "{text}");
+    assert!(
+        text.contains("\nbash = \"/opt/report.sh --weekly\"\ncwd = \"/srv\"\nretries = 0\nskip_on_exit_code = false "),
+        "{text}"
+    );
 }
 
 #[test]

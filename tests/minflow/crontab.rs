@@ -61,3 +61,12 @@ fn a_job_of_a_crontab_does_in_minflow_what_it_did_in_cron() {
     }
     drop(minflow);
 }
+
+#[test]
+fn no_exit_code_of_a_job_is_taken_for_a_skip() {
+    let home = Home::new();
+    home.write("jobs.crontab", "PATH=/usr/bin:/bin\n0 5 * * * echo full; exit 99\n");
+    assert_eq!(home.cli("import crontab jobs.crontab").code, Some(0));
+    let ran = home.cli("dags test echo");
+    assert!(ran.code == Some(1) && ran.out.contains("\necho: failed"), "{ran:?}");
+}
