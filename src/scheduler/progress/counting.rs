@@ -128,7 +128,7 @@ impl Progress {
             let down = self.graph.downstream(task)[at];
             self.touch_if_barred(down, map_index);
             if self.are_near(task, down) {
-                self.touch_near(task, down, map_index, &moved);
+                self.touch_near(task, down, map_index, own_matters, &moved);
                 continue;
             }
             let tally = &mut self.tallies[down.index()];
@@ -144,7 +144,7 @@ impl Progress {
         for at in 0..self.surroundings.observers(task).len() {
             let observer = self.surroundings.observers(task)[at];
             if self.are_near(task, observer) {
-                self.touch_near(task, observer, map_index, &moved);
+                self.touch_near(task, observer, map_index, own_matters, &moved);
             } else if own_matters {
                 self.touch_all_of(observer);
             }
@@ -225,19 +225,29 @@ impl Progress {
         many.blocks.iter_mut().filter_map(shift).collect()
     }
 
-    /// An instance of `task` has moved, which shares a mapped group with `down`.
-    fn touch_near(&mut self, task: TaskIx, down: TaskIx, map_index: i32, moved: &[(usize, u64, bool)]) {
+    /// An instance of `task` has moved, which shares a mapped group with `down`; `own_matters`: to who sees all of `task`.
+    fn touch_near(
+        &mut self,
+        task: TaskIx,
+        down: TaskIx,
+        map_index: i32,
+        own_matters: bool,
+        moved: &[(usize, u64, bool)],
+    ) {
         let depth = shared(&self.graph, task, down);
         let place = self.maps.place(down).expect("who shares a mapped group is mapped");
-        if map_index < 0 || self.many[place].block_size(depth).is_none() {
-            self.touch_all_of(down);
+        let has_blocks = self.many_of(task).is_some_and(|many| many.block(depth).is_some());
+        let Some(size) = self.many[place].block_size(depth).filter(|_| map_index >= 0 && has_blocks) else {
+            // As long as the lengths of one of the two are not known, each sees all of it.
+            if map_index < 0 || own_matters {
+                self.touch_all_of(down);
+            }
             return;
-        }
+        };
         if let Some(unexpanded) = self.many[place].unexpanded {
             self.touch(unexpanded);
         }
         let Some(&(_, group, true)) = moved.iter().find(|&&(at, ..)| at == depth) else { return };
-        let size = self.many[place].block_size(depth).unwrap_or(1);
         let last = (group + 1).saturating_mul(size).min(self.many[place].members.len() as u64);
         for at in group.saturating_mul(size)..last {
             self.touch_member(place, at as usize);

@@ -408,6 +408,8 @@ impl Progress {
         self.withdraw(place, count);
         self.extend(place, count);
         self.make_last(place, growth);
+        // With other lengths they see other instances before them, too.
+        self.touch_all_of(task);
         self.touch_neighbours(task);
         let mut surplus = Vec::new();
         for at in count..self.many[place].members.len() {

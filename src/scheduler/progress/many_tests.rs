@@ -298,6 +298,25 @@ fn who_is_surplus_is_told_by_the_successes_of_all_maps_together() {
 }
 
 #[test]
+fn who_sees_all_of_a_map_whose_lengths_are_not_known_is_looked_at_when_it_ends() {
+    let rule = TriggerRule::AllSuccess;
+    // In a group of two, `up` is mapped over two more: it has three instances, of an earlier definition, and they run.
+    let nodes = vec![node(rule, &[0, 1]), node(rule, &[0])];
+    let graph = Arc::new(Graph::new(nodes, &[(TaskIx(0), TaskIx(1))]).unwrap());
+    let running = |at| (TaskIx(0), at, TaskState::Running);
+    let waiting = |at| (TaskIx(1), at, TaskState::None);
+    let rows = [running(0), running(1), running(2), waiting(0), waiting(1)];
+    let mut run = Progress::mapped(graph, &[literal(2), literal(2)], &rows);
+    run.pass();
+    for index in 0..3 {
+        run.set_state(at(&run, 0, index), TaskState::Success);
+        run.decide(usize::MAX, &mut Vec::new());
+        run.check_counts();
+    }
+    assert_eq!(run.schedulable(), [at(&run, 1, 0), at(&run, 1, 1)]);
+}
+
+#[test]
 fn what_was_known_wrongly_of_an_instance_is_looked_at_anew_and_ends_nothing() {
     let mut run = line();
     run.set_state(InstanceIx(0), TaskState::Running);
