@@ -265,8 +265,14 @@ impl World {
         if room == 0 {
             return Ok(false);
         }
+        let queued = history.queued_runs(live.row.id, live.promoted, room as usize)?;
         let mut has_changed = false;
-        for row in history.queued_runs(live.row.id, live.promoted, room as usize)? {
+        for row in queued {
+            if row.logical_date.is_some_and(|date| self.dag(ix).dates.contains_key(&date)) {
+                // A user has taken it out of the line in this turn, of which the database does not know yet.
+                self.backfills.next.insert(ix);
+                continue;
+            }
             if row.run_after > now.wall {
                 self.arm(TimerKey::Backfill(ix), Deadline::Wall(row.run_after));
                 break;

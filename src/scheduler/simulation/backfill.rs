@@ -79,6 +79,21 @@ fn a_crash_between_any_two_turns_changes_nothing_about_the_list() {
 }
 
 #[test]
+fn a_run_that_a_user_ends_in_the_turn_of_its_promotion_does_not_begin() {
+    let text = HOURLY.replace("empty = true", "bash = 'x'");
+    let mut simulation = Simulation::with(&[("d.toml", &text)]);
+    let _replies = simulation.command(Command::CreateBackfill(asked("2026-11-01T00:00:00Z", "2026-11-01T02:00:00Z")));
+    simulation.scheduler.turn(Vec::new());
+    assert_eq!(simulation.backfilled().len(), 3, "they are made, and none is promoted");
+    let run_id = "backfill__2026-11-01T01:00:00+00:00".into();
+    simulation.command(Command::MarkRun { dag_id: "d".into(), run_id, state: RunState::Failed });
+    simulation.go_on();
+    let states: Vec<RunState> = simulation.backfilled().iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Running, RunState::Failed, RunState::Running]);
+    assert_eq!(simulation.trace(), ["start d.a try 1", "start d.a try 1"]);
+}
+
+#[test]
 fn runs_that_exist_are_skipped_or_cleared_as_the_behaviour_says() {
     let mut simulation = Simulation::with(&[("d.toml", HOURLY)]);
     simulation.backfill(asked("2026-11-01T00:00:00Z", "2026-11-01T01:00:00Z")).unwrap();
