@@ -3,7 +3,7 @@
 //!
 //! What must hold meanwhile is `property`'s affair.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -42,6 +42,10 @@ pub(super) struct Story {
     begun: BTreeSet<TryKey>,
     pub strays: BTreeSet<TryKey>,
     pub known: BTreeSet<TryKey>,
+    /// How often all that holds was checked, and by try at which of these it was first seen on its way, and over.
+    pub checks: u64,
+    pub scheduled: BTreeMap<TryKey, u64>,
+    pub ended: BTreeMap<TryKey, u64>,
     pub told: Vec<String>,
     saves: usize,
     /// From now on no task depends on the past.
@@ -78,6 +82,9 @@ impl Story {
             begun: BTreeSet::new(),
             strays: BTreeSet::new(),
             known: BTreeSet::new(),
+            checks: 0,
+            scheduled: BTreeMap::new(),
+            ended: BTreeMap::new(),
             told: Vec::new(),
             saves: 0,
             is_finishing: false,
