@@ -104,6 +104,8 @@ pub struct SettledFile {
     pub stamp: Stamp,
     /// When its inode was changed the last time (written, renamed, moved to where it lies), in nanoseconds since 1970.
     pub changed_at: i64,
+    /// It was there at the first look; the kernel does not change the times of files whose folder is moved to where it lies.
+    pub lay_there: bool,
 }
 
 impl SettledFile {

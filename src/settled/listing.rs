@@ -34,13 +34,31 @@ pub fn list(pattern: &Pattern, mut enter: impl FnMut(&Path) -> bool) -> Listing 
 
 /// Looks at one file; None if there is no regular file.
 pub fn look(path: &Path, is_local: bool) -> Option<Found> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata.is_file().then(|| found(&metadata, is_local))
+    let (metadata, changed_at) = follow(path)?;
+    metadata.is_file().then(|| found(&metadata, changed_at, is_local))
 }
 
-fn found(metadata: &Metadata, is_local: bool) -> Found {
-    let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-    let changed_at = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+fn changed_at(metadata: &Metadata) -> i64 {
+    nanoseconds(metadata.ctime(), metadata.ctime_nsec())
+}
+
+/// What lies at the path, links followed, and since when: a new link may lead to an old file.
+fn follow(path: &Path) -> Option<(Metadata, i64)> {
+    let own = fs::symlink_metadata(path).ok()?;
+    let since = changed_at(&own);
+    if !own.is_symlink() {
+        return Some((own, since));
+    }
+    let target = fs::metadata(path).ok()?;
+    let since = since.max(changed_at(&target));
+    Some((target, since))
+}
+
+fn found(metadata: &Metadata, changed_at: i64, is_local: bool) -> Found {
     let stamp = Stamp {
         inode: metadata.ino(),
         size: metadata.len(),
@@ -91,11 +109,11 @@ impl Walk<'_> {
             }
             return;
         }
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() => {
-                self.listing.files.push((path.to_owned(), found(&metadata, is_local)));
+        match follow(path) {
+            Some((metadata, since)) if metadata.is_file() => {
+                self.listing.files.push((path.to_owned(), found(&metadata, since, is_local)));
             }
-            Ok(metadata) if metadata.is_dir() && self.counts_folders => self.take_all(path, depth),
+            Some((metadata, _)) if metadata.is_dir() && self.counts_folders => self.take_all(path, depth),
             _ => {}
         }
     }
@@ -127,7 +145,7 @@ impl Walk<'_> {
             match fs::symlink_metadata(&path) {
                 Ok(metadata) if metadata.is_dir() && depth < MAX_DEPTH => self.take_all(&path, depth + 1),
                 Ok(metadata) if metadata.is_file() => {
-                    self.listing.files.push((path, found(&metadata, is_local)));
+                    self.listing.files.push((path, found(&metadata, changed_at(&metadata), is_local)));
                 }
                 _ => {}
             }

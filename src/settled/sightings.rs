@@ -28,6 +28,8 @@ struct Sighting {
     is_told: bool,
     /// As it is, or as what it was before.
     was_told: bool,
+    /// Found by the first look at all.
+    lay_there: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,13 +37,27 @@ pub struct Sightings {
     seen: BTreeMap<PathBuf, Sighting>,
     /// Those that are not told yet.
     waiting: BTreeSet<(Instant, PathBuf)>,
+    /// All that lay there has been seen: what is found from here on has come since.
+    has_looked: bool,
 }
 
 impl Sightings {
     /// These have been told before.
     pub fn of_told(told: Vec<(PathBuf, Stamp)>, now: Instant) -> Self {
-        let sighting = |stamp| Sighting { stamp, changed_at: 0, settles_at: now, is_told: true, was_told: true };
-        Self { seen: told.into_iter().map(|(path, stamp)| (path, sighting(stamp))).collect(), waiting: BTreeSet::new() }
+        let sighting =
+            |stamp| Sighting { stamp, changed_at: 0, settles_at: now, is_told: true, was_told: true, lay_there: true };
+        let seen = told.into_iter().map(|(path, stamp)| (path, sighting(stamp))).collect();
+        Self { seen, ..Self::default() }
+    }
+
+    /// The first look at all is over.
+    pub fn end_first_look(&mut self) {
+        self.has_looked = true;
+    }
+
+    /// Whether a file that is known was found by the first look at all, as it is or as what it was before.
+    pub fn lay_there(&self, path: &Path) -> bool {
+        self.seen.get(path).is_some_and(|known| known.lay_there)
     }
 
     /// A file has been looked at. True if it has settled now and was not told as it is: it counts as told from here on.
@@ -54,8 +70,14 @@ impl Sightings {
             _ => {
                 let age = found.unchanged_for.unwrap_or_default().min(settle);
                 let settles_at = now + (settle - age);
-                let was_told = known.is_some_and(|known| known.was_told);
-                Sighting { stamp: found.stamp, changed_at: found.changed_at, settles_at, is_told: false, was_told }
+                Sighting {
+                    stamp: found.stamp,
+                    changed_at: found.changed_at,
+                    settles_at,
+                    is_told: false,
+                    was_told: known.is_some_and(|known| known.was_told),
+                    lay_there: known.map_or(!self.has_looked, |known| known.lay_there),
+                }
             }
         };
         if sighting.is_told {

@@ -152,6 +152,43 @@ fn folders_that_come_below_a_double_star_are_seen_and_hidden_ones_are_not() {
 }
 
 #[test]
+fn what_comes_after_the_first_look_did_not_lie_there_however_old_it_is() {
+    let stage = Stage::new();
+    fs::create_dir_all(stage.path("in/first")).unwrap();
+    fs::create_dir(stage.path("later")).unwrap();
+    for name in ["in/first/a", "later/b", "c"] {
+        fs::write(stage.path(name), "x").unwrap();
+    }
+    let age = fs::metadata(stage.path("c")).unwrap().ctime_nsec();
+    until_the_clock_of_files_leaves(&stage, age);
+    stage.watch(1, "in/*/*", Until::Forgotten);
+    let told = stage.next().files.remove(0);
+    assert_eq!((told.path, told.lay_there), (stage.path("in/first/a"), true));
+    fs::rename(stage.path("later"), stage.path("in/later")).unwrap();
+    let told = stage.next().files.remove(0);
+    assert_eq!((told.path, told.lay_there), (stage.path("in/later/b"), false));
+    std::os::unix::fs::symlink(stage.path("c"), stage.path("in/first/c")).unwrap();
+    let told = stage.next().files.remove(0);
+    assert_eq!((told.path, told.lay_there), (stage.path("in/first/c"), false));
+    let target = fs::metadata(stage.path("c")).unwrap();
+    let of_target = target.ctime() * 1_000_000_000 + target.ctime_nsec();
+    assert!(told.changed_at > of_target, "a link is as old as itself");
+}
+
+/// The clock of files ticks coarsely: two files of one tick could not be told apart.
+fn until_the_clock_of_files_leaves(stage: &Stage, nanosecond: i64) {
+    let (probe, started) = (stage.path("probe"), Instant::now());
+    while started.elapsed() < PATIENCE {
+        fs::write(&probe, "x").unwrap();
+        if fs::metadata(&probe).unwrap().ctime_nsec() != nanosecond {
+            return fs::remove_file(&probe).unwrap();
+        }
+        fs::remove_file(&probe).unwrap();
+    }
+    panic!("the clock of files stands still");
+}
+
+#[test]
 fn a_folder_may_stand_for_the_files_in_it() {
     let stage = Stage::new();
     let pattern = Pattern::parse(stage.path("day").to_str().unwrap()).unwrap().with_folders();

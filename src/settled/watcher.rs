@@ -245,6 +245,9 @@ impl<K: Ord + Copy> Watcher<K> {
         watch.look_at = now + if is_blind { watch.wish.look_every.max(SHORTEST) } else { NET };
         let seen = listing.files.into_iter().map(|(path, found)| (path, Some(found)));
         self.take_in(key, seen.chain(absent.into_iter().map(|path| (path, None))).collect());
+        if let Some(watch) = self.watches.get_mut(&key) {
+            watch.sightings.end_first_look();
+        }
         if has_changed {
             self.report_limit();
         }
@@ -270,7 +273,8 @@ impl<K: Ord + Copy> Watcher<K> {
         for (path, found) in seen {
             match found {
                 Some(found) if watch.sightings.see(&path, found, settle, now) => {
-                    files.push(SettledFile { path, stamp: found.stamp, changed_at: found.changed_at });
+                    let lay_there = watch.sightings.lay_there(&path);
+                    files.push(SettledFile { path, stamp: found.stamp, changed_at: found.changed_at, lay_there });
                 }
                 Some(_) => {}
                 None if watch.sightings.miss(&path) => gone.push(path),

@@ -90,7 +90,9 @@ impl World {
                 continue;
             }
             self.changes.assets.files.push((key, file.path.clone(), Some(file.stamp)));
-            let lay_there = before.is_none() && i128::from(file.changed_at) < first_look;
+            // One that a later look has found has come since, however old it is: with a folder that was moved here, or from a host
+            // whose clock goes wrong. One that this minflow's first look has found may have come while none ran: its time tells.
+            let lay_there = before.is_none() && file.lay_there && i128::from(file.changed_at) < first_look;
             if counts_all || !lay_there {
                 counted.push(file);
             }

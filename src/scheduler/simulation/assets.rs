@@ -48,6 +48,7 @@ impl Simulation {
             path: format!("/srv/in/{name}").into(),
             stamp: Stamp { inode: 1, size: 1, modified_at: changed_at },
             changed_at,
+            lay_there: true,
         };
         self.turn(Event::Files { asset: AssetKey(1), files: names.iter().map(file).collect(), gone: Vec::new() });
     }
@@ -247,6 +248,7 @@ fn files_that_lay_there_before_count_only_if_their_asset_catches_up() {
             path: format!("/srv/in/{name}").into(),
             stamp: Stamp { inode: 1, size: 1, modified_at: old },
             changed_at,
+            lay_there: true,
         };
         let files = vec![file("new.csv", old + 1_000_000_000), file("old.csv", old)];
         simulation.turn(Event::Files { asset: AssetKey(1), files, gone: Vec::new() });
@@ -255,6 +257,9 @@ fn files_that_lay_there_before_count_only_if_their_asset_catches_up() {
         changed.stamp.size = 2;
         simulation.turn(Event::Files { asset: AssetKey(1), files: vec![changed], gone: Vec::new() });
         assert_eq!(simulation.store.asset_events().len(), expected + 1, "it is another file now");
+        let moved = SettledFile { lay_there: false, ..file("moved.csv", old) };
+        simulation.turn(Event::Files { asset: AssetKey(1), files: vec![moved], gone: Vec::new() });
+        assert_eq!(simulation.store.asset_events().len(), expected + 2, "it is old, and has come since");
     }
 }
 
