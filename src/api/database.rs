@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::api::json::{Dag, DagCounts, Failure};
+use crate::api::json::{Dag, DagCounts, FailedCallback, Failure};
 use crate::api::source::{Facts, Source, SourceError, Which};
 use crate::scheduler::StoreError;
 use crate::store::{Reader, ReaderPool};
@@ -48,6 +48,7 @@ impl DatabaseSource {
             }
         };
         let failures = reader.recent_failures(FAILURES)?;
+        let failed = reader.failed_callbacks(FAILURES)?;
         let now = Timestamp::now();
         Ok(Facts {
             dags: listings.iter().map(|listing| Dag::new(&listing.dag, listing.last_run.as_ref(), now)).collect(),
@@ -60,7 +61,7 @@ impl DatabaseSource {
             },
             import_errors: reader.import_errors()?.iter().map(Into::into).collect(),
             missed_deadlines: reader.missed_deadlines(FAILURES)?.iter().map(Into::into).collect(),
-            failed_callbacks: reader.failed_callbacks(FAILURES)?.iter().map(Into::into).collect(),
+            failed_callbacks: failed.iter().map(|failed| FailedCallback::new(failed, &self.home, &self.logs)).collect(),
             recent_failures: failures.iter().map(|failure| Failure::new(failure, &self.home, &self.logs)).collect(),
         })
     }

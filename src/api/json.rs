@@ -11,9 +11,9 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::executor::paths::log_path;
+use crate::executor::paths::{callback_log, log_path};
 use crate::model::deadline::DeadlineRow;
-use crate::model::{self, DagId, DagRun, PoolName, RunId, RunState, RunType, TaskId};
+use crate::model::{self, DagId, DagRun, Hook, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
 use crate::store::{self, RecentFailure};
@@ -287,23 +287,31 @@ pub struct FailedCallback {
     pub run_id: Option<RunId>,
     /// Null: it is of the run.
     pub task_id: Option<TaskId>,
-    pub hook: String,
+    pub hook: Hook,
     /// Its place in the list, from 1.
     pub number: u32,
     pub end_date: Option<Instant>,
     pub reason: Option<String>,
+    /// The path of its log, relative to home if it lies inside. Null: there was no run.
+    pub log: Option<String>,
 }
 
-impl From<&store::FailedCallback> for FailedCallback {
-    fn from(failed: &store::FailedCallback) -> Self {
+impl FailedCallback {
+    /// `logs` is `logging.base_log_folder`.
+    pub fn new(failed: &store::FailedCallback, home: &Path, logs: &Path) -> Self {
+        let of_try = failed.task_id.as_deref().zip(failed.map_index).zip(failed.try_number);
+        let of_try = of_try.map(|((task_id, map_index), try_number)| (task_id, map_index, try_number));
+        let log = failed.run_id.as_deref();
+        let log = log.map(|run_id| callback_log(logs, &failed.dag_id, run_id, of_try, failed.hook, failed.number));
         Self {
             dag_id: failed.dag_id.clone(),
             run_id: failed.run_id.clone(),
             task_id: failed.task_id.clone(),
-            hook: failed.hook.clone(),
+            hook: failed.hook,
             number: failed.number,
             end_date: failed.ended_at.map(Instant),
             reason: failed.reason.clone(),
+            log: log.map(|log| log.strip_prefix(home).unwrap_or(&log).display().to_string()),
         }
     }
 }

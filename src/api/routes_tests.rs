@@ -102,6 +102,10 @@ fn the_page_shows_the_status_and_escapes_it() {
     assert!(html.contains("<code>dag_0</code>"));
     assert!(html.contains("exit_code &lt;3&gt;"), "{html}");
     assert!(!html.contains("exit_code <3>"));
+    let log = "logs/dag_id=sales/run_id=manual__1/task_id=load/attempt=3.on_failure_2.log".replace('/', "&#x2f;");
+    for part in ["on_failure 2", "<code>sales.load</code>", "no answer from &lt;team&gt;", &log] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
     assert!(html.contains("<meter"));
     assert!(html.contains("<td>12ms</td>") && html.contains("at 00:00 every day"), "{html}");
     let (name, policy) = &answer.headers[0];

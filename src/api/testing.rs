@@ -9,11 +9,11 @@ use super::json;
 use super::routes::{Request, Site};
 use super::source::{Facts, Source, SourceError, Which};
 use crate::health::Health;
-use crate::model::{DagRun, DataInterval, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
+use crate::model::{DagRun, DataInterval, Hook, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
 use crate::observe::host::HostProbe;
 use crate::scheduler::change::{DagRecord, NextRun};
 use crate::scheduler::gauge::{GaugeBoard, Gauges, PoolGauge};
-use crate::store::RecentFailure;
+use crate::store::{FailedCallback, RecentFailure};
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -101,6 +101,20 @@ pub(crate) fn dag_record(dag_id: &str) -> DagRecord {
     }
 }
 
+pub(crate) fn failed_callback() -> FailedCallback {
+    FailedCallback {
+        dag_id: "sales".into(),
+        run_id: Some("manual__1".into()),
+        task_id: Some("load".into()),
+        hook: Hook::OnFailure,
+        number: 2,
+        map_index: Some(-1),
+        try_number: Some(3),
+        ended_at: Some(at("2026-11-21T00:00:02.5Z")),
+        reason: Some("no answer from <team>".to_owned()),
+    }
+}
+
 /// Fixed records.
 pub(crate) struct Fixed(Facts);
 
@@ -130,6 +144,7 @@ pub(crate) fn site(dags: usize) -> Site {
     let facts = Facts {
         dags: (0..dags).map(|at| dag(&format!("dag_{at}"))).collect(),
         recent_failures: vec![json::Failure::new(&failure(), "/home".as_ref(), "/home/logs".as_ref())],
+        failed_callbacks: vec![json::FailedCallback::new(&failed_callback(), "/home".as_ref(), "/home/logs".as_ref())],
         ..Facts::default()
     };
     Site {

@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lettre::Message;
@@ -57,7 +58,7 @@ pub struct MailServer {
     pub security: Security,
     pub trust: Trust,
     pub login: Option<Login>,
-    /// For the connection, and for each answer.
+    /// For the connection, and for each answer; all of it may take [`WHOLE`] times as long.
     pub timeout: Duration,
 }
 
@@ -107,6 +108,9 @@ const CONTENT: [(&str, &str); 13] = [
     ("zip", "application/zip"),
 ];
 
+/// All of a talk may take so many times as long as one answer: a server that says a little of each in time could hold a task for ever.
+const WHOLE: u32 = 20;
+
 type Sent<T> = Result<T, (Failed, Finality)>;
 
 /// Sends it.
@@ -126,9 +130,24 @@ fn send(task: &EmailTask) -> Sent<()> {
     let MailServer { host, port, .. } = &task.server;
     let to: Vec<&str> = message.envelope().to().iter().map(AsRef::as_ref).collect();
     println!("to {} by {host}:{port}", to.join(", "));
-    let said = smtp::hand_over(&task.server, &message)?;
+    let said = within(&task.server, message, task.server.timeout.saturating_mul(WHOLE))?;
     println!("the server has taken it: {said}");
     Ok(())
+}
+
+/// Gives the message to the server, unless all of it takes longer than `limit`: then the talk is left, and ends with the process.
+fn within(server: &MailServer, message: Message, limit: Duration) -> Sent<String> {
+    let (tell, told) = mpsc::channel();
+    let talked = server.clone();
+    std::thread::spawn(move || tell.send(smtp::hand_over(&talked, &message)));
+    told.recv_timeout(limit).unwrap_or_else(|_| {
+        let MailServer { host, port, settings, .. } = server;
+        let message = format!(
+            "the mail server {host}:{port} has not come to an end within {} s, though it goes on answering. It may have taken the mail all the same; look at the server, or give it longer by `timeout` in {settings}",
+            limit.as_secs_f64()
+        );
+        Err((Failed(message), Finality::Open))
+    })
 }
 
 fn is_final(message: String) -> (Failed, Finality) {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Failed;
+use super::{Failed, Finality, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::model::SqlOutput;
 
@@ -29,6 +29,8 @@ pub struct SqlTask {
     pub output: SqlOutput,
     /// Where the value goes; left alone if there is none.
     pub value: PathBuf,
+    /// Where the reason of a failure goes.
+    pub verdict: PathBuf,
     /// For all of it; None: as long as it takes.
     pub timeout: Option<Duration>,
 }
@@ -47,6 +49,24 @@ const MEMORY: &str = ":memory:";
 /// # Errors
 /// The database cannot be opened, a statement is wrong or refused, its parameters do not fit, or its rows are too many.
 pub fn run(task: &SqlTask) -> Result<(), Failed> {
+    let done = perform(task);
+    if let Err(failed) = &done {
+        Verdict::failed(reason(failed), Finality::Open).leave(&task.verdict)?;
+    }
+    done
+}
+
+/// What the log tells in several lines, in one: the statement itself is left out.
+fn reason(Failed(message): &Failed) -> String {
+    let mut lines = message.lines();
+    let what = lines.next().unwrap_or_default();
+    match lines.find_map(|line| line.strip_prefix("help: ")) {
+        Some(help) => format!("{what}; {help}"),
+        None => what.to_owned(),
+    }
+}
+
+fn perform(task: &SqlTask) -> Result<(), Failed> {
     let connection = open(task)?;
     let mut session = Session { task, connection: &connection, value: None, used: BTreeSet::new() };
     if !task.is_autocommit {

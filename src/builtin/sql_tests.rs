@@ -14,6 +14,7 @@ fn task(folder: &Path, script: &str) -> SqlTask {
         parameters: Value::Null,
         output: SqlOutput::Rows,
         value: folder.join("value"),
+        verdict: folder.join("verdict"),
         timeout: None,
     }
 }
@@ -38,6 +39,20 @@ fn scripts_are_parted_at_semicolons_that_end_statements() {
     for unfinished in ["'", "\"é", "/*", "--", "[", "SELECT 'a;"] {
         assert!(parts(unfinished).iter().all(|part| part.end <= unfinished.len()), "{unfinished}");
     }
+}
+
+#[test]
+fn why_it_failed_is_left_in_one_line_with_its_place_and_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let reason = |script: &str| {
+        outcome(&task(folder.path(), script)).unwrap_err();
+        let verdict = Verdict::read(&folder.path().join("verdict")).unwrap();
+        assert_eq!(verdict.finality, Finality::Open, "the task's `retries` hold");
+        verdict.reason
+    };
+    assert_eq!(reason("SELECT 1;\nSELECT nope"), "sql:2:8: sql: no such column: nope");
+    let twice = "sql:1:1: sql: two columns are called `a`; give one another name: `… AS other_a`";
+    assert_eq!(reason("SELECT 1 AS a, 2 AS a"), twice);
 }
 
 #[test]

@@ -116,8 +116,10 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
         let at = at.map(|at| local_time(at, &TimeZone::system())).unwrap_or_default();
         let task = failure["task_id"].as_str().map(|task| format!(" {task}")).unwrap_or_default();
         let why = failure["reason"].as_str().and_then(|reason| reason.lines().next()).unwrap_or_default();
-        let (hook, number) = (text(&failure["hook"]), &failure["number"]);
-        writeln!(output, "untold   {at}: {hook} {number} of {}{task}: {why}", text(&failure["dag_id"]))?;
+        let run = failure["run_id"].as_str().map(|run_id| format!(" in {run_id}")).unwrap_or_default();
+        let log = failure["log"].as_str().map(|log| format!("; see {log}")).unwrap_or_default();
+        let (hook, number, dag_id) = (text(&failure["hook"]), &failure["number"], text(&failure["dag_id"]));
+        writeln!(output, "untold   {at}: callback {hook} {number} of {dag_id}{task}{run}: {why}{log}")?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::keys;
 use crate::keytable::{self, Faults, Fields};
 use crate::model::callback::{Action, Callback, Hook, When};
 use crate::model::dag::{Position, Template};
+use crate::secrets::Sensitive;
 
 /// The ways in which a callback says what is done.
 const ACTIONS: [&str; 3] = ["bash", "http", "notify"];
@@ -56,7 +57,7 @@ impl NotifierKind {
         match self {
             Self::Bash => &["command"],
             Self::Email => &["to", "cc", "bcc", "subject", "body", "html", "connection"],
-            Self::Http => &["url", "method", "headers", "body", "json"],
+            Self::Http => &["url", "connection", "method", "headers", "params", "body", "json"],
             Self::Slack => &["url", "text"],
             Self::Ntfy => &["topic", "url", "title", "message", "priority", "tags", "token"],
         }
@@ -99,7 +100,8 @@ fn check_notifier(name: &Spanned<std::borrow::Cow<'_, str>>, table: &DeTable<'_>
     };
     let shown = fields.text("kind").unwrap_or_default();
     let needed = kind.keys()[0];
-    if fields.get(needed).is_none() {
+    let is_given = fields.get(needed).is_some() || kind == NotifierKind::Http && fields.get("connection").is_some();
+    if !is_given {
         let message = format!("notifier `{}` of the kind `{shown}` needs `{needed}`", name.get_ref());
         faults.add(name.span(), "bad-notifier", message, format!("add `{needed} = …`"));
     }
@@ -153,7 +155,7 @@ pub fn check(list: &[Spanned<DeValue<'_>>], hook: Hook, known: Option<&BTreeSet<
 }
 
 fn check_http(item: &Spanned<DeValue<'_>>, fields: &Fields<'_>, faults: &mut Faults<'_>) {
-    if fields.get("url").is_none() {
+    if fields.get("url").is_none() && fields.get("connection").is_none() {
         faults.add(item.span(), "bad-callback", "`http` needs a `url`", "add `url = \"https://…\"`");
     }
     if let (Some(_), Some((span, _))) = (fields.get("body"), fields.entry("json")) {
@@ -223,12 +225,20 @@ pub(super) fn notifier(value: &Value, origin: &str) -> Option<Notifier> {
     Some(Notifier { kind, timeout, keys, origin: origin.to_owned() })
 }
 
-/// What of a notifier lets others write in one's name.
-pub(super) fn hidden(notifier: &Notifier) -> Option<String> {
-    let name = match notifier.kind {
-        NotifierKind::Slack => "url",
-        NotifierKind::Ntfy => "token",
-        _ => return None,
+/// What of a notifier lets others write in one's name: texts without templates, whose secrets are known by themselves.
+pub(super) fn hidden(notifier: &Notifier, sensitive: &Sensitive) -> Vec<String> {
+    let tables = ["headers", "params"].into_iter().filter_map(|name| notifier.keys.get(name)?.as_object());
+    let named = tables.flatten().filter(|(name, _)| sensitive.hides(name)).map(|(_, value)| value);
+    let own = match notifier.kind {
+        NotifierKind::Slack => notifier.keys.get("url"),
+        NotifierKind::Ntfy => notifier.keys.get("token"),
+        _ => None,
     };
-    notifier.keys.get(name).and_then(Value::as_str).filter(|text| !text.contains("{{")).map(str::to_owned)
+    let texts = named.chain(own).filter_map(Value::as_str).filter(|text| !text.contains("{{"));
+    // Of `Bearer abcdef` the second word is enough to write in one's name.
+    texts
+        .flat_map(|text| [Some(text), text.split_once(' ').map(|(_, rest)| rest.trim())])
+        .flatten()
+        .map(str::to_owned)
+        .collect()
 }

@@ -139,7 +139,30 @@ const BODY: Key = key("body", Kind::Template, Fallback::Nothing, "The text that 
 pub const ADDRESSES: Kind = Kind::Either(&[Kind::Template, Kind::List(&Kind::Template)]);
 const JSON: Key = key("json", Kind::Any, Fallback::Nothing, "What is sent as JSON instead; texts in it are templates");
 
-pub static CALLBACK_HTTP: Table = Table { name: "`http` of a callback", keys: &[&[URL, METHOD, HEADERS, BODY, JSON]] };
+const PARAMS: Key = key(
+    "params",
+    Kind::Map("parameter", &Kind::Any),
+    Fallback::Toml("{}"),
+    "What is added to the url's query; of a list each element",
+);
+
+pub static CALLBACK_HTTP: Table = Table {
+    name: "`http` of a callback",
+    keys: &[&[
+        URL,
+        key(
+            "connection",
+            Kind::Template,
+            Fallback::Nothing,
+            "The id of a connection of the type `http` or `https`, whose address `url` continues",
+        ),
+        METHOD,
+        HEADERS,
+        PARAMS,
+        BODY,
+        JSON,
+    ]],
+};
 
 pub static NOTIFIER: Table = Table {
     name: "a notifier",
@@ -154,6 +177,7 @@ pub static NOTIFIER: Table = Table {
         ),
         METHOD,
         HEADERS,
+        PARAMS,
         BODY,
         JSON,
         key("text", Kind::Template, Fallback::Words("`message`"), "`slack`: the text"),
@@ -165,8 +189,8 @@ pub static NOTIFIER: Table = Table {
         key(
             "connection",
             Kind::Template,
-            Fallback::Words("the server of `[smtp]`"),
-            "`email`: the id of a connection of the type `smtp`",
+            Fallback::Words("of `email` the server of `[smtp]`"),
+            "`email`: the id of a connection of the type `smtp`; `http`: of the type `http` or `https`, whose address `url` continues",
         ),
         key("topic", Kind::Template, Fallback::Nothing, "`ntfy`: the topic"),
         key("title", Kind::Template, Fallback::Words("`title`"), "`ntfy`: the title"),
@@ -299,7 +323,7 @@ pub static SMTP: Table = Table {
             "timeout",
             Kind::Duration { min: 1 },
             Fallback::Toml("\"30s\""),
-            "How long it may take to connect, and for each answer",
+            "How long it may take to connect, and for each answer; twenty times that for all of it",
         ),
     ]],
 };

@@ -422,11 +422,12 @@ impl Layers {
             let given = || smtp::connection(&values, &origin, home);
             connections.entry(smtp::SMTP_CONNECTION.to_owned()).or_insert_with(given);
         }
+        let sensitive = self.sensitive();
         Given {
             variables: settings("variables").map(variable).collect(),
             connections,
-            sensitive: self.sensitive(),
-            hidden: self.notices().notifiers.values().filter_map(callbacks::hidden).collect(),
+            hidden: self.notices().notifiers.values().flat_map(|one| callbacks::hidden(one, &sensitive)).collect(),
+            sensitive,
         }
     }
 }

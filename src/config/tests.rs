@@ -398,6 +398,31 @@ fn a_password_that_is_no_toml_is_not_shown_either() {
 }
 
 #[test]
+fn what_proves_who_tells_is_hidden_in_every_kind_of_notifier() {
+    let text = "
+[notifiers.chat]
+kind = 'slack'
+url = 'https://hooks.example.com/T0'
+[notifiers.phone]
+kind = 'ntfy'
+topic = 'alerts'
+token = 'tk_phone'
+[notifiers.desk]
+kind = 'http'
+url = 'https://desk.example.com'
+headers = { Authorization = 'Bearer abcdef', Accept = 'text/plain' }
+params = { api_key = 'key-1', of = 'minflow' }
+[notifiers.own]
+kind = 'http'
+url = 'https://own.example.com'
+headers = { Authorization = 'Bearer {{ var.value.token }}' }
+";
+    let hidden = settled(text, &inputs(&[], &[])).unwrap().config.secrets.hidden;
+    let hidden: std::collections::BTreeSet<&str> = hidden.iter().map(String::as_str).collect();
+    assert_eq!(hidden, ["https://hooks.example.com/T0", "tk_phone", "Bearer abcdef", "abcdef", "key-1"].into());
+}
+
+#[test]
 fn the_mail_server_is_a_connection_whose_password_has_every_source_of_one() {
     let text = "[smtp]\nhost = 'h'\nport = 2525\nuser = 'u'\npassword_env = 'MAIL'\nmail_from = 'm@h'\ntls = 'none'\nverify = false\ntimeout = '2m'\n[profiles.p.smtp]\nhost = 'other'\n";
     let given = |inputs: &ConfigInputs| {

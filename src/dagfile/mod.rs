@@ -87,8 +87,15 @@ pub struct Defaults {
     pub assets: BTreeMap<AssetName, AssetDefinition>,
     /// Whether a pool that is not among them is a fault.
     pub unknown_pools: UnknownPools,
-    /// The names of the plugins.
-    pub plugins: BTreeSet<String>,
+    pub plugins: Plugins,
+}
+
+/// What lies in the folder plugins/ of the home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plugins {
+    pub names: BTreeSet<String>,
+    /// Files that nobody may execute, and so no plugins yet.
+    pub closed: BTreeSet<String>,
 }
 
 /// What a pool or a plugin that nobody defines is.
@@ -120,7 +127,7 @@ impl Default for Defaults {
             on_failure: Vec::new(),
             assets: BTreeMap::new(),
             unknown_pools: UnknownPools::Refused,
-            plugins: BTreeSet::new(),
+            plugins: Plugins::default(),
         }
     }
 }
@@ -146,11 +153,11 @@ impl Defaults {
             on_failure: config.notices.on_failure.clone(),
             assets: config.assets.clone(),
             unknown_pools: UnknownPools::Refused,
-            plugins: BTreeSet::new(),
+            plugins: Plugins::default(),
         }
     }
 
-    pub fn with_plugins(self, plugins: BTreeSet<String>) -> Self {
+    pub fn with_plugins(self, plugins: Plugins) -> Self {
         Self { plugins, ..self }
     }
 
@@ -170,8 +177,9 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<
         limits.read(bytes).map_err(|(code, message, help)| vec![Diagnostic::of_file(path, code, message, help)])?;
     let source = Source::new(path, text);
     let mut faults = Faults::new(&source);
+    let plugins = defaults.plugins.names.union(&defaults.plugins.closed).cloned().collect();
     faults.open(match defaults.unknown_pools {
-        UnknownPools::Refused => Open { table: &keys::TASK, names: Some(&defaults.plugins) },
+        UnknownPools::Refused => Open { table: &keys::TASK, names: Some(&plugins) },
         UnknownPools::Awaited => Open { table: &keys::TASK, names: None },
     });
     let dag = keytable::parse_document(&limits, &mut faults)

@@ -111,7 +111,8 @@ impl Reader<'_, '_> {
     ) -> Operator {
         let plugins = &self.defaults.plugins;
         let is_stored = self.defaults.unknown_pools == UnknownPools::Awaited;
-        let is_plugin = |name: &str| keys::TASK.find(name).is_none() && (is_stored || plugins.contains(name));
+        let lies_there = |name: &str| plugins.names.contains(name) || plugins.closed.contains(name);
+        let is_plugin = |name: &str| keys::TASK.find(name).is_none() && (is_stored || lies_there(name));
         let mut given = document.iter().filter(|(key, _)| {
             let name: &str = key.get_ref();
             OPERATORS.contains(&name) || is_plugin(name)
@@ -122,7 +123,7 @@ impl Reader<'_, '_> {
                 keys::TASK.find(key.get_ref()).is_none()
                     && keytable::suggest(
                         key.get_ref(),
-                        OPERATORS.iter().copied().chain(plugins.iter().map(String::as_str)),
+                        OPERATORS.iter().copied().chain(plugins.names.iter().map(String::as_str)),
                     )
                     .is_some()
             });
@@ -141,6 +142,7 @@ impl Reader<'_, '_> {
             let message = format!("task `{task_id}` has two operators, `{first}` and `{second_name}`");
             self.faults.add(second.span(), "two-operators", message, "keep one, and make a second task of the other");
         }
+        let given_at = first.span();
         let first: &str = first.get_ref();
         let key = keys::TASK.find(first).and_then(|_| own.entry(first)).map_or(value.span(), |(key, _)| key);
         let operator = match (first, value.get_ref()) {
@@ -165,7 +167,14 @@ impl Reader<'_, '_> {
             ("sensor", DeValue::Table(table)) => {
                 Some(self.sensor(key, &Fields::new(&keys::SENSOR, table), &timing.timezone))
             }
-            (name, _) if keys::TASK.find(name).is_none() => Some(self.plugin(name, value)),
+            (name, _) if keys::TASK.find(name).is_none() => {
+                if !is_stored && plugins.closed.contains(name) {
+                    let message = format!("`plugins/{name}` is not executable, so it is no plugin");
+                    let help = format!("make it one with `chmod +x plugins/{name}`, and save this file again");
+                    self.faults.add(given_at, "closed-plugin", message, help);
+                }
+                Some(self.plugin(name, value))
+            }
             _ => None,
         };
         operator.unwrap_or(Operator::Empty)

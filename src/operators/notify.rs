@@ -181,6 +181,8 @@ fn script(script: Template, place: &Place<'_>) -> Result<Program, Fault> {
 fn request(mut fields: Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
     fields.entry("method").or_insert_with(|| "POST".into());
     fields.insert("response".to_owned(), "none".into());
+    // A callback is tried again whatever the answer was, so none may say that it is not.
+    fields.insert("retry_status".to_owned(), json!(["100..599"]));
     http::prepare(&fields, place)
 }
 

@@ -1,12 +1,12 @@
 //! Plugins: executables of the user's own, each an operator. One gets its task as JSON on standard input and answers with a JSON
 //! object in its last line.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::dagfile::Plugins;
 use crate::operators::{Fault, Place, Program, text, write_file};
 
 /// Where the plugins of a home are.
@@ -14,14 +14,20 @@ pub fn folder(home: &Path) -> PathBuf {
     home.join("plugins")
 }
 
-/// The names of all plugins of a home. None where there is no such folder.
-pub fn list(home: &Path) -> BTreeSet<String> {
-    let folder = folder(home);
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_program = |path: &Path| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    entries.filter(|entry| is_program(&entry.path())).filter_map(|entry| entry.file_name().into_string().ok()).collect()
+/// All plugins of a home. None where there is no such folder.
+pub fn list(home: &Path) -> Plugins {
+    let mut plugins = Plugins::default();
+    for entry in std::fs::read_dir(folder(home)).into_iter().flatten().flatten() {
+        let (Ok(name), Ok(found)) = (entry.file_name().into_string(), std::fs::metadata(entry.path())) else {
+            continue;
+        };
+        match found.permissions().mode() & 0o111 {
+            _ if !found.is_file() => continue,
+            0 => plugins.closed.insert(name),
+            _ => plugins.names.insert(name),
+        };
+    }
+    plugins
 }
 
 pub fn prepare(name: &str, args: Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
@@ -138,6 +144,8 @@ pub fn answer(tail: &[u8], is_cut: bool) -> Result<Answer, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -174,7 +182,8 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         std::fs::create_dir(folder.path().join("plugins/lib")).unwrap();
-        assert_eq!(list(folder.path()), BTreeSet::from(["greet".to_owned()]));
-        assert_eq!(list(&folder.path().join("missing")), BTreeSet::new());
+        let set = |name: &str| BTreeSet::from([name.to_owned()]);
+        assert_eq!(list(folder.path()), Plugins { names: set("greet"), closed: set("notes.txt") });
+        assert_eq!(list(&folder.path().join("missing")), Plugins::default());
     }
 }

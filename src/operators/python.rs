@@ -49,9 +49,8 @@ if value is not None:
 pub fn prepare(python: &Python, place: &Place<'_>) -> Result<Program, Fault> {
     let name = template::render(&python.interpreter, place.context)?;
     let interpreter = find_program(&name, place.search_path).ok_or_else(|| {
-        Fault::Task(format!(
-            "the interpreter `{name}` was not found on PATH: install it, or name another as `interpreter`"
-        ))
+        let key = if python.venv.is_some() { "`python` of `venv`" } else { "`interpreter`" };
+        Fault::Task(format!("the interpreter `{name}` was not found on PATH: install it, or name another as {key}"))
     })?;
     let mut files = Vec::new();
     let path = match &python.script {

@@ -27,6 +27,7 @@ pub fn prepare(sql: &Sql, place: &Place<'_>) -> Result<Program, Fault> {
         parameters: parameters(sql, place.context)?,
         output: sql.output,
         value: builtin::value_path(place),
+        verdict: builtin::verdict_path(place),
         timeout: sql.timeout,
     };
     builtin::program("sql", &task, task.value.clone(), place)

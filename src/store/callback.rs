@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
-use crate::model::callback::CallbackRow;
+use crate::model::callback::{CallbackRow, Hook};
 use crate::model::{CallbackKey, DagId, RunId, RunKey, TaskId};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{StoredCallback, Streak};
@@ -129,9 +129,12 @@ pub struct FailedCallback {
     pub run_id: Option<RunId>,
     /// Null: it is not a task's.
     pub task_id: Option<TaskId>,
-    pub hook: String,
+    pub hook: Hook,
     /// Its place in the list, from 1.
     pub number: u32,
+    /// Of a task's: which of its instances and tries.
+    pub map_index: Option<i32>,
+    pub try_number: Option<u32>,
     pub ended_at: Option<Timestamp>,
     pub reason: Option<String>,
 }
@@ -139,17 +142,21 @@ pub struct FailedCallback {
 impl Reader {
     /// The callbacks that failed last, newest first.
     pub fn failed_callbacks(&self, limit: u32) -> Result<Vec<FailedCallback>, StoreError> {
-        let sql = "SELECT c.dag_id, r.run_id, \n                   iif(json_extract(c.occasion, '$.subject') = 'task', json_extract(c.occasion, '$.task.task_id'), NULL), c.hook, c.number, c.ended_at, c.reason \
-                   FROM callback c LEFT JOIN dag_run r ON r.key = c.run_key WHERE c.state = 'failed' \
-                   ORDER BY c.ended_at DESC LIMIT ?1";
+        let sql = "SELECT c.dag_id, r.run_id, c.task ->> 'task_id', c.hook, c.number, c.task ->> 'map_index', \
+                   c.task ->> 'try_number', c.ended_at, c.reason FROM (SELECT *, \
+                   iif(occasion ->> 'subject' = 'task', occasion -> 'task', NULL) AS task FROM callback \
+                   WHERE state = 'failed' ORDER BY ended_at DESC LIMIT ?1) c LEFT JOIN dag_run r ON r.key = c.run_key \
+                   ORDER BY c.ended_at DESC";
         self.list("list the callbacks that failed", sql, [limit], |row| {
             let mut fields = Fields::new(row, "callback");
             Ok(FailedCallback {
                 dag_id: DagId::from(fields.take::<String>()?),
                 run_id: fields.take::<Option<String>>()?.map(RunId::from),
                 task_id: fields.take::<Option<String>>()?.map(TaskId::from),
-                hook: fields.take()?,
+                hook: fields.named()?,
                 number: fields.take()?,
+                map_index: fields.take()?,
+                try_number: fields.take()?,
                 ended_at: fields.maybe_instant()?,
                 reason: fields.take()?,
             })

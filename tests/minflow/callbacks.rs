@@ -108,23 +108,27 @@ fn services_are_told_over_http() {
         "airflow.toml",
         format!(
             "[notifiers.chat]\nkind = 'slack'\nurl = 'http://{address}/hook'\n\
-             [notifiers.phone]\nkind = 'ntfy'\nurl = 'http://{address}'\ntopic = 'alerts'\npriority = 5\n"
+             [notifiers.phone]\nkind = 'ntfy'\nurl = 'http://{address}'\ntopic = 'alerts'\npriority = 5\n\
+             [notifiers.desk]\nkind = 'http'\nconnection = 'desk'\nurl = 'new'\nparams = {{ of = '{{{{ dag.dag_id }}}}' }}\n\
+             [connections]\ndesk = 'http://ann:s3cretword@{address}/tickets'\n"
         ),
     );
     home.dag(
         "d",
         &format!(
-            "on_failure = [{{ notify = 'chat' }}, {{ notify = 'phone' }}, {{ http = {{ url = 'http://{address}/own', json = {{ run = '{{{{ run_id }}}}' }} }} }}]\n\
+            "on_failure = [{{ notify = 'chat' }}, {{ notify = 'phone' }}, {{ notify = 'desk' }}, {{ http = {{ connection = 'desk', params = {{ n = 2 }} }} }}, {{ http = {{ url = 'http://{address}/own', json = {{ run = '{{{{ run_id }}}}' }} }} }}]\n\
              [tasks.t]\nbash = 'echo the disk is full; exit 1'"
         ),
     );
     let mut minflow = home.start();
     assert_eq!(home.run_dag("d", "r").code, Some(1));
-    let mut requests: Vec<(String, String)> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    let mut requests: Vec<(String, String)> = (0..5).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
     requests.sort();
     let lines: Vec<&str> = requests.iter().map(|(line, _)| line.as_str()).collect();
-    assert_eq!(lines, ["POST / HTTP/1.1", "POST /hook HTTP/1.1", "POST /own HTTP/1.1"]);
-    let bodies: Vec<Value> = requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
+    let by_connection = ["POST /tickets/new?of=d HTTP/1.1", "POST /tickets?n=2 HTTP/1.1"];
+    assert_eq!(lines[..3], ["POST / HTTP/1.1", "POST /hook HTTP/1.1", "POST /own HTTP/1.1"]);
+    assert_eq!(lines[3..], by_connection);
+    let bodies: Vec<Value> = requests[..3].iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
     assert_eq!((&bodies[0]["topic"], &bodies[0]["priority"]), (&"alerts".into(), &5.into()));
     assert_eq!(bodies[0]["title"], "d has failed");
     let text = bodies[1]["text"].as_str().unwrap();

@@ -83,6 +83,11 @@ fn an_unknown_operator_may_be_a_plugin_that_is_not_there_yet() {
     assert!(wrong.out.contains("unknown key `gret`") && wrong.out.contains("did you mean `greet`?"), "{wrong:?}");
     home.dag("near", "[tasks.a]\ngreet = \"x\"\n");
     assert!(home.cli("validate").out.contains("`greet` is a plugin, and takes a table"));
+    home.write("plugins/closed", "#!/bin/sh\necho '{}'\n");
+    home.dag("near", "[tasks.a]\nclosed = {}\n");
+    let wrong = home.cli("validate");
+    assert!(wrong.out.contains("2:1: closed-plugin: `plugins/closed` is not executable"), "{wrong:?}");
+    assert!(wrong.out.contains("chmod +x plugins/closed") && !wrong.out.contains("unknown key"), "{wrong:?}");
     home.dag("near", "[tasks.a]\nlater = {}\n");
     let _minflow = home.start();
     until("its fault", || home.cli("dags list-import-errors").out.contains("later").then_some(()));

@@ -23,6 +23,8 @@ pub struct Manner {
     pub refuses: &'static [(&'static str, &'static str)],
     /// Nothing is said after a command that begins so; of "" nothing at all.
     pub is_silent_after: Option<&'static str>,
+    /// Its first answer has no end.
+    pub trickles: bool,
 }
 
 /// One mail, as it came.
@@ -91,6 +93,9 @@ fn talk(raw: TcpStream, manner: &Manner, heard: &Sender<Mail>) -> Option<()> {
     if manner.is_silent_after == Some("") {
         return hold(&mut *stream);
     }
+    if manner.trickles {
+        return trickle(&mut *stream);
+    }
     say(&mut *stream, "220 localhost ready")?;
     loop {
         let command = line(&mut *stream)?;
@@ -151,6 +156,14 @@ fn talk(raw: TcpStream, manner: &Manner, heard: &Sender<Mail>) -> Option<()> {
 fn say(stream: &mut dyn Stream, text: &str) -> Option<()> {
     stream.write_all(format!("{text}\r\n").as_bytes()).ok()?;
     stream.flush().ok()
+}
+
+/// Answers without an end, until the client has had enough.
+fn trickle(stream: &mut dyn Stream) -> Option<()> {
+    loop {
+        say(stream, "220-wait")?;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 /// Reads and says nothing until the client has had enough.

@@ -255,6 +255,11 @@ fn a_server_that_says_nothing_is_waited_for_no_longer_than_the_timeout() {
         assert!(message.contains("does not answer for 0.2 s") && message.contains(words), "{message}");
         assert_eq!(finality, Finality::Open);
     }
+    let (port, _mails) = serve(Manner { trickles: true, ..Manner::default() });
+    let EmailTask { server, .. } = task(port);
+    let (failed, finality) = within(&server, message(&task(port)).unwrap(), Duration::from_millis(300)).unwrap_err();
+    assert!(failed.0.contains("has not come to an end within 0.3 s, though it goes on answering"), "{failed}");
+    assert_eq!(finality, Finality::Open);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (message, finality) = refused(&task(port));
     assert!(message.contains("cannot be used: ") && message.contains("Connection refused"), "{message}");

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::TaskId;
+use crate::model::callback::OccasionTask;
+use crate::model::{InstanceKey, TaskId};
 use crate::scheduler::Store;
 use crate::scheduler::change::RunLookup;
 use crate::scheduler::port::History;
@@ -33,6 +34,37 @@ fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
     assert_eq!((after.expectations, after.next_deadline_key), (changes.expectations, 2));
     assert_eq!((after.streaks, after.next_callback_key), (changes.streaks, 2));
     assert_eq!((after.next_run_key, after.next_instance_key, after.next_version_key), (3, 4, 2));
+}
+
+#[test]
+fn callbacks_that_failed_for_good_are_listed_newest_first_with_what_their_logs_are_called_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let task =
+        OccasionTask { instance: InstanceKey(3), task_id: "load".into(), map_index: 4, try_number: 2, max_tries: 1 };
+    let of_task = Occasion { task: Some(task.clone()), ..Occasion::new(Subject::Task) };
+    let of_run = Occasion { task: Some(task), ..Occasion::new(Subject::Run) };
+    let row = |key, state, occasion, ended_at| CallbackRow {
+        state,
+        occasion,
+        ended_at: Some(at(ended_at)),
+        ..callback_row(key)
+    };
+    let callbacks = vec![
+        row(1, CallbackState::Failed, of_task, 3),
+        row(2, CallbackState::Failed, of_run, 5),
+        row(3, CallbackState::Success, Occasion::new(Subject::Run), 6),
+        CallbackRow { run: None, ..row(4, CallbackState::Failed, Occasion::new(Subject::Dag), 4) },
+    ];
+    open_in(folder.path()).commit(&Changes { callbacks, ..one_of_everything() }).unwrap();
+    let reader = reader_in(folder.path());
+    let found = reader.failed_callbacks(10).unwrap();
+    let of = |failed: &crate::store::FailedCallback| {
+        (failed.run_id.is_some(), failed.task_id.clone(), failed.map_index, failed.try_number)
+    };
+    let expected = [(true, None, None, None), (false, None, None, None), (true, Some("load".into()), Some(4), Some(2))];
+    assert_eq!(found.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!((found[0].hook, found[0].number), (Hook::OnFailure, 2));
+    assert_eq!(reader.failed_callbacks(1).unwrap(), found[..1]);
 }
 
 #[test]
