@@ -62,6 +62,12 @@ impl Reader<'_, '_> {
             Some("queued_at") => Some(Reference::QueuedAt),
             Some("average_runtime") => {
                 let min_runs = fields.integer("min_runs").unwrap_or(max_runs);
+                if let Some((span, _)) = fields.entry("min_runs").filter(|_| min_runs > max_runs) {
+                    let message =
+                        format!("`min_runs` is {min_runs}, and of {max_runs} runs at most the average is taken");
+                    let help = "lower it or raise `max_runs`; with fewer runs than `min_runs` there is no deadline";
+                    self.faults.add(span, "bad-deadline", message, help);
+                }
                 Some(Reference::AverageRuntime { max_runs, min_runs })
             }
             _ => instant(fields, "reference", zone).map(Reference::At),
