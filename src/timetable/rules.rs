@@ -83,9 +83,14 @@ fn next_due(ticks: &Ticks, run_immediately: RunImmediately, asked: &Question) ->
 }
 
 fn newest_tick(ticks: &Ticks, run_immediately: RunImmediately, asked: &Question) -> Option<Timestamp> {
-    let mut due = ticks.align_prev(asked.now)?;
-    match (asked.last, asked.earliest) {
-        (Some(last), _) => due = due.max(ticks.next(last.end)?),
+    let after_last = asked.last.map(|last| ticks.next(last.end));
+    let mut due = match after_last.flatten().filter(|&after| after > asked.now && ticks.go_back_in_order()) {
+        // No tick up to now lies later: the usual case, as a run is planned when the one before it has been created.
+        Some(after) => after,
+        None => ticks.align_prev(asked.now)?,
+    };
+    match (after_last, asked.earliest) {
+        (Some(after), _) => due = due.max(after?),
         (None, None) => due = due.max(ticks.first_run(run_immediately, asked.now)?),
         (None, Some(_)) => {}
     }

@@ -3,7 +3,7 @@
 //! A month's days are one bit mask, and so are the hours, minutes and seconds of a day: the search takes a step for each month that it
 //! looks at, and none for a day.
 
-use jiff::civil::{DateTime, Time};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -56,14 +56,12 @@ impl Cron {
 
     /// The first match later than `naive` on a calendar without zones.
     pub fn next_naive(&self, naive: DateTime) -> Option<DateTime> {
-        let first = naive.checked_add(SignedDuration::from_secs(1)).ok()?;
-        self.find(first, Direction::Forward)
+        self.find(Second::after(naive)?, Direction::Forward)
     }
 
     /// The last match earlier than `naive` on a calendar without zones.
     pub fn prev_naive(&self, naive: DateTime) -> Option<DateTime> {
-        let first = naive.checked_sub(SignedDuration::from_micros(1)).ok()?;
-        self.find(first, Direction::Backward)
+        self.find(Second::before(naive)?, Direction::Backward)
     }
 
     /// No date suits the fields, as in `0 0 30 2 *`: Airflow accepts such an expression, and its DAG never runs.
@@ -89,8 +87,8 @@ impl Cron {
         zone.to_ambiguous_timestamp(found).later().ok()
     }
 
-    /// The match at or beyond `first`, whose fraction of a second is left out.
-    fn find(&self, first: DateTime, direction: Direction) -> Option<DateTime> {
+    /// The match at or beyond `first`.
+    fn find(&self, first: Second, direction: Direction) -> Option<DateTime> {
         let [side, other] = self.sides();
         let found = self.find_side(side?, first, direction)?;
         let Some(other) = other else { return Some(found) };
@@ -121,15 +119,15 @@ impl Cron {
         self.year.is_none_or(|years| years.star || years.set.contains((i32::from(year) - i32::from(FIRST_YEAR)) as u32))
     }
 
-    fn find_side(&self, side: Side, first: DateTime, direction: Direction) -> Option<DateTime> {
-        let mut year = first.year();
-        let mut months = beyond(self.times.months, first.month() as u32, direction);
+    fn find_side(&self, side: Side, first: Second, direction: Direction) -> Option<DateTime> {
+        let mut year = first.year;
+        let mut months = beyond(self.times.months, first.month, direction);
         loop {
             if self.has_year(year) {
                 while let Some(month) = nearest(months, direction) {
                     months &= !(1 << month);
                     let days = self.days_of_month(side, year, month as i8);
-                    let at_first = year == first.year() && month == first.month() as u32;
+                    let at_first = year == first.year && month == first.month;
                     let found = if at_first { self.in_first_month(days, first, direction) } else { None };
                     if let Some(found) = found {
                         return Some(found);
@@ -143,7 +141,7 @@ impl Cron {
                 Direction::Forward => year + 1,
                 Direction::Backward => year - 1,
             };
-            if (year - first.year()).abs() > YEARS {
+            if (year - first.year).abs() > YEARS {
                 return None;
             }
             months = self.times.months;
@@ -151,10 +149,10 @@ impl Cron {
     }
 
     /// The match in the month of `first`, at or beyond it.
-    fn in_first_month(&self, days: u64, first: DateTime, direction: Direction) -> Option<DateTime> {
-        let (year, month, day) = (first.year(), first.month() as u32, first.day() as u32);
+    fn in_first_month(&self, days: u64, first: Second, direction: Direction) -> Option<DateTime> {
+        let Second { year, month, day, .. } = first;
         if days & 1 << day != 0
-            && let Some(time) = self.times.at_or_beyond(first.time(), direction)
+            && let Some(time) = self.times.at_or_beyond(first, direction)
         {
             return date_time(year, month, day, time);
         }
@@ -164,7 +162,7 @@ impl Cron {
 
     /// The matching days of a month; bit 1 is its first.
     fn days_of_month(&self, side: Side, year: i16, month: i8) -> u64 {
-        let month = Month::new(year, month);
+        let month = Month { year, month, len: days_in(year, month) };
         let all = month.all();
         let by_day = match self.nearest {
             Some(day) => 1 << month.nearest_weekday(u32::from(day)),
@@ -182,6 +180,51 @@ impl Cron {
     }
 }
 
+/// A second of the naive calendar. Its parts are asked for one by one, and its neighbours are mostly of the same minute.
+#[derive(Clone, Copy)]
+struct Second {
+    year: i16,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+}
+
+impl Second {
+    fn of(naive: DateTime) -> Self {
+        Self {
+            year: naive.year(),
+            month: naive.month() as u32,
+            day: naive.day() as u32,
+            hour: naive.hour() as u32,
+            minute: naive.minute() as u32,
+            second: naive.second() as u32,
+        }
+    }
+
+    /// The one that follows that of `naive`; null at the end of the calendar.
+    fn after(naive: DateTime) -> Option<Self> {
+        let this = Self::of(naive);
+        if this.second < 59 {
+            return Some(Self { second: this.second + 1, ..this });
+        }
+        Some(Self::of(naive.checked_add(SignedDuration::from_secs(1)).ok()?))
+    }
+
+    /// The one in which the microsecond before `naive` lies; null at the beginning of the calendar.
+    fn before(naive: DateTime) -> Option<Self> {
+        let this = Self::of(naive);
+        if naive.subsec_nanosecond() >= 1_000 {
+            return Some(this);
+        }
+        if this.second > 0 {
+            return Some(Self { second: this.second - 1, ..this });
+        }
+        Some(Self::of(naive.checked_sub(SignedDuration::from_micros(1)).ok()?))
+    }
+}
+
 impl Times {
     /// The first time of a day, or its last.
     fn outermost(&self, direction: Direction) -> Option<(u32, u32, u32)> {
@@ -190,8 +233,8 @@ impl Times {
     }
 
     /// The time nearest to `limit` that is not on its other side.
-    fn at_or_beyond(&self, limit: Time, direction: Direction) -> Option<(u32, u32, u32)> {
-        let (hour, minute, second) = (limit.hour() as u32, limit.minute() as u32, limit.second() as u32);
+    fn at_or_beyond(&self, limit: Second, direction: Direction) -> Option<(u32, u32, u32)> {
+        let Second { hour, minute, second, .. } = limit;
         let from = |set, value| nearest(beyond(set, value, direction), direction);
         let after = |set, value| nearest(beyond(set, value, direction) & !(1 << value), direction);
         let of = |set| nearest(set, direction);
@@ -211,26 +254,28 @@ impl Times {
 
 /// What a month looks like in the calendar.
 struct Month {
+    year: i16,
+    month: i8,
     /// Days.
     len: u32,
-    /// The weekday of its first day; Sunday is 0.
-    first: u32,
+}
+
+fn days_in(year: i16, month: i8) -> u32 {
+    match month {
+        2 => 28 + u32::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 impl Month {
-    fn new(year: i16, month: i8) -> Self {
-        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let len = match month {
-            2 => 28 + u32::from(is_leap),
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
+    /// The weekday of its first day; Sunday is 0. Most expressions never ask.
+    fn first(&self) -> u32 {
         // Years that begin in March, so that the leap day is the last one.
-        let shifted = i32::from(year) - i32::from(month < 3);
+        let shifted = i32::from(self.year) - i32::from(self.month < 3);
         let leaps = shifted.div_euclid(4) - shifted.div_euclid(100) + shifted.div_euclid(400);
         const OFFSETS: [i32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
-        let first = (shifted + leaps + OFFSETS[month as usize - 1] + 1).rem_euclid(7) as u32;
-        Self { len, first }
+        (shifted + leaps + OFFSETS[self.month as usize - 1] + 1).rem_euclid(7) as u32
     }
 
     fn all(&self) -> u64 {
@@ -239,19 +284,17 @@ impl Month {
 
     /// All days that fall on one of `weekdays`; bit 0 is Sunday.
     fn weekdays(&self, weekdays: u64) -> u64 {
-        let from_first = (weekdays >> self.first | weekdays << (7 - self.first)) & 0x7f;
+        let first = self.first();
+        let from_first = (weekdays >> first | weekdays << (7 - first)) & 0x7f;
         // The week, five times over.
         (from_first * 0x1020_4081) << 1
     }
 
-    fn first_of(&self, weekday: u32) -> u32 {
-        1 + (weekday + 7 - self.first) % 7
-    }
-
     fn nth_weekdays(&self, nth: &[u8; 7]) -> u64 {
         let mut days = 0;
-        for (weekday, &set) in (0..).zip(nth) {
-            let first = self.first_of(weekday);
+        let first_day = self.first();
+        for (weekday, &set) in (0..7).zip(nth) {
+            let first = 1 + (weekday + 7 - first_day) % 7;
             for n in (1..=5).filter(|n| set & 1 << n != 0) {
                 days |= 1 << (first + 7 * (n - 1));
             }
@@ -265,7 +308,7 @@ impl Month {
     /// The Monday-to-Friday day nearest to `day`, without leaving the month.
     fn nearest_weekday(&self, day: u32) -> u32 {
         let day = day.min(self.len);
-        match (self.first + day - 1) % 7 {
+        match (self.first() + day - 1) % 7 {
             6 if day == 1 => 3,
             6 => day - 1,
             0 if day == self.len => day - 2,

@@ -52,6 +52,17 @@ impl Ticks {
         }
     }
 
+    /// [`align_prev`](Self::align_prev) gives an instant of its own or an earlier one, if there is any tick at all. Of other
+    /// expressions the tick before one that a change of the clocks moved may come later, and a field of years may end them.
+    pub(super) fn go_back_in_order(&self) -> bool {
+        match self {
+            Self::Cron { cron, zone } => {
+                cron.year.is_none_or(|years| years.star) && (cron.is_every_hour() || *zone == TimeZone::UTC)
+            }
+            Self::Every(_) => true,
+        }
+    }
+
     /// Of a DAG without any bound: the run just missed if `run_immediately` reaches so far back, else the next. A period starts at
     /// once.
     pub(super) fn first_run(&self, run_immediately: RunImmediately, now: Timestamp) -> Option<Timestamp> {
