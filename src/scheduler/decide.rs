@@ -95,6 +95,11 @@ impl World {
             && (!self.assets.has_ripe() && !self.cross_dag.has_more())
     }
 
+    /// No run is under way and nothing is left to decide: only time or an event brings something new.
+    pub fn is_idle(&self) -> bool {
+        self.free_runs.len() == self.runs.len() && !self.has_more() && self.is_settled()
+    }
+
     /// One step of Airflow's loop, once. True: it has changed something.
     ///
     /// # Errors

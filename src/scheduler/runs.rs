@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Catchup, DagRun, Instance, InstanceKey, RunId, RunKey, RunState, RunType, Schedule, Task, TaskState,
+    Catchup, DagRun, DataInterval, Instance, InstanceKey, RunId, RunKey, RunState, RunType, Schedule, Task, TaskState,
 };
 use crate::scheduler::change::{NextRun, RunLookup};
 use crate::scheduler::decide::{PIECE_ROWS, TURN_ROWS, iso};
@@ -174,6 +174,33 @@ impl World {
         self.await_next_run(ix, now);
     }
 
+    /// The DAG whose next run is the next deadline, and the deadline after that. None: the next one is something else, or one of the
+    /// clock that no run's instant is told by.
+    pub fn next_due(&self) -> Option<(DagIx, Option<Timestamp>)> {
+        match self.timers.first_on_wall() {
+            (Some(&TimerKey::Due(ix)), after) if self.timers.next().1.is_none() => Some((ix, after)),
+            _ => None,
+        }
+    }
+
+    /// Goes over the DAG's next run as if it were created now, at its instant, and over at `end`: for who knows already what becomes of
+    /// it. False, and nothing is changed: it is not due at this very instant, or the run after it comes by `end`.
+    pub fn pass_over_run(&mut self, ix: DagIx, now: Now, end: Now) -> bool {
+        let entry = self.dag(ix);
+        let is_due = |next: &NextRun| next.run_after == now.wall && entry.may_schedule();
+        let Some(next) = entry.record.next_run.filter(is_due) else { return false };
+        let after = entry.next_run_after(Some(next.data_interval), now);
+        if after.is_some_and(|after| after.run_after <= end.wall) {
+            return false;
+        }
+        self.timers.cancel(&TimerKey::Due(ix));
+        let record = &mut self.dag_mut(ix).record;
+        record.last_interval = Some(next.data_interval);
+        record.next_run = after;
+        self.await_next_run(ix, end);
+        true
+    }
+
     /// The DAG has a run to create, planned for `at`; None: it has none now.
     pub(super) fn set_due(&mut self, ix: DagIx, at: Option<Timestamp>) {
         let before = std::mem::replace(&mut self.dag_quiet(ix).due_at, at);
@@ -307,9 +334,14 @@ impl DagEntry {
 
     /// The run that its schedule gives after its last one, as of now.
     fn next_run_at(&self, now: Now) -> Option<NextRun> {
+        self.next_run_after(self.record.last_interval, now)
+    }
+
+    /// The same if its last run had the interval `last`.
+    fn next_run_after(&self, last: Option<DataInterval>, now: Now) -> Option<NextRun> {
         let definition = self.definition.as_ref().filter(|_| self.record.is_active)?;
         let (earliest, latest) = self.bounds(definition, now);
-        definition.timetable.next_run(self.record.last_interval, earliest, latest, definition.dag.catchup, now.wall)
+        definition.timetable.next_run(last, earliest, latest, definition.dag.catchup, now.wall)
     }
 
     /// Its next run is due, and its catchup rule would not choose it any longer.

@@ -88,6 +88,12 @@ impl<K: Ord + Clone> Timers<K> {
         (self.wall.first().map(|(at, _)| *at), self.boot.first().map(|(at, _)| *at))
     }
 
+    /// Whose deadline is the earliest on the wall clock, and the deadline after it.
+    pub fn first_on_wall(&self) -> (Option<&K>, Option<Timestamp>) {
+        let mut wall = self.wall.iter();
+        (wall.next().map(|(_, key)| key), wall.next().map(|(at, _)| *at))
+    }
+
     pub fn len(&self) -> usize {
         self.deadlines.len()
     }

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::clock::BootInstant;
 use crate::model::deadline::DeadlineRow;
-use crate::model::{RunState, TaskState, TryKey};
+use crate::model::{NextRun, RunState, TaskState, TryKey, Wait};
 use crate::scheduler::DagRecord;
-use crate::scheduler::event::{Outcome, TryEnd};
+use crate::scheduler::event::{Event, Outcome, TryEnd, Verdict};
 use crate::scheduler::world::{Action, DagIx, History, Now, Run, RunIx, Sink, Slot, World};
+use crate::simulate::alike::{Alike, Model, Watched};
 use crate::simulate::past::Past;
 use crate::simulate::report::Report;
 use crate::simulate::tally::{Counted, Tally};
-use crate::simulate::{Plan, Subject, start};
+use crate::simulate::{Plan, Subject, sensor, start};
 
 /// After so many turns at one instant the clock goes on by [`STEP`]: what begins anew as soon as it is over, and takes no time,
 /// would stand still for ever.
@@ -29,19 +31,24 @@ pub(super) struct NoHistory;
 impl History for NoHistory {}
 
 /// How a try will end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Ending {
     key: TryKey,
     began_at: i64,
     fate: Fate,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Fate {
     Succeeds,
     Fails,
     TimesOut,
     Killed,
+    /// A sensor has looked once.
+    Waits(Box<Wait>),
+    /// What a sensor waits for is there, or cannot be looked for.
+    Comes,
+    GoesWrong,
 }
 
 /// Ends that are to come, by instant in microseconds; those of one instant in the order in which their tries began.
@@ -115,12 +122,22 @@ impl Sink for Intake<'_> {
             && let Some(task) = run.task_of(slot)
         {
             let expected = &self.expected[run.dag.0 as usize][task.index()];
+            let fails = expected.fails(run.row.run_after, entry.row.try_number);
+            let wait = run.definition.as_ref().and_then(|definition| {
+                sensor::wait(definition.dag.task(task), entry.row.deferral.as_deref(), instant(self.now))
+            });
             let fate = match expected {
+                _ if wait.is_some() && fails => Fate::GoesWrong,
+                _ if wait.is_some() => Fate::Comes,
                 Expected { times_out: true, .. } => Fate::TimesOut,
-                _ if expected.fails(run.row.run_after, entry.row.try_number) => Fate::Fails,
+                _ if fails => Fate::Fails,
                 _ => Fate::Succeeds,
             };
             let ending = Ending { key: entry.row.try_key(), began_at: self.now, fate };
+            if let Some(wait) = wait {
+                self.agenda
+                    .add(self.now + sensor::LOOK, Ending { fate: Fate::Waits(Box::new(wait)), ..ending.clone() });
+            }
             self.agenda.add(self.now + expected.lasts_for, ending);
         }
         self.tally.instance(ix, slot, run, prior);
@@ -167,6 +184,11 @@ pub(super) struct Drive {
     pub(super) instants: u64,
     /// Something has happened whose order within an instant matters: a process was killed, or the clock had to be pushed on.
     pub(super) is_irregular: bool,
+    /// By DAG; None of those whose runs may differ from each other, and of all if a picture shows each.
+    pub(super) alike: Vec<Option<Alike>>,
+    watched: Option<Watched>,
+    /// No run is under way.
+    is_idle: bool,
 }
 
 /// All DAGs in one world. `progress` is told the virtual instant from time to time; when it answers false, the report covers what
@@ -185,7 +207,11 @@ impl Drive {
         let world = start::world(subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
         let expected = subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
         let tally = Tally::new(plan, subjects, &world);
+        let alike = |subject: &Subject| if plan.is_drawn { None } else { Alike::of(&subject.dag) };
         Self {
+            alike: subjects.iter().map(alike).collect(),
+            watched: None,
+            is_idle: false,
             world,
             agenda: Agenda::default(),
             expected,
@@ -221,13 +247,21 @@ impl Drive {
             Some(at) => (at, self.next()),
             None => self.live_through(self.from),
         };
+        // The counts of a window are given away at its end.
+        self.watched = None;
+        let mut told = self.instants;
         while let Some(due) = next.filter(|&next| next < until) {
             at = due.max(at);
             self.tally.pass_to(at);
-            (at, next) = self.live_through(at);
-            self.instants += 1;
-            if self.instants.is_multiple_of(TELL_EVERY) && !progress(instant(at)) {
-                return at;
+            (at, next) = match self.repeat(at, until) {
+                Some(over) => over,
+                None => self.live_through(at),
+            };
+            if self.instants - told >= TELL_EVERY {
+                told = self.instants;
+                if !progress(instant(at)) {
+                    return at;
+                }
             }
         }
         self.at = Some(at);
@@ -235,21 +269,60 @@ impl Drive {
         until
     }
 
+    /// A whole run that goes like an earlier one, if there is nothing else to live through until it is over and that is before `until`;
+    /// returns the instant at which it is over, and the next one.
+    fn repeat(&mut self, at: i64, until: i64) -> Option<(i64, Option<i64>)> {
+        let (dag, run, disturbed_at) = self.lone_run(at)?;
+        let Some(Model { share, instants }) = &self.alike[dag.0 as usize].as_ref()?.model else {
+            let before = self.tally.before(dag);
+            self.watched = Some(Watched { dag, instants: self.instants, disturbed_at, before });
+            return None;
+        };
+        let end = at + share.lasted;
+        let is_undisturbed = end < until && disturbed_at.is_none_or(|disturbed_at| disturbed_at > instant(end));
+        if !is_undisturbed || !self.world.pass_over_run(dag, self.now(at), self.now(end)) {
+            return None;
+        }
+        self.instants += instants;
+        let end = self.tally.repeat(dag, &run, share);
+        Some((end, self.next()))
+    }
+
+    /// A run that begins by itself at `at` and will go like any other of its DAG, and when something else comes.
+    fn lone_run(&self, at: i64) -> Option<(DagIx, NextRun, Option<Timestamp>)> {
+        if !self.is_idle {
+            return None;
+        }
+        let (dag, disturbed_at) = self.world.next_due()?;
+        let run = self.world.dag(dag).record.next_run.filter(|run| run.run_after == instant(at))?;
+        let is_whole = self.alike[dag.0 as usize].as_ref()?.is_whole(&run);
+        let has_failure = || self.expected[dag.0 as usize].iter().any(|expected| expected.fails(run.run_after, 1));
+        (is_whole && !has_failure()).then_some((dag, run, disturbed_at))
+    }
+
+    /// At the end of an instant: the run that was watched may be over, and have been by itself.
+    fn learn(&mut self, at: i64) {
+        self.is_idle = self.world.is_idle() && self.agenda.next().is_none();
+        let Some(watched) = self.watched.take_if(|_| self.is_idle) else { return };
+        let Watched { dag, instants, disturbed_at, before } = watched;
+        if self.is_irregular || disturbed_at.is_some_and(|disturbed_at| disturbed_at <= instant(at)) {
+            return;
+        }
+        let tasks = self.expected[dag.0 as usize].len();
+        let share = self.tally.share_since(&before, dag, tasks);
+        if let Some(alike) = &mut self.alike[dag.0 as usize] {
+            alike.model = share.map(|share| Model { instants: self.instants - instants, share });
+        }
+    }
+
     /// All that happens at one instant; returns the instant at which it is over, and the next one.
     fn live_through(&mut self, mut at: i64) -> (i64, Option<i64>) {
         let mut next = None;
+        self.instants += 1;
         for turn in 1_usize.. {
             let now = self.now(at);
-            while let Some(ends) = self.agenda.due(at) {
-                for &end in &ends {
-                    let mut ended = try_end(end, at);
-                    if end.fate == Fate::Succeeds {
-                        // Nobody knows how long a list will be: each is taken to have one element.
-                        let awaited = self.world.awaited_lengths(end.key).into_iter();
-                        ended.lengths = awaited.map(|key| (key, 1)).collect();
-                    }
-                    self.world.apply_ended(ended, now);
-                }
+            while let Some(mut ends) = self.agenda.due(at) {
+                ends.drain(..).for_each(|end| self.end(end, at, now));
                 self.agenda.give_back(ends);
             }
             self.world.apply_deadlines(now);
@@ -267,7 +340,35 @@ impl Drive {
             }
         }
         self.tally.close_instant(at, &self.world);
+        self.learn(at);
         (at, next)
+    }
+
+    fn end(&mut self, Ending { key, began_at, fate }: Ending, at: i64, now: Now) {
+        let outcome = match fate {
+            Fate::Succeeds => Outcome::Exited(0),
+            Fate::Fails => Outcome::Exited(1),
+            Fate::TimesOut => Outcome::TimedOut,
+            Fate::Killed => Outcome::Killed { reason: "stopped".to_owned() },
+            Fate::Waits(wait) => Outcome::Deferred(wait),
+            Fate::Comes => {
+                // Of a list nobody knows how long it will be, and anything else counts as one element.
+                return self.world.apply(
+                    Event::Fired { key, verdict: Verdict::There(Value::Null) },
+                    now,
+                    &mut self.past,
+                );
+            }
+            Fate::GoesWrong => {
+                let verdict = Verdict::Failed { reason: "simulated".to_owned() };
+                return self.world.apply(Event::Fired { key, verdict }, now, &mut self.past);
+            }
+        };
+        // Nobody knows how long a list will be: each is taken to have one element.
+        let awaited = if outcome == Outcome::Exited(0) { self.world.awaited_lengths(key) } else { Vec::new() };
+        let lengths = awaited.into_iter().map(|key| (key, 1)).collect();
+        let ended = TryEnd { started_at: Some(instant(began_at)), lengths, ..TryEnd::new(key, outcome, instant(at)) };
+        self.world.apply_ended(ended, now);
     }
 
     fn end_turn(&mut self, at: i64) {
@@ -290,16 +391,6 @@ impl Drive {
     }
 }
 
-fn try_end(end: Ending, at: i64) -> TryEnd {
-    let outcome = match end.fate {
-        Fate::Succeeds => Outcome::Exited(0),
-        Fate::Fails => Outcome::Exited(1),
-        Fate::TimesOut => Outcome::TimedOut,
-        Fate::Killed => Outcome::Killed { reason: "stopped".to_owned() },
-    };
-    TryEnd { started_at: Some(instant(end.began_at)), ..TryEnd::new(end.key, outcome, instant(at)) }
-}
-
 pub(super) fn instant(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
@@ -307,7 +398,9 @@ pub(super) fn instant(micros: i64) -> Timestamp {
 fn expected(subject: &Subject, seed: u64) -> Vec<Expected> {
     let of_task = |(task, outlook): (&crate::model::Task, &crate::simulate::Outlook)| {
         let lasts_for = micros(outlook.lasts_for).max(1);
-        let timeout = task.execution_timeout.map(micros).filter(|&timeout| timeout < lasts_for);
+        // How long a sensor may wait is the world's affair.
+        let timeout = task.execution_timeout.filter(|_| !sensor::waits(task)).map(micros);
+        let timeout = timeout.filter(|&timeout| timeout < lasts_for);
         Expected {
             lasts_for: timeout.unwrap_or(lasts_for).max(1),
             times_out: timeout.is_some(),

@@ -37,6 +37,20 @@ pub(super) struct Step {
     change: i64,
 }
 
+impl Step {
+    /// The same, so many microseconds later.
+    pub(super) fn later(self, by: i64) -> Self {
+        Self { at: self.at + by, ..self }
+    }
+}
+
+/// By how much a gauge was moved on: what was held of it, and for how long it was full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gain {
+    busy: i128,
+    full_for: i64,
+}
+
 /// More is held of a limit than there is.
 #[derive(Debug)]
 pub(super) struct Exceeded;
@@ -58,13 +72,34 @@ impl Gauges {
         1 + self.pools.len()
     }
 
+    fn all(&self) -> impl Iterator<Item = &Gauge> {
+        std::iter::once(&self.parallelism).chain(self.pools.iter().map(|(_, gauge)| gauge))
+    }
+
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Gauge> {
         std::iter::once(&mut self.parallelism).chain(self.pools.iter_mut().map(|(_, gauge)| gauge))
     }
 
+    /// Of each, what it has gained since it stood at `before`.
+    pub(super) fn gained_since(&self, before: &Self) -> Vec<Gain> {
+        let gain = |(now, before): (&Gauge, &Gauge)| Gain {
+            busy: now.busy - before.busy,
+            full_for: now.full_for - before.full_for,
+        };
+        self.all().zip(before.all()).map(gain).collect()
+    }
+
+    /// Each gains again what it gained once.
+    pub(super) fn gain(&mut self, gains: &[Gain]) {
+        for (gauge, gain) in self.all_mut().zip(gains) {
+            gauge.busy += gain.busy;
+            gauge.full_for += gain.full_for;
+        }
+    }
+
     /// Of each, how much is held: parallelism, then the pools.
     pub(super) fn held(&self) -> impl Iterator<Item = u64> {
-        std::iter::once(&self.parallelism).chain(self.pools.iter().map(|(_, gauge)| gauge)).map(|gauge| gauge.held)
+        self.all().map(|gauge| gauge.held)
     }
 
     /// So many microseconds pass.

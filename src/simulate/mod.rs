@@ -2,16 +2,18 @@
 //!
 //! Drives the scheduler's own world on a virtual clock: [`drive`] hands it deadlines and the ends of tries, [`tally`] counts what
 //! comes out of it, [`slots`] finds what a change of the clocks does to a schedule, [`picture`] draws. [`apart`] gives DAGs that
-//! never meet at a limit a world each, which is faster and comes to the same. Decides nothing about scheduling itself. Pure: knows no
+//! never meet at a limit a world each, and [`alike`] decides a run that others repeat once; both are faster and come to the same. Decides nothing about scheduling itself. Pure: knows no
 //! file, thread, database or clock; the same plan gives the same report.
 
 mod ahead;
+mod alike;
 mod apart;
 mod drive;
 mod gauges;
 mod past;
 mod picture;
 mod report;
+mod sensor;
 mod slots;
 mod start;
 mod tally;

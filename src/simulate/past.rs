@@ -48,7 +48,8 @@ impl Past {
     }
 }
 
-fn is_asked(dag: &Dag) -> bool {
+/// A later run of the DAG, or a deadline, may ask for those that are over.
+pub(super) fn is_asked(dag: &Dag) -> bool {
     dag.max_consecutive_failed_dag_runs > 0
         || !dag.deadlines.is_empty()
         || dag.expect_by.is_some()

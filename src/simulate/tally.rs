@@ -1,5 +1,7 @@
 //! Counts what the world does, row by row, and keeps nothing of a run that is over.
 
+mod share;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::simulate::report::{
     Behind, DagReport, Deadline, DeadlineKind, LimitKind, LimitReport, Report, Totals, WaitReport,
 };
 use crate::simulate::{Plan, Subject, slots};
+
+pub(super) use self::share::{Before, Share};
 
 /// What a waiting instance waits for, in a byte or two: the first ones are fixed, then come the pools by their places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

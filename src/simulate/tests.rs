@@ -116,6 +116,31 @@ fn a_narrower_executor_is_what_is_waited_for_instead() {
 }
 
 #[test]
+fn a_sensor_that_waits_holds_no_slot_and_gives_up_when_its_timeout_is_over() {
+    let text = |timeout: &str| {
+        format!(
+            "schedule = \"0 * * * *\"\nchain = [\"[a, b] >> c\"]\n[default_args]\npool = \"narrow\"\n\
+             [tasks.a]\nsensor = {{ file = \"in/a\", timeout = \"{timeout}\" }}\n\
+             [tasks.b]\nsensor = {{ file = \"in/b\", mode = \"reschedule\" }}\n[tasks.c]\nbash = \"true\"\n"
+        )
+    };
+    let of =
+        |timeout| plan("2026-11-21T00:00:00Z", "2026-11-21T01:00:00Z", vec![subject("patient", &text(timeout), 600)]);
+    let report = run(&of("1h"));
+    let totals = &report.dags[0].totals;
+    assert_eq!((totals.succeeded_runs, totals.succeeded_instances, totals.retries), (1, 3, 0));
+    // Both sensors wait at the same time, the second after the look of the first; then one task takes as long.
+    let look = Duration::from_micros(1);
+    assert_eq!(report.dags[0].mean, Some(seconds(1_200) + look));
+    let narrow = limit(&report, &LimitKind::Pool("narrow".into()));
+    assert_eq!((narrow.full_for, narrow.waits.count, narrow.waits.total), (Some(seconds(600) + 2 * look), 1, look));
+    let report = run(&of("5m"));
+    let totals = &report.dags[0].totals;
+    assert_eq!((totals.failed_runs, totals.failed_instances, totals.unrun_instances), (1, 1, 1));
+    assert_eq!(report.dags[0].mean, Some(seconds(600) + look));
+}
+
+#[test]
 fn max_active_tasks_is_named_when_it_holds_a_run_back() {
     let text =
         "schedule = \"0 * * * *\"\nmax_active_tasks = 1\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n";
