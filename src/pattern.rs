@@ -80,6 +80,7 @@ impl Pattern {
         if parts.is_empty() || text.ends_with('/') {
             return Err(PatternFault::NoName);
         }
+        parts.shrink_to_fit();
         Ok(Self { text: text.to_owned(), parts, counts_folders: false })
     }
 
@@ -200,6 +201,8 @@ fn pieces(text: &str) -> Vec<Piece> {
             _ => Piece::Char(char),
         });
     }
+    // Thousands may be kept.
+    pieces.shrink_to_fit();
     pieces
 }
 

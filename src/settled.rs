@@ -23,6 +23,7 @@ use crossbeam::channel::Sender;
 use rustix::event::EventfdFlags;
 use rustix::fd::OwnedFd;
 
+use self::eyes::Eyes;
 pub use self::eyes::remote_name;
 use self::watcher::{Order, Watcher};
 use crate::health::Health;
@@ -75,9 +76,18 @@ impl<K: Ord + Copy + Send + 'static> Settled<K> {
     /// # Errors
     /// No thread or descriptor is left.
     pub fn start(name: &'static str, health: Health, tell: impl FnMut(Told<K>) + Send + 'static) -> io::Result<Self> {
+        Self::start_with(Eyes::open(), name, health, tell)
+    }
+
+    fn start_with(
+        eyes: Eyes<K>,
+        name: &'static str,
+        health: Health,
+        tell: impl FnMut(Told<K>) + Send + 'static,
+    ) -> io::Result<Self> {
         let (orders, receiver) = crossbeam::channel::unbounded();
         let alarm = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let watcher = Watcher::new(name, health, Box::new(tell));
+        let watcher = Watcher::new(name, health, eyes, Box::new(tell));
         let heard = Arc::clone(&alarm);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || watcher.run(&receiver, &heard))?;
         Ok(Self { orders, alarm })

@@ -83,6 +83,14 @@ fn health_is_told_without_the_database() {
 }
 
 #[test]
+fn what_can_only_be_looked_at_is_told_by_the_status() {
+    let site = site(1);
+    site.health.raise("sensors", "`/in/*` is looked at every 60 s instead of watched: the limit is reached");
+    let status = body(&answer(&site, &get("/status")));
+    assert_eq!(status["status"], "sensors: `/in/*` is looked at every 60 s instead of watched: the limit is reached");
+}
+
+#[test]
 fn a_turn_that_does_not_end_is_unhealthy() {
     let mut site = site(1);
     site.turn_running_for = Box::new(|| Some(STALL_AFTER));

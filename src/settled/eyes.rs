@@ -29,6 +29,9 @@ pub struct Eyes<K> {
     /// By the kernel's number: one folder, under all the paths that lead to it, with who needs it.
     folders: BTreeMap<i32, BTreeMap<PathBuf, BTreeSet<K>>>,
     numbers: BTreeMap<PathBuf, i32>,
+    /// How many folders the host lets be watched, where a test says so.
+    #[cfg(test)]
+    room: usize,
 }
 
 /// What the kernel tells.
@@ -45,7 +48,25 @@ pub enum Glance<K> {
 impl<K: Ord + Copy> Eyes<K> {
     pub fn open() -> Self {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        Self { kernel, folders: BTreeMap::new(), numbers: BTreeMap::new() }
+        Self {
+            kernel,
+            folders: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            #[cfg(test)]
+            room: usize::MAX,
+        }
+    }
+
+    /// As on a host whose limit of watches is reached after so many.
+    #[cfg(test)]
+    pub fn with_room(room: usize) -> Self {
+        Self { room, ..Self::open() }
+    }
+
+    /// As on a host that has no inotify instance left.
+    #[cfg(test)]
+    pub fn closed() -> Self {
+        Self { kernel: None, ..Self::open() }
     }
 
     /// Readable when there is something to tell.
@@ -60,6 +81,10 @@ impl<K: Ord + Copy> Eyes<K> {
     /// What stands in the way and what to do about it, if a limit is reached.
     pub fn watch(&mut self, folder: &Path, key: K) -> Result<bool, String> {
         let Some(kernel) = &self.kernel else { return Err(limit(Errno::MFILE)) };
+        #[cfg(test)]
+        if self.numbers.len() >= self.room && !self.numbers.contains_key(folder) {
+            return Err(limit(Errno::NOSPC));
+        }
         let number = match inotify::add_watch(kernel, folder, EVENTS) {
             Ok(number) => number,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(false),

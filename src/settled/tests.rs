@@ -22,9 +22,14 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with(Eyes::open())
+    }
+
+    fn with(eyes: Eyes<u32>) -> Self {
         let (sender, told) = unbounded();
         let health = Health::default();
-        let settled = Settled::start("files", health.clone(), move |news| sender.send(news).unwrap()).unwrap();
+        let tell = move |news| sender.send(news).unwrap();
+        let settled = Settled::start_with(eyes, "files", health.clone(), tell).unwrap();
         Self { folder: TempDir::new().unwrap(), settled, told, health }
     }
 
@@ -220,7 +225,8 @@ fn a_thousand_files_at_once_are_all_told() {
     stage.watch(1, "*", Until::Forgotten);
     let names: BTreeSet<String> = (0..2_500).map(|number| format!("f{number}")).collect();
     for name in &names {
-        fs::write(stage.path(name), "x").unwrap();
+        // Empty: on a busy host one with content could be seen, and settle, between its creation and its first byte.
+        fs::File::create(stage.path(name)).unwrap();
     }
     let mut told = BTreeSet::new();
     while told.len() < names.len() {
@@ -240,6 +246,51 @@ fn a_health_condition_is_not_raised_where_the_kernel_watches() {
     fs::write(stage.path("a"), "x").unwrap();
     stage.next();
     assert!(stage.health.reasons().is_empty());
+}
+
+/// What the health board says of files, once it says something.
+fn said(stage: &Stage) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(reason) = stage.health.reasons().into_iter().next() {
+            return reason;
+        }
+        assert!(Instant::now() < deadline, "nothing is said of a limit");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn beyond_the_limit_of_watches_it_looks_and_says_so_until_the_last_that_is_only_looked_at_is_forgotten() {
+    let stage = Stage::with(Eyes::with_room(1));
+    for folder in ["one", "two"] {
+        fs::create_dir(stage.path(folder)).unwrap();
+    }
+    stage.watch(1, "one/*", Until::Forgotten);
+    stage.watch(2, "two/*", Until::Forgotten);
+    let reason = said(&stage);
+    let (pattern, why) = (stage.path("two/*"), "the limit of inotify watches is reached; raise it with");
+    let expected = format!("files: `{}` is looked at every 0.1 s instead of watched: {why}", pattern.display());
+    assert!(reason.starts_with(&expected), "{reason}");
+    fs::write(stage.path("two/late"), "x").unwrap();
+    assert_eq!(stage.next_files(), ["two/late"], "it is found all the same");
+    fs::write(stage.path("one/late"), "x").unwrap();
+    assert_eq!(stage.next_files(), ["one/late"]);
+    stage.settled.forget(2);
+    // Orders are taken up one after the other.
+    stage.watch(3, "one/late", Until::First);
+    assert_eq!(stage.next_files(), ["one/late"]);
+    assert!(stage.health.reasons().is_empty(), "{:?}", stage.health.reasons());
+}
+
+#[test]
+fn without_an_inotify_instance_it_looks_and_says_so() {
+    let stage = Stage::with(Eyes::closed());
+    stage.watch(1, "*", Until::Forgotten);
+    let reason = said(&stage);
+    assert!(reason.contains("instead of watched: no inotify instance is left; raise the limit with"), "{reason}");
+    fs::write(stage.path("late"), "x").unwrap();
+    assert_eq!(stage.next_files(), ["late"]);
 }
 
 #[derive(Clone, Debug)]

@@ -36,8 +36,8 @@ pub(super) enum Order<K> {
 struct Watch {
     wish: Wish,
     sightings: Sightings,
-    /// The folders that decide, each with whether its clock is ours.
-    folders: BTreeMap<PathBuf, bool>,
+    /// The folders that decide, in order, each with whether its clock is ours.
+    folders: Box<[(PathBuf, bool)]>,
     /// Why the kernel does not tell of all of them, if that is a limit of the host.
     limit: Option<String>,
     /// When to look at everything again.
@@ -55,13 +55,14 @@ pub(super) struct Watcher<K> {
     health: Health,
     tell: Box<dyn FnMut(Told<K>) + Send>,
     eyes: Eyes<K>,
-    watches: BTreeMap<K, Watch>,
+    /// Boxed: the places of a tree are half empty, and there may be thousands.
+    watches: BTreeMap<K, Box<Watch>>,
     deadlines: BTreeSet<(Instant, K)>,
 }
 
 impl<K: Ord + Copy> Watcher<K> {
-    pub(super) fn new(name: &'static str, health: Health, tell: Box<dyn FnMut(Told<K>) + Send>) -> Self {
-        Self { name, health, tell, eyes: Eyes::open(), watches: BTreeMap::new(), deadlines: BTreeSet::new() }
+    pub(super) fn new(name: &'static str, health: Health, eyes: Eyes<K>, tell: Box<dyn FnMut(Told<K>) + Send>) -> Self {
+        Self { name, health, tell, eyes, watches: BTreeMap::new(), deadlines: BTreeSet::new() }
     }
 
     pub(super) fn run(mut self, orders: &Receiver<Order<K>>, alarm: &OwnedFd) {
@@ -121,24 +122,27 @@ impl<K: Ord + Copy> Watcher<K> {
         let watch = Watch {
             wish,
             sightings: Sightings::of_told(known, now),
-            folders: BTreeMap::new(),
+            folders: Box::default(),
             limit: None,
             look_at: now,
             rests_until: now,
             closed: BTreeSet::new(),
             due: now,
         };
-        self.watches.insert(key, watch);
+        self.watches.insert(key, Box::new(watch));
         self.deadlines.insert((now, key));
     }
 
     fn forget(&mut self, key: K) {
         let Some(watch) = self.watches.remove(&key) else { return };
         self.deadlines.remove(&(watch.due, key));
-        for folder in watch.folders.keys() {
+        for (folder, _) in &watch.folders {
             self.eyes.release(folder, key);
         }
-        self.report_limit();
+        // It goes over all of them.
+        if watch.limit.is_some() {
+            self.report_limit();
+        }
     }
 
     /// What the kernel tells leads to looks at single files, or at all of a pattern.
@@ -229,11 +233,11 @@ impl<K: Ord + Copy> Watcher<K> {
             }
             is_local
         });
-        for gone in watch.folders.keys().filter(|folder| !folders.contains_key(*folder)) {
+        for (gone, _) in watch.folders.iter().filter(|(folder, _)| !folders.contains_key(folder)) {
             eyes.release(gone, key);
         }
         let is_blind = is_blind || limit.is_some() || !listing.closed.is_empty();
-        watch.folders = folders;
+        watch.folders = folders.into_iter().collect();
         let has_changed = std::mem::replace(&mut watch.limit, limit) != watch.limit;
         watch.say_closed(&listing.closed);
         let there: BTreeSet<&Path> = listing.files.iter().map(|(path, _)| path.as_path()).collect();
@@ -255,8 +259,10 @@ impl<K: Ord + Copy> Watcher<K> {
 
     fn look_at_files(&mut self, key: K, paths: Vec<PathBuf>) {
         let Some(watch) = self.watches.get(&key) else { return };
-        let is_local =
-            |path: &Path| path.parent().and_then(|folder| watch.folders.get(folder)).copied().unwrap_or(false);
+        let is_local = |path: &Path| {
+            let place = |folder| watch.folders.binary_search_by(|(known, _)| known.as_path().cmp(folder)).ok();
+            path.parent().and_then(place).is_some_and(|at| watch.folders[at].1)
+        };
         let seen = paths.into_iter().map(|path| {
             let found = look(&path, is_local(&path));
             (path, found)
