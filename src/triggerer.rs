@@ -66,7 +66,11 @@ impl Triggerer for LocalTriggerer {
                 let watched = self.watch_file(key, pattern, *settle, wait.pace.poke_interval);
                 watched.map_err(|reason| format!("it {}, and {reason}", wait.words()))
             }
-            Awaited::Instant(_) | Awaited::Look { .. } | Awaited::Run(_) | Awaited::Tasks(_) => Ok(()),
+            Awaited::Instant(_)
+            | Awaited::Look { .. }
+            | Awaited::Service { .. }
+            | Awaited::Run(_)
+            | Awaited::Tasks(_) => Ok(()),
         };
         if let Err(reason) = watched {
             // A loop that has ended wants no more events.

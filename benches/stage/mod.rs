@@ -57,6 +57,10 @@ impl Executor for Notebook {
 
     fn call(&mut self, _: Box<Call>) {}
 
+    fn look(&mut self, _: Box<Work>) {}
+
+    fn forget(&mut self, _: TryKey) {}
+
     fn acknowledge(&mut self, _: &[TryKey]) {}
 }
 

@@ -2,13 +2,16 @@
 //! input.
 //!
 //! Knows neither DAGs nor runs: all has been rendered and looked up before. What it prints is the try's log, and an error's place and
-//! remedy stand there; its value goes to a file. Called by the command line alone; `operators` writes its tasks.
+//! remedy stand there; its value goes to a file. Called by the command line alone; `operators` writes its tasks. [`looks`] is another
+//! such process, which makes the looks of sensors.
 
 pub mod email;
 pub mod http;
+pub mod looks;
 pub mod sql;
 pub mod venv;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -26,6 +29,41 @@ impl fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+/// Who is told what an operator does while it does it.
+#[derive(Debug)]
+pub enum Voice {
+    /// Standard output, which is the try's log.
+    Aloud,
+    /// It is kept for whoever writes the log.
+    Kept(RefCell<String>),
+}
+
+impl Voice {
+    pub fn kept() -> Self {
+        Self::Kept(RefCell::default())
+    }
+
+    /// Says a line.
+    pub fn say(&self, line: impl fmt::Display) {
+        match self {
+            Self::Aloud => println!("{line}"),
+            Self::Kept(said) => {
+                let mut said = said.borrow_mut();
+                said.push_str(&line.to_string());
+                said.push('\n');
+            }
+        }
+    }
+
+    /// What was kept.
+    pub fn into_said(self) -> String {
+        match self {
+            Self::Aloud => String::new(),
+            Self::Kept(said) => said.into_inner(),
+        }
+    }
+}
 
 /// What a process says of its own end, beside its exit code. It leaves it in a file, which need not be there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +118,9 @@ pub fn hands_over(name: &str) -> bool {
 /// # Errors
 /// The task is none, or it could not be done.
 pub fn run(name: &str, mut input: impl Read) -> Result<(), Failed> {
+    if name == looks::NAME {
+        return looks::serve();
+    }
     let mut task = String::new();
     input.read_to_string(&mut task).map_err(|error| Failed(format!("its task cannot be read: {error}")))?;
     let no_task = |error: serde_json::Error| {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, Statement};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Failed, Finality, Verdict};
+use super::{Failed, Finality, Verdict, Voice};
 use crate::diagnostic::Diagnostic;
 use crate::model::SqlOutput;
 
@@ -49,15 +49,18 @@ const MEMORY: &str = ":memory:";
 /// # Errors
 /// The database cannot be opened, a statement is wrong or refused, its parameters do not fit, or its rows are too many.
 pub fn run(task: &SqlTask) -> Result<(), Failed> {
-    let done = perform(task);
+    let done = perform(task, &Voice::Aloud, |value| {
+        std::fs::write(&task.value, value.to_string())
+            .map_err(|error| Failed(format!("its value cannot be written to `{}`: {error}", task.value.display())))
+    });
     if let Err(failed) = &done {
         Verdict::failed(reason(failed), Finality::Open).leave(&task.verdict)?;
     }
-    done
+    done.map(drop)
 }
 
 /// What the log tells in several lines, in one: the statement itself is left out.
-fn reason(Failed(message): &Failed) -> String {
+pub fn reason(Failed(message): &Failed) -> String {
     let mut lines = message.lines();
     let what = lines.next().unwrap_or_default();
     match lines.find_map(|line| line.strip_prefix("help: ")) {
@@ -66,23 +69,27 @@ fn reason(Failed(message): &Failed) -> String {
     }
 }
 
-fn perform(task: &SqlTask) -> Result<(), Failed> {
+/// As [`run`], with the value, if there is one, given to `keep` before the commit: a value that cannot be kept must leave nothing done.
+///
+/// # Errors
+/// As [`run`], and that of `keep`.
+pub fn perform(
+    task: &SqlTask,
+    voice: &Voice,
+    keep: impl FnOnce(&Value) -> Result<(), Failed>,
+) -> Result<Option<Value>, Failed> {
     let connection = open(task)?;
-    let mut session = Session { task, connection: &connection, value: None, used: BTreeSet::new() };
+    let mut session = Session { task, voice, connection: &connection, value: None, used: BTreeSet::new() };
     if !task.is_autocommit {
         session.control(begin(&connection, &task.script, task.is_read_only))?;
     }
     session.statements()?;
     session.note_unused();
-    if let Some(value) = &session.value {
-        // Before the commit: a value that cannot be kept must leave nothing done.
-        std::fs::write(&task.value, value.to_string())
-            .map_err(|error| Failed(format!("its value cannot be written to `{}`: {error}", task.value.display())))?;
-    }
+    session.value.as_ref().map_or(Ok(()), keep)?;
     if !task.is_autocommit {
         session.control("COMMIT")?;
     }
-    Ok(())
+    Ok(session.value)
 }
 
 fn open(task: &SqlTask) -> Result<Connection, Failed> {
@@ -123,6 +130,7 @@ fn begin(connection: &Connection, script: &str, is_read_only: bool) -> &'static 
 
 struct Session<'t> {
     task: &'t SqlTask,
+    voice: &'t Voice,
     connection: &'t Connection,
     /// Of the last statement.
     value: Option<Value>,
@@ -172,11 +180,11 @@ impl Session<'_> {
             statement.raw_execute().map_err(|error| self.fault(&error, part))?;
             let changed = self.connection.total_changes() - before;
             self.value = None;
-            println!("statement {number}: {}", counted(changed, "row", "changed"));
+            self.voice.say(format_args!("statement {number}: {}", counted(changed, "row", "changed")));
             return Ok(());
         }
         let rows = self.rows(statement, &part)?;
-        println!("statement {number}: {}", counted(rows.count, "row", "read"));
+        self.voice.say(format_args!("statement {number}: {}", counted(rows.count, "row", "read")));
         self.value = match self.task.output {
             SqlOutput::None => None,
             SqlOutput::Rows => Some(Value::Array(rows.kept)),
@@ -264,7 +272,7 @@ impl Session<'_> {
     fn note_unused(&self) {
         for name in self.task.parameters.as_object().into_iter().flat_map(Map::keys) {
             if !self.used.contains(name) {
-                println!("note: no statement takes the parameter `{name}`");
+                self.voice.say(format_args!("note: no statement takes the parameter `{name}`"));
             }
         }
     }

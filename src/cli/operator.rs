@@ -9,7 +9,7 @@ use clap::Args;
 use crate::builtin;
 use crate::cli::failure::eprint;
 use crate::cli::{Failure, Outcome};
-use crate::supervisor::sys::outlive_file_size_limit;
+use crate::supervisor::sys::{keep_heaps_small, outlive_file_size_limit};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -35,6 +35,9 @@ pub fn run_at_once(mut words: impl Iterator<Item = OsString>) -> Option<ExitCode
     // What is ignored stays ignored in the programs that it starts, which are the user's.
     if !builtin::hands_over(&name) {
         outlive_file_size_limit();
+    }
+    if name == builtin::looks::NAME {
+        keep_heaps_small();
     }
     Some(match run(&Arguments { name }) {
         Ok(()) => ExitCode::SUCCESS,

@@ -85,6 +85,8 @@ impl Executor for Nobody {
     fn kill(&mut self, _: TryKey, _: Kill) {}
     fn reclaim(&mut self, _: Stray) {}
     fn call(&mut self, _: Box<Call>) {}
+    fn look(&mut self, _: Box<Work>) {}
+    fn forget(&mut self, _: TryKey) {}
     fn acknowledge(&mut self, _: &[TryKey]) {}
 }
 

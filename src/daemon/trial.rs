@@ -97,6 +97,14 @@ impl Executor for Telling {
         self.inner.call(call);
     }
 
+    fn look(&mut self, work: Box<Work>) {
+        self.inner.look(work);
+    }
+
+    fn forget(&mut self, key: TryKey) {
+        self.inner.forget(key);
+    }
+
     fn acknowledge(&mut self, keys: &[TryKey]) {
         self.inner.acknowledge(keys);
     }
@@ -265,7 +273,8 @@ fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
                 // The loop drops its executor, and with it the tap, when it ends.
                 let Ok(event) = event else { return };
                 hear(&mut screen);
-                if let Event::Ended(end) = &event
+                if let Event::Ended(end) | Event::Looked(end) = &event
+                    && !looks_on(&end.outcome)
                     && let Some(log) = logs.remove(&end.key)
                 {
                     screen.close(&log, &in_words(&end.outcome));
@@ -296,6 +305,11 @@ fn needs_another(outcome: &Outcome) -> bool {
         Outcome::Deferred(wait) => matches!(wait.awaited, Awaited::Tasks(_)),
         _ => false,
     }
+}
+
+/// Whether its log goes on though its try has given up its slots.
+fn looks_on(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Deferred(wait) if matches!(wait.awaited, Awaited::Service { .. }))
 }
 
 fn in_words(outcome: &Outcome) -> String {
@@ -336,7 +350,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
     forward_requests_to_end(bench.signals, events).map_err(io_error("watch for signals"))?;
     let key = TryKey { instance: InstanceKey(0), try_number: 1 };
     let run = Arc::new(trial.run);
-    let work = Work {
+    let mut work = Work {
         key,
         dag: trial.dag,
         file: trial.file.into(),
@@ -352,7 +366,7 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
     watch.add(&log);
     let mut screen = Screen::new(out, masker);
     screen.open(log.clone(), title);
-    executor.start(work);
+    executor.start(work.clone());
     loop {
         let event = crossbeam::select! {
             recv(ends) -> event => event,
@@ -362,7 +376,13 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
             }
         };
         match event {
-            Ok(Event::Ended(end)) => {
+            Ok(Event::Ended(end)) if looks_on(&end.outcome) => {
+                if let Outcome::Deferred(wait) = end.outcome {
+                    work.earlier = Some(Arc::from(wait));
+                }
+                executor.look(Box::new(work.clone()));
+            }
+            Ok(Event::Ended(end) | Event::Looked(end)) => {
                 screen.close(&log, &in_words(&end.outcome));
                 let is_well = match end.outcome {
                     Outcome::Exited(code) => code == 0 || spec.skip_on_exit_code.contains(&code),

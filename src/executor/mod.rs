@@ -1,7 +1,7 @@
 //! Runs tries as processes of this host: a crew of threads that prepare and conclude them, in front of the supervisor.
 //!
 //! Implements [`scheduler::Executor`](crate::scheduler::Executor). Knows templates, logs, run_dirs and XComs of a try; knows
-//! neither states nor retries. No thread waits for a process: what its end needs stands in a table until then. When the
+//! neither states nor retries. Looks of sensors that ask a service go another way ([`look`]). No thread waits for a process: what its end needs stands in a table until then. When the
 //! supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
 pub mod asked;
@@ -9,6 +9,8 @@ mod call;
 mod crew;
 pub mod environment;
 mod large;
+mod look;
+mod lookout;
 pub mod mapped;
 mod output;
 pub mod paths;
@@ -20,7 +22,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -28,13 +30,16 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 
+use crate::builtin::looks::Looking;
 use crate::clock::Clock;
 use crate::config::Notifier;
 use crate::executor::crew::Crew;
+use crate::executor::lookout::{Lookout, Sight};
 use crate::executor::mapped::Values;
 use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
+use crate::operators;
 use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
 use crate::scheduler::port::{Call, Executor, Kill, Stray, Work};
 use crate::secrets::Secrets;
@@ -107,6 +112,7 @@ enum Job {
     Run(Box<Work>),
     Conclude(Box<Begun>, Told),
     Reclaim(Box<Stray>),
+    Look(Box<Work>),
     Call(Box<Call>),
     ConcludeCall(Box<call::Begun>, Told),
 }
@@ -147,6 +153,15 @@ struct CallSlot {
     begun: Option<Box<call::Begun>>,
 }
 
+/// The looks that are under way, and who makes them.
+#[derive(Default)]
+struct Looks {
+    /// Started by the first.
+    lookout: Option<Lookout>,
+    /// None: it is being rendered.
+    begun: BTreeMap<TryKey, Option<look::Begun>>,
+}
+
 /// What the workers, the supervisor's reader and the loop share.
 struct Shared {
     settings: ExecutorSettings,
@@ -160,6 +175,7 @@ struct Shared {
     tries: Mutex<BTreeMap<TryKey, Slot>>,
     /// Their keys are negative.
     calls: Mutex<BTreeMap<TryKey, CallSlot>>,
+    looks: Mutex<Looks>,
     /// As many threads as tries run at once, at most: none waits for another that is slow to prepare.
     crew: Crew<Job>,
     /// Disconnected when the executor closes: ends the wait between two respawns.
@@ -321,6 +337,57 @@ impl Shared {
         }
     }
 
+    /// Asks for a look that is rendered.
+    fn hand_look(self: &Arc<Self>, key: TryKey, begun: look::Begun, looking: Looking) {
+        let mut looks = self.looks.lock();
+        let Some(place) = looks.begun.get_mut(&key) else { return };
+        *place = Some(begun);
+        if looks.lookout.is_none() {
+            match self.start_lookout() {
+                Ok(lookout) => looks.lookout = Some(lookout),
+                Err(error) => {
+                    drop(looks);
+                    let reason = format!("no thread can be started: {error}; raise the limit (ulimit -u)");
+                    return self.hear_look(key, Sight::Blind(reason));
+                }
+            }
+        }
+        if let Some(lookout) = &looks.lookout {
+            lookout.look(key, looking);
+        }
+    }
+
+    fn start_lookout(self: &Arc<Self>) -> io::Result<Lookout> {
+        let (home, shared) = (self.settings.home.clone(), Arc::downgrade(self));
+        let command = move || {
+            let program = operators::builtin::this_program().map_err(|fault| io::Error::other(fault.to_string()))?;
+            Ok(lookout::command(&program, &home))
+        };
+        Lookout::start(command, move |key, sight| {
+            if let Some(shared) = shared.upgrade() {
+                shared.hear_look(key, sight);
+            }
+        })
+    }
+
+    /// Called by the lookout's thread. One that was forgotten is not concluded.
+    fn hear_look(&self, key: TryKey, sight: Sight) {
+        let begun = self.looks.lock().begun.get_mut(&key).and_then(Option::take);
+        if let Some(begun) = begun {
+            self.report_look(key, || look::conclude(self, &begun, sight));
+        }
+    }
+
+    /// As [`perform_try`](Self::perform_try).
+    fn report_look(&self, key: TryKey, act: impl FnOnce() -> TryEnd) {
+        let end = catch_unwind(AssertUnwindSafe(act))
+            .unwrap_or_else(|_| TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now()));
+        if self.looks.lock().begun.remove(&key).is_some() {
+            // A loop that has ended wants no more events.
+            let _ = self.events.send(Event::Looked(Box::new(end)));
+        }
+    }
+
     /// Waits a moment for what the host lacks. False: minflow closes, or the try is to be ended.
     fn outwait(&self, key: TryKey, lack: &str) -> bool {
         let reason = format!("of ended tasks cannot be read and wait: {lack}; raise the limit (ulimit -n)");
@@ -329,8 +396,16 @@ impl Shared {
         is_open && self.killed(key).is_none()
     }
 
-    fn perform(&self, job: Job) {
+    fn perform(self: &Arc<Self>, job: Job) {
         match job {
+            Job::Look(work) => {
+                let key = work.key;
+                match catch_unwind(AssertUnwindSafe(|| look::begin(self, work))) {
+                    Ok(Ok((begun, looking))) => self.hand_look(key, begun, looking),
+                    Ok(Err(end)) => self.report_look(key, || *end),
+                    Err(panic) => self.report_look(key, || resume_unwind(panic)),
+                }
+            }
             Job::Run(work) => {
                 let key = work.key;
                 self.perform_try(key, || worker::run(self, work));
@@ -402,6 +477,7 @@ impl LocalExecutor {
         let (open, closing) = channel::bounded(0);
         let most = settings.parallelism as usize;
         let (supervisor, tries, calls) = (Mutex::new(None), Mutex::default(), Mutex::default());
+        let looks = Mutex::default();
         // The crew is part of what its jobs need, and does not keep it alive.
         let whole = Arc::new(OnceLock::<Weak<Shared>>::new());
         let seen = whole.clone();
@@ -420,6 +496,7 @@ impl LocalExecutor {
             supervisor,
             tries,
             calls,
+            looks,
             crew,
             closing,
         });
@@ -443,6 +520,20 @@ impl Executor for LocalExecutor {
     fn call(&mut self, call: Box<Call>) {
         self.shared.calls.lock().insert(call.row.try_key(), CallSlot::default());
         self.shared.crew.give(Job::Call(call));
+    }
+
+    fn look(&mut self, work: Box<Work>) {
+        self.shared.looks.lock().begun.insert(work.key, None);
+        self.shared.crew.give(Job::Look(work));
+    }
+
+    fn forget(&mut self, key: TryKey) {
+        let mut looks = self.shared.looks.lock();
+        if looks.begun.remove(&key).is_some()
+            && let Some(lookout) = &looks.lookout
+        {
+            lookout.forget(key);
+        }
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
@@ -487,5 +578,7 @@ impl Drop for LocalExecutor {
         let supervisor = self.shared.supervisor.lock().take();
         drop(supervisor);
         self.shared.crew.join();
+        let lookout = self.shared.looks.lock().lookout.take();
+        drop(lookout);
     }
 }

@@ -193,7 +193,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             });
             let mut concluded = worded(begun, &end, concluded);
             concluded.matched = matched(begun, &end, &concluded.outcome);
-            let concluded = produced(task, looked(begun, concluded));
+            let concluded = produced(task, looked(&begun.work, concluded));
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
             large::keep(shared, &begun.work, named(shared, begun, ended))
         }
@@ -272,9 +272,8 @@ fn looked_at(task: &Task) -> Output {
     if is_asked && task.output == Output::None { Output::Text } else { task.output }
 }
 
-/// The end of a process that looked for what a sensor waits for.
-fn looked(begun: &Begun, end: TryEnd) -> TryEnd {
-    let work = &begun.work;
+/// The end of what looked for what a sensor waits for.
+pub(super) fn looked(work: &Work, end: TryEnd) -> TryEnd {
     let task = work.dag.task(work.task);
     let Operator::Sensor(sensor) = &task.operator else { return end };
     let Outcome::Exited(code) = end.outcome else {
@@ -322,7 +321,7 @@ fn answered(shared: &Shared, begun: &Begun, end: &End, concluded: TryEnd) -> Try
 }
 
 /// Adds to the end of a try what it says of the events of its outlets.
-fn produced(task: &Task, mut end: TryEnd) -> TryEnd {
+pub(super) fn produced(task: &Task, mut end: TryEnd) -> TryEnd {
     let said = end.xcoms.iter().find(|(key, _)| key == asset::OUTLET_EVENTS);
     let (Some((_, said)), Outcome::Exited(0), false) = (said, &end.outcome, task.outlets.is_empty()) else {
         return end;
@@ -338,7 +337,7 @@ fn produced(task: &Task, mut end: TryEnd) -> TryEnd {
 }
 
 /// Adds to the end of a try how long that is which others are mapped over.
-fn measured(shared: &Shared, work: &Work, end: TryEnd) -> TryEnd {
+pub(super) fn measured(shared: &Shared, work: &Work, end: TryEnd) -> TryEnd {
     mapped::measure(&work.dag, work.task, end, shared.settings.max_map_length)
 }
 
@@ -444,7 +443,7 @@ fn outcome_of(fault: Fault) -> Outcome {
     }
 }
 
-fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
+pub(super) fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
     // A template's fault and a faulty output may quote what is secret; from here the reason goes to the database and the pages.
     let masker = shared.settings.secrets.masker();
     match &mut end.outcome {
@@ -500,7 +499,7 @@ fn consequence(decision: Option<&SkipDecision>) -> String {
     }
 }
 
-fn log_path(shared: &Shared, work: &Work) -> PathBuf {
+pub(super) fn log_path(shared: &Shared, work: &Work) -> PathBuf {
     let task_id = &work.dag.task(work.task).task_id;
     let (logs, try_number) = (&shared.settings.logs, work.key.try_number);
     paths::log_path(logs, &work.dag.dag_id, &work.run.run_id, task_id, work.map_index, try_number)
@@ -578,7 +577,7 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
     Ok(Todo::Start(Box::new(Prepared { start, value, verdict, xcom, files, variables })))
 }
 
-fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {
+pub(super) fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {
     let settings = &shared.settings;
     let folder = settings.dags_folder.strip_prefix(&settings.home).unwrap_or(&settings.dags_folder);
     let dag_file = settings.dags_folder.join(&*work.file);

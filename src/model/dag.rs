@@ -271,6 +271,13 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it is a sensor whose looks need nothing of the task but what is asked, and so take no worker. With an environment or a
+    /// folder of its own each look is a process of its own.
+    pub fn asks_service(&self) -> bool {
+        let asks = matches!(&self.operator, Operator::Sensor(sensor) if sensor.kind.is_service());
+        asks && self.env.is_empty() && self.cwd.is_none()
+    }
+
     /// What a file gives that says nothing but the operator.
     pub fn new(task_id: TaskId, operator: Operator) -> Self {
         Self {

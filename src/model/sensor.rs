@@ -53,6 +53,11 @@ pub enum SensorKind {
 }
 
 impl SensorKind {
+    /// Whether somebody else is asked for an answer.
+    pub const fn is_service(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Sql(_))
+    }
+
     /// The key that names it in a DAG file.
     pub const fn name(&self) -> &'static str {
         match self {

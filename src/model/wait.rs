@@ -44,6 +44,9 @@ pub enum Awaited {
     },
     /// A worker has looked, and looks again so long after this instant.
     Look { from: Timestamp, after: Duration },
+    /// A service is asked so long after this instant, and again, by no worker. In the row stands the first time alone, since what is
+    /// in vain is not written down.
+    Service { from: Timestamp, after: Duration },
     /// A run of another DAG is over.
     Run(AwaitedRun),
     /// Tasks of another DAG have come to certain states, in the run with a logical date.
@@ -143,6 +146,8 @@ impl Wait {
                 Ok(at) => format!("looks again at {at}"),
                 Err(_) => "looks no more".to_owned(),
             },
+            Awaited::Service { .. } if self.pace.is_exponential => "looks at growing intervals".to_owned(),
+            Awaited::Service { .. } => format!("looks every {} s", self.pace.poke_interval.as_secs_f64()),
             Awaited::Run(run) => format!("waits for the end of run `{}` of `{}`", run.run_id, run.dag_id),
             Awaited::Tasks(tasks) => format!("waits for {} of the run for {}", tasks.words(), tasks.logical_date),
         }

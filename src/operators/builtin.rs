@@ -43,7 +43,10 @@ pub fn program(name: &str, task: &impl Serialize, value: PathBuf, place: &Place<
 }
 
 /// What runs now, even if its file has been replaced since.
-fn this_program() -> Result<String, Fault> {
+///
+/// # Errors
+/// Its path is not UTF-8.
+pub fn this_program() -> Result<String, Fault> {
     let own = Path::new("/proc/self/exe");
     match std::env::current_exe() {
         Ok(path) if path.exists() => text(path),

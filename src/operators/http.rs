@@ -33,8 +33,13 @@ const SETTINGS: [&str; 9] = [
 /// Airflow: `response_error_codes_allowlist` of its `HttpSensor`.
 const NOT_YET: Statuses = Statuses::new(404, 404);
 
-/// One look of a sensor.
+/// One look of a sensor, by a process of its own.
 pub fn look(fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {
+    program(looking(fields, place)?, place)
+}
+
+/// One look of a sensor.
+pub fn looking(fields: &Map<String, Value>, place: &Place<'_>) -> Result<HttpTask, Fault> {
     let wait_status = match fields.get("wait_status") {
         Some(Value::Array(list)) => list.iter().filter_map(Statuses::of).collect(),
         _ => vec![NOT_YET],
@@ -42,12 +47,7 @@ pub fn look(fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, F
     let contains = fields.get("contains").and_then(Value::as_str).map(str::to_owned);
     let task = task(fields, place.context.lookup.as_ref(), place.home).map_err(Fault::Task)?;
     let keep = if contains.is_some() { Keep::Whole } else { task.request.keep };
-    let task = HttpTask {
-        request: Request { keep, ..task.request },
-        awaited: Some(Awaited { wait_status, contains }),
-        ..task
-    };
-    program(task, place)
+    Ok(HttpTask { request: Request { keep, ..task.request }, awaited: Some(Awaited { wait_status, contains }), ..task })
 }
 
 pub fn prepare(fields: &Map<String, Value>, place: &Place<'_>) -> Result<Program, Fault> {

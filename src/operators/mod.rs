@@ -5,7 +5,7 @@
 //! workers at the start of each try.
 
 mod bash;
-mod builtin;
+pub mod builtin;
 pub mod decider;
 pub mod email;
 mod files;

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use serde_json::Value;
 
+use crate::builtin::looks::Looking;
 use crate::model::sensor::ExternalTask;
 use crate::model::wait::AwaitedTasks;
 use crate::model::{Awaited, Dag, DagRun, Sensor, SensorKind, SensorMode, Task, TaskIx, Wait};
@@ -26,6 +27,10 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
         return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle, shown: None }, place)));
     }
     match &sensor.kind {
+        SensorKind::Http(_) | SensorKind::Sql(_) if place.context.dag.task(place.context.task).asks_service() => {
+            let awaited = Awaited::Service { from: place.now, after: Duration::ZERO };
+            return Ok(Step::Wait(wait(sensor, awaited, place)));
+        }
         SensorKind::Http(tool) => {
             return http::look(&tool::render(tool, place.context)?, place).map(Step::Run);
         }
@@ -41,6 +46,20 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
         // Beyond the calendar: it waits for its timeout.
         at => Step::Wait(wait(sensor, Awaited::Instant(at.unwrap_or(Timestamp::MAX)), place)),
     })
+}
+
+/// The look of a sensor that asks a service.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn looking(sensor: &Sensor, place: &Place<'_>) -> Result<Looking, Fault> {
+    match &sensor.kind {
+        SensorKind::Http(tool) => {
+            http::looking(&tool::render(tool, place.context)?, place).map(|task| Looking::Http(Box::new(task)))
+        }
+        SensorKind::Sql(sql) => sql::task(sql, place).map(Looking::sql),
+        _ => Err(Fault::Task("no service is asked for what its sensor waits for".to_owned())),
+    }
 }
 
 fn awaited(task: &ExternalTask, run: &DagRun) -> Result<AwaitedTasks, Fault> {
@@ -144,9 +163,12 @@ fn judge_value(value: Value) -> Look {
 /// The wait after a look in vain that was made at `now`, or its end.
 pub fn look_again(sensor: &Sensor, dag: &Dag, task: TaskIx, since: Timestamp, now: Timestamp) -> Outcome {
     let task = dag.task(task);
-    let wait = waiting(sensor, task, Awaited::Look { from: now, after: Duration::ZERO }, since);
+    let awaited = |after| {
+        if task.asks_service() { Awaited::Service { from: now, after } } else { Awaited::Look { from: now, after } }
+    };
+    let wait = waiting(sensor, task, awaited(Duration::ZERO), since);
     match after_look(&wait, &dag.dag_id, &task.task_id, now) {
-        Next::After(after) => Outcome::Deferred(Box::new(Wait { awaited: Awaited::Look { from: now, after }, ..wait })),
+        Next::After(after) => Outcome::Deferred(Box::new(Wait { awaited: awaited(after), ..wait })),
         Next::GiveUp => wait_is_over(&wait, "what it looks for is not there"),
     }
 }

@@ -13,12 +13,19 @@ use crate::template::{self, Context, TemplateError};
 const MEMORY: &str = ":memory:";
 
 pub fn prepare(sql: &Sql, place: &Place<'_>) -> Result<Program, Fault> {
+    let task = task(sql, place)?;
+    builtin::program("sql", &task, task.value.clone(), place)
+}
+
+/// # Errors
+/// The fault of a template, a script that cannot be read, a connection that is none.
+pub fn task(sql: &Sql, place: &Place<'_>) -> Result<SqlTask, Fault> {
     let (script, name) = script(sql, place)?;
     let (database, is_read_only) = match &sql.database {
         SqlDatabase::Path(path) => (located(&template::render(path, place.context)?, place.dag_folder)?, false),
         SqlDatabase::Connection(id) => of_connection(&template::render(id, place.context)?, place)?,
     };
-    let task = SqlTask {
+    Ok(SqlTask {
         script,
         name,
         database,
@@ -29,8 +36,7 @@ pub fn prepare(sql: &Sql, place: &Place<'_>) -> Result<Program, Fault> {
         value: builtin::value_path(place),
         verdict: builtin::verdict_path(place),
         timeout: sql.timeout,
-    };
-    builtin::program("sql", &task, task.value.clone(), place)
+    })
 }
 
 /// # Errors

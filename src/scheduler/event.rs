@@ -46,6 +46,8 @@ pub enum Event {
         key: TryKey,
         verdict: Verdict,
     },
+    /// A look has been made for a deferred instance, which ends its try, or is `Deferred` again.
+    Looked(Box<TryEnd>),
     /// A deadline that was armed has come.
     Tick,
     /// The wall clock was set.

@@ -164,6 +164,13 @@ pub trait Executor: Send {
     /// Makes a callback whose row is committed as running; answers [`Event::Called`](crate::scheduler::Event::Called), once.
     fn call(&mut self, call: Box<Call>);
 
+    /// Looks once for what a deferred instance waits for, and holds no slot; answers [`Event::Looked`](crate::scheduler::Event::Looked),
+    /// once, unless it is to forget it.
+    fn look(&mut self, work: Box<Work>);
+
+    /// A look that nobody waits for any longer, if there is one. What was told before may still arrive.
+    fn forget(&mut self, key: TryKey);
+
     /// The ends of these tries are committed: nobody needs to remember them any longer.
     fn acknowledge(&mut self, keys: &[TryKey]);
 }

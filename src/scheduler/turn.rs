@@ -192,7 +192,11 @@ impl Scheduler {
                 Action::Call(call) => self.parts.executor.call(call),
                 Action::Acknowledge(key) => ended.push(key),
                 Action::Watch(key, wait) => self.parts.triggerer.watch(key, &wait),
-                Action::Forget(key) => self.parts.triggerer.forget(key),
+                Action::Look(work) => self.parts.executor.look(work),
+                Action::Forget(key) => {
+                    self.parts.triggerer.forget(key);
+                    self.parts.executor.forget(key);
+                }
                 Action::Reply(reply, done) => reply.send(done),
                 Action::WatchFiles(asset, wish) => self.parts.files.watch(asset, wish),
                 Action::ForgetFiles(asset) => self.parts.files.forget(asset),
@@ -258,6 +262,7 @@ impl World {
                 self.apply_ended(end, now);
             }
             Event::Fired { key, verdict } => self.apply_fired(key, verdict, now),
+            Event::Looked(end) => self.apply_looked(*end, now),
             Event::Called(end) => self.apply_call_ended(*end, now),
             Event::Files { asset, files, gone } => self.apply_files_of(asset, files, gone, now),
             Event::Tick => {}

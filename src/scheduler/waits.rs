@@ -4,6 +4,7 @@
 //! in its row, with wall instants, so that after a restart what is left of its clocks goes on. Instants are deadlines of the loop
 //! itself. However a wait ends, it ends as a try does, through `settle_end`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use crate::model::{Awaited, TaskState, TryKey, Wait};
 use crate::scheduler::event::{Outcome, TryEnd, Verdict};
 use crate::scheduler::machine::{self, TaskEvent};
+use crate::scheduler::port::Work;
 use crate::scheduler::sensor::wait_is_over;
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
@@ -44,7 +46,7 @@ impl World {
         let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
         let comes = match wait.awaited {
             Awaited::Instant(at) => Some((Deadline::Wall(at), at)),
-            Awaited::Look { from, after } => {
+            Awaited::Look { from, after } | Awaited::Service { from, after } => {
                 let at = from.saturating_add(after).unwrap_or(Timestamp::MAX);
                 Some((Deadline::Boot(now.boot_after(from, after)), at))
             }
@@ -89,6 +91,7 @@ impl World {
         match row.deferral.as_ref().map(|wait| &wait.awaited) {
             Some(Awaited::Instant(_)) => self.conclude_wait(run, slot, Outcome::Exited(0), now),
             Some(Awaited::Look { .. }) => self.send_to_look(run, slot),
+            Some(Awaited::Service { .. }) => self.ask_service(run, slot, now),
             // These no timer ends.
             Some(Awaited::File { .. } | Awaited::Run(_) | Awaited::Tasks(_)) | None => {}
         }
@@ -107,6 +110,60 @@ impl World {
             Verdict::Failed { reason } => end.outcome = Outcome::Faulted { reason },
         }
         self.settle_end(run, slot, end, now);
+    }
+
+    /// A look is due that takes no worker.
+    fn ask_service(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let this = self.run(run);
+        let entry = this.entry(slot);
+        let Some(wait) = entry.row.deferral.clone() else { return };
+        let Some((task, definition)) = entry.task.zip(this.definition.clone()) else {
+            // Nobody knows what to ask until its file is back.
+            let from = now.wall;
+            let awaited = Awaited::Service { from, after: wait.pace.poke_interval };
+            return self.wait_on(run, slot, Wait { awaited, ..(*wait).clone() }, now);
+        };
+        if !definition.dag.task(task).asks_service() {
+            // It is another sensor by now, or none.
+            return self.send_to_look(run, slot);
+        }
+        let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
+        let began_at = entry.row.start_date.unwrap_or(now.wall);
+        if self.watched.insert(key, (run, slot)).is_some() {
+            return;
+        }
+        // The last look may outlast the sensor's timeout, but not what its try may take.
+        if let Some(length) = wait.execution_timeout {
+            self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(now.boot_after(began_at, length)));
+        }
+        let work = Work {
+            key,
+            dag: definition.dag.clone(),
+            file: definition.file.clone(),
+            task,
+            map_index,
+            run: self.shared_run(run),
+            max_tries,
+            earlier: Some(wait),
+            epoch: self.run(run).push_epoch(),
+        };
+        self.actions.push(Action::Look(Box::new(work)));
+    }
+
+    /// A look has been made. Of an instance that waits no longer it is old news.
+    pub(super) fn apply_looked(&mut self, end: TryEnd, now: Now) {
+        let Some((run, slot)) = self.watched.remove(&end.key) else { return };
+        self.timers.cancel(&TimerKey::WaitLimit(run, slot));
+        match end.outcome {
+            Outcome::Deferred(wait) => self.wait_on(run, slot, *wait, now),
+            _ => self.settle_end(run, slot, end, now),
+        }
+    }
+
+    /// It goes on waiting, and its row does not tell that it was looked for.
+    fn wait_on(&mut self, run: RunIx, slot: Slot, wait: Wait, now: Now) {
+        self.run_quiet(run).instances[slot.0 as usize].row.deferral = Some(Arc::new(wait));
+        self.arm_wait(run, slot, now);
     }
 
     /// A worker is to look again, in the same try.

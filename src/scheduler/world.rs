@@ -89,6 +89,8 @@ pub enum Action {
     Acknowledge(TryKey),
     /// The triggerer is to look for what the instance of this try waits for.
     Watch(TryKey, Arc<Wait>),
+    /// A look for what an instance waits for that takes no worker.
+    Look(Box<Work>),
     /// The instance waits no longer.
     Forget(TryKey),
     Reply(ReplyTo<Reply>, Reply),

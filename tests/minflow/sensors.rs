@@ -192,3 +192,126 @@ fn a_folder_that_is_deleted_and_made_again_is_still_looked_at() {
     home.write("in/deep/a.csv", "1");
     until("it to come", || (home.task("again", "r", "comes")["state"] == "success").then_some(()));
 }
+
+/// One sensor of each kind, `N` times, and what comes after them all.
+fn crowd(address: &str) -> String {
+    let kinds = [
+        "file = \"../in/gate\", settle = 0".to_owned(),
+        "time_delta = \"1s\"".to_owned(),
+        format!("http = {{ url = \"http://{address}/gate\" }}, poke_interval = 1"),
+        format!("http = {{ url = \"http://{address}/gate\" }}, poke_interval = 1, mode = \"reschedule\""),
+        "sql = { database = \"in.db\", sql = \"SELECT count(*) FROM gate\" }, poke_interval = 1".to_owned(),
+        "bash = \"test -e $MINFLOW_HOME/in/gate\", poke_interval = 1".to_owned(),
+        "python = \"import os; result = os.path.exists(os.environ['MINFLOW_HOME'] + '/in/gate')\", poke_interval = 2"
+            .to_owned(),
+        "time_delta = \"1d\", timeout = 6, soft_fail = true".to_owned(),
+    ];
+    let (mut text, mut ids) = (String::new(), Vec::new());
+    for (number, kind) in kinds.iter().enumerate() {
+        text += &format!("[tasks.s{number}]\nsensor = {{ {kind} }}\nretries = 3\n");
+        ids.push(format!("\"s{number}\""));
+    }
+    text + &format!(
+        "[tasks.after]\nbash = \"echo once >> $MINFLOW_HOME/after\"\ndepends_on = [{}]\ntrigger_rule = \"none_failed\"\n",
+        ids.join(", ")
+    )
+}
+
+#[test]
+fn sensors_of_all_kinds_outlive_one_sigkill_after_the_other_and_each_ends_once() {
+    let is_open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = is_open.clone();
+    let (address, asked) = serve(move |_| match told.load(std::sync::atomic::Ordering::Relaxed) {
+        true => (200, "there".to_owned()),
+        false => (404, String::new()),
+    });
+    let home = Home::new();
+    home.write("in/other", "");
+    home.dag("w", &crowd(&address));
+    let database = rusqlite::Connection::open(home.path().join("dags/in.db")).unwrap();
+    database.execute_batch("CREATE TABLE gate (a)").unwrap();
+    let mut minflow = home.start();
+    minflow.await_dag("w");
+    home.trigger("w", "r");
+    let rows = || (0..8).map(|number| home.task("w", "r", &format!("s{number}"))).collect::<Vec<_>>();
+    until("all to have begun", || rows().iter().all(|row| !row["start_date"].is_null()).then_some(()));
+    let begun: Vec<_> = rows().iter().map(|row| row["start_date"].clone()).collect();
+    for round in 0..4 {
+        let before = asked.lock().unwrap().len();
+        // In the middle of looks, wherever they are.
+        until("a look", || (asked.lock().unwrap().len() > before + round).then_some(()));
+        minflow.kill();
+        minflow = home.start();
+    }
+    is_open.store(true, std::sync::atomic::Ordering::Relaxed);
+    database.execute_batch("INSERT INTO gate VALUES (1)").unwrap();
+    home.write("in/gate", "");
+    assert_eq!(home.await_run("w", "r"), "success");
+    for (number, (row, start)) in rows().iter().zip(begun).enumerate() {
+        let state = if number == 7 { "skipped" } else { "success" };
+        let seen = (&row["state"], &row["try_number"], &row["start_date"]);
+        assert_eq!(seen, (&json!(state), &json!(1), &start), "{row}");
+    }
+    assert_eq!(std::fs::read_to_string(home.path().join("after")).unwrap(), "once\n");
+}
+
+#[test]
+fn looks_at_services_need_no_slot_while_a_task_has_the_only_one() {
+    let (address, asked) = serve(|_| (404, String::new()));
+    let home = Home::new();
+    home.write("airflow.toml", "[core]\nparallelism = 1\n");
+    let ask = format!("[tasks.ask]\nsensor = {{ http = {{ url = \"http://{address}/x\" }}, poke_interval = 1 }}\n");
+    home.dag("ask", &ask);
+    home.dag(
+        "busy",
+        "[tasks.long]\nbash = \"touch $MINFLOW_HOME/began; until test -e $MINFLOW_HOME/go; do sleep 0.1; done\"\n",
+    );
+    let minflow = home.start();
+    minflow.await_dag("ask");
+    minflow.await_dag("busy");
+    home.trigger("ask", "r");
+    await_row(&home, "ask", "ask", "deferred");
+    home.trigger("busy", "r");
+    until("the task has the slot", || home.path().join("began").exists().then_some(()));
+    let before = asked.lock().unwrap().len();
+    until("looks go on", || (asked.lock().unwrap().len() > before + 2).then_some(()));
+    assert_eq!(home.task("busy", "r", "long")["state"], "running");
+    assert_eq!(home.task("ask", "r", "ask")["reason"], "looks every 1 s");
+    home.write("go", "");
+    await_row(&home, "busy", "long", "success");
+}
+
+/// A query that no question reaches: one call of a function that takes for ever.
+const STUCK: &str = r#"
+[tasks.stuck]
+sensor = { sql = { database = ":memory:", timeout = 1, sql = "SELECT instr(zeroblob(40000000), CAST(zeroblob(20000000) || 'x' AS BLOB))" } }
+
+[tasks.greedy]
+sensor = { sql = { database = ":memory:", sql = "SELECT length(hex(zeroblob(490000000)) || hex(zeroblob(9)))" } }
+
+[tasks.beside]
+sensor = { http = { url = "http://ADDRESS/x" }, poke_interval = 1 }
+"#;
+
+#[test]
+fn a_look_that_cannot_be_stopped_or_takes_all_memory_ends_alone() {
+    let (address, asked) = serve(|_| (404, String::new()));
+    let home = Home::new();
+    home.dag("w", &STUCK.replace("ADDRESS", &address));
+    let minflow = home.start();
+    minflow.await_dag("w");
+    home.trigger("w", "r");
+    await_row(&home, "w", "stuck", "failed");
+    await_row(&home, "w", "greedy", "failed");
+    let reason = home.task("w", "r", "stuck")["reason"].to_string();
+    assert!(reason.contains("has not come back within 1 s and was ended"), "{reason}");
+    assert!(home.log("w", "r", "greedy", 1).contains("out of memory"), "{}", home.log("w", "r", "greedy", 1));
+    let before = asked.lock().unwrap().len();
+    until("looks go on", || (asked.lock().unwrap().len() > before + 1).then_some(()));
+    assert_eq!(home.task("w", "r", "beside")["state"], "deferred");
+    drop(minflow);
+}
+
+fn await_row(home: &Home, dag: &str, task: &str, state: &str) {
+    until(&format!("{task} to be {state}"), || (home.task(dag, "r", task)["state"] == state).then_some(()));
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{NoAnswer, Request, Response, send};
-use crate::builtin::{Failed, Finality, Verdict};
+use crate::builtin::{Failed, Finality, Verdict, Voice};
 use crate::jinja::{self, Function, Literals, Outside, Res, UndefinedKind};
 use crate::model::retry::output_pattern;
 use crate::model::tool::{Statuses, Taken};
@@ -48,16 +48,26 @@ const MAX_SHOWN: usize = 2_000;
 /// # Errors
 /// No answer, or one that is not as it was expected.
 pub fn run(task: &HttpTask) -> Result<(), Failed> {
-    let judged = ask(task);
+    let judged = ask(task, &Voice::Aloud).and_then(|value| {
+        let Some(value) = value else { return Ok(()) };
+        std::fs::write(&task.value, value.to_string()).map_err(|error| {
+            let message = format!("its value cannot be written to `{}`: {error}", task.value.display());
+            (Failed(message), Finality::Open)
+        })
+    });
     if let Err((failed, finality)) = &judged {
         Verdict::failed(failed.0.clone(), *finality).leave(&task.verdict)?;
     }
     judged.map_err(|(failed, _)| failed)
 }
 
-fn ask(task: &HttpTask) -> Result<(), (Failed, Finality)> {
+/// As [`run`], with the value given back and not written.
+///
+/// # Errors
+/// As [`run`], and whether another try may do better.
+pub fn ask(task: &HttpTask, voice: &Voice) -> Result<Option<Value>, (Failed, Finality)> {
     let Request { method, .. } = &task.request;
-    println!("{method} {}", task.request.url);
+    voice.say(format_args!("{method} {}", task.request.url));
     let began = Instant::now();
     let response = send(&task.request).map_err(|none| {
         // Of a look Airflow follows the task's `retries`, whatever came in between.
@@ -66,39 +76,33 @@ fn ask(task: &HttpTask) -> Result<(), (Failed, Finality)> {
     })?;
     let kind = response.header("content-type").map_or_else(String::new, |kind| format!(", {kind}"));
     let from = if response.url == task.request.url { String::new() } else { format!(" from {}", response.url) };
-    println!(
+    voice.say(format_args!(
         "{}{from}{kind}, {} bytes in {:.3} s",
         response.status_text(),
         response.bytes,
         began.elapsed().as_secs_f64()
-    );
+    ));
     let value = match &task.awaited {
         None => {
-            judge(task, &response)?;
-            value_of(task, &response)
+            judge(task, &response, voice)?;
+            value_of(task, &response, voice)
         }
-        Some(awaited) => look(task, awaited, &response).map(Some),
+        Some(awaited) => look(task, awaited, &response, voice).map(Some),
     };
-    if let Some(value) = value.map_err(|failed| (failed, Finality::Open))? {
-        std::fs::write(&task.value, value.to_string()).map_err(|error| {
-            let message = format!("its value cannot be written to `{}`: {error}", task.value.display());
-            (Failed(message), Finality::Open)
-        })?;
-    }
-    Ok(())
+    value.map_err(|failed| (failed, Finality::Open))
 }
 
 /// What a sensor finds, as a script would say it: `is_done`, and `xcom_value` if it is.
-fn look(task: &HttpTask, awaited: &Awaited, response: &Response) -> Result<Value, Failed> {
+fn look(task: &HttpTask, awaited: &Awaited, response: &Response, voice: &Voice) -> Result<Value, Failed> {
     let not_yet = |why: &str| {
-        println!("not yet: {why}");
+        voice.say(format_args!("not yet: {why}"));
         Ok(serde_json::json!({ "is_done": false }))
     };
     if Statuses::hold(&awaited.wait_status, response.status) {
         return not_yet("that is what its status says");
     }
     if !Statuses::hold(&task.expect_status, response.status) {
-        show(response);
+        show(response, voice);
         let (status, expected) = (response.status_text(), listed(&task.expect_status));
         let waits = listed(&awaited.wait_status);
         return Err(Failed(format!(
@@ -112,28 +116,28 @@ fn look(task: &HttpTask, awaited: &Awaited, response: &Response) -> Result<Value
             return not_yet("its body does not match `contains`");
         }
     }
-    if let Some(said) = objection(task, response)? {
+    if let Some(said) = objection(task, response, voice)? {
         return not_yet(&format!("`response_check` gives {said}"));
     }
-    let value = value_of(task, response)?.unwrap_or_default();
+    let value = value_of(task, response, voice)?.unwrap_or_default();
     Ok(serde_json::json!({ "is_done": true, "xcom_value": value }))
 }
 
 /// What `response_check` gives that is not true.
-fn objection(task: &HttpTask, response: &Response) -> Result<Option<Value>, Failed> {
+fn objection(task: &HttpTask, response: &Response, voice: &Voice) -> Result<Option<Value>, Failed> {
     let Some(check) = &task.response_check else { return Ok(None) };
-    Ok(Some(answer(task, response)?.native("response_check", check)?).filter(|said| !is_true(said)))
+    Ok(Some(answer(task, response, voice)?.native("response_check", check)?).filter(|said| !is_true(said)))
 }
 
 fn listed(all: &[Statuses]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn judge(task: &HttpTask, response: &Response) -> Result<(), (Failed, Finality)> {
+fn judge(task: &HttpTask, response: &Response, voice: &Voice) -> Result<(), (Failed, Finality)> {
     if Statuses::hold(&task.expect_status, response.status) {
         return Ok(());
     }
-    show(response);
+    show(response, voice);
     let is_passing = Statuses::hold(&task.retry_status, response.status);
     let after = response.header("retry-after").map_or_else(String::new, |after| format!(" (Retry-After: {after})"));
     let message = format!("the answer was {}{after}, expected {}", response.status_text(), listed(&task.expect_status));
@@ -144,22 +148,22 @@ fn judge(task: &HttpTask, response: &Response) -> Result<(), (Failed, Finality)>
 }
 
 /// The beginning of a body that was not expected.
-fn show(response: &Response) {
+fn show(response: &Response, voice: &Voice) {
     let text = response.text();
     let shown: String = text.chars().take(MAX_SHOWN).collect();
     if !shown.trim().is_empty() {
-        println!("{}{}", shown.trim_end(), if shown.len() < text.len() { " …" } else { "" });
+        voice.say(format_args!("{}{}", shown.trim_end(), if shown.len() < text.len() { " …" } else { "" }));
     }
 }
 
-fn value_of(task: &HttpTask, response: &Response) -> Result<Option<Value>, Failed> {
+fn value_of(task: &HttpTask, response: &Response, voice: &Voice) -> Result<Option<Value>, Failed> {
     let asks = task.response_check.is_some() || task.response_filter.is_some();
     if task.response == Taken::None && !asks {
         return Ok(None);
     }
-    let answer = answer(task, response)?;
-    if let Some(said) = objection(task, response)? {
-        show(response);
+    let answer = answer(task, response, voice)?;
+    if let Some(said) = objection(task, response, voice)? {
+        show(response, voice);
         return Err(Failed(format!(
             "`response_check` gives {said}, so the answer is not as it was expected; look at it above"
         )));
@@ -171,12 +175,12 @@ fn value_of(task: &HttpTask, response: &Response) -> Result<Option<Value>, Faile
 }
 
 /// The body as `response` says.
-fn answer(task: &HttpTask, response: &Response) -> Result<Answer, Failed> {
+fn answer(task: &HttpTask, response: &Response, voice: &Voice) -> Result<Answer, Failed> {
     let text = response.text();
     let body = match task.response {
         Taken::Text | Taken::None => Value::String(text),
         Taken::Json => serde_json::from_str(&text).map_err(|error| {
-            show(response);
+            show(response, voice);
             Failed(format!("the answer is not JSON: {error}; take `response = \"text\"`, or look at what is asked"))
         })?,
     };

@@ -17,6 +17,7 @@ mod sensors;
 mod skips;
 mod story;
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -50,6 +51,8 @@ struct Recorded {
     names: BTreeMap<TryKey, String>,
     /// What the triggerer looks for.
     watched: BTreeSet<TryKey>,
+    /// What is asked of a service now.
+    looks: BTreeSet<TryKey>,
     armed: (Option<Timestamp>, Option<BootInstant>),
     /// By name, what the last try was told of how often lists were given.
     epochs: BTreeMap<String, u64>,
@@ -90,6 +93,16 @@ impl Executor for Calls {
         let stray = if call.stray.is_some() { " again" } else { "" };
         recorded.trace.push(format!("call {name} try {}{stray}", call.row.tries));
         recorded.names.insert(call.row.try_key(), name);
+    }
+
+    fn look(&mut self, work: Box<Work>) {
+        let mut recorded = self.0.lock();
+        recorded.trace.push(format!("look {}.{}", work.dag.dag_id, work.dag.task(work.task).task_id));
+        assert!(recorded.looks.insert(work.key), "{:?} is looked for already", work.key);
+    }
+
+    fn forget(&mut self, key: TryKey) {
+        self.0.lock().looks.remove(&key);
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {

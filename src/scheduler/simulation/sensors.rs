@@ -156,6 +156,90 @@ fn a_sensor_that_a_process_looks_for_takes_a_worker_for_each_look_alone() {
     }
 }
 
+const ASKING: &str = "[tasks.a]\nsensor = { http = { url = \"http://h/\" } }\nretries = 1\nretry_delay = 0\n[tasks.b]\nbash = \"x\"\ndepends_on = [\"a\"]\n";
+
+/// The next look is due so long after this moment.
+fn for_an_answer(simulation: &Simulation, after: Duration) -> Wait {
+    Wait { awaited: Awaited::Service { from: simulation.clock.now(), after }, ..wait(simulation, SECOND) }
+}
+
+/// The sensor `a` is looked for.
+fn asking(change: impl FnOnce(Wait) -> Wait) -> Simulation {
+    let mut simulation = triggered(ASKING);
+    let wait = change(for_an_answer(&simulation, Duration::ZERO));
+    simulation.end("d.a", Outcome::Deferred(Box::new(wait)));
+    assert_eq!(simulation.trace(), ["look d.a"], "in the same turn");
+    simulation
+}
+
+fn looked(simulation: &mut Simulation, outcome: Outcome) {
+    let key = simulation.calls.0.lock().looks.pop_first().expect("somebody looks");
+    let end = TryEnd::new(key, outcome, simulation.clock.now());
+    simulation.turn(Event::Looked(Box::new(end)));
+}
+
+#[test]
+fn a_service_is_asked_by_no_worker_and_a_look_in_vain_writes_nothing() {
+    let mut simulation = asking(|wait| wait);
+    let before = row(&simulation);
+    for _ in 0..3 {
+        assert_eq!(simulation.scheduler.world().limits().executing(), 0);
+        let again = for_an_answer(&simulation, 60 * SECOND);
+        looked(&mut simulation, Outcome::Deferred(Box::new(Wait { since: before.start_date.unwrap(), ..again })));
+        simulation.advance(59 * SECOND);
+        assert_eq!(simulation.trace(), [""; 0]);
+        simulation.advance(SECOND);
+        assert_eq!(simulation.trace(), ["look d.a"]);
+        assert_eq!(row(&simulation), before);
+    }
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.trace(), ["look d.a"], "it is made again");
+    looked(&mut simulation, Outcome::Exited(0));
+    assert_eq!(simulation.trace(), ["start d.b try 1"]);
+    let after = row(&simulation);
+    assert_eq!((after.state, after.try_number, after.start_date), (TaskState::Success, 1, before.start_date));
+}
+
+#[test]
+fn a_look_that_takes_too_long_or_that_nobody_wants_any_longer_is_forgotten() {
+    let mut simulation = asking(|wait| Wait { execution_timeout: Some(30 * SECOND), ..wait });
+    let key = row(&simulation).try_key();
+    simulation.advance(30 * SECOND);
+    assert_eq!(simulation.trace(), ["forget", "start d.a try 2"]);
+    let late = TryEnd::new(key, Outcome::Exited(0), simulation.clock.now());
+    simulation.turn(Event::Looked(Box::new(late)));
+    assert_eq!(row(&simulation).state, TaskState::Queued, "old news");
+
+    let mut simulation = asking(|wait| wait);
+    simulation.command(clear());
+    assert_eq!(simulation.trace(), ["forget", "start d.a try 2"]);
+    let mut simulation = asking(|wait| wait);
+    looked(&mut simulation, Outcome::Exited(1));
+    assert_eq!(simulation.trace(), ["start d.a try 2"], "a look that fails fails its try");
+}
+
+#[test]
+fn what_is_looked_for_may_become_another_sensor_and_its_file_may_go_and_come() {
+    let mut simulation = asking(|wait| wait);
+    let again = for_an_answer(&simulation, 60 * SECOND);
+    looked(&mut simulation, Outcome::Deferred(Box::new(again)));
+    simulation.save("d.toml", "tasks = ");
+    simulation.save("d.toml", &ASKING.replace("http = { url = \"http://h/\" }", "bash = \"x\""));
+    simulation.advance(60 * SECOND);
+    assert_eq!(simulation.trace(), ["start d.a try 1"], "a worker looks by now");
+
+    let mut simulation = asking(|wait| wait);
+    let again = for_an_answer(&simulation, 60 * SECOND);
+    looked(&mut simulation, Outcome::Deferred(Box::new(again)));
+    simulation.remove("d.toml");
+    simulation.advance(60 * SECOND);
+    assert_eq!(simulation.trace(), ["look d.a"], "what has begun goes on");
+    looked(&mut simulation, Outcome::Exited(0));
+    assert_eq!(simulation.trace(), [""; 0], "and nothing begins");
+    simulation.save("d.toml", ASKING);
+    assert_eq!(simulation.trace(), ["start d.b try 1"]);
+}
+
 fn for_a_file(wait: Wait) -> Wait {
     Wait { awaited: Awaited::File { pattern: "/in/*.csv".to_owned(), settle: 2 * SECOND, shown: None }, ..wait }
 }

@@ -102,7 +102,8 @@ impl Story {
     }
 
     pub fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
-        let looks_again = matches!(&outcome, Outcome::Deferred(wait) if matches!(wait.awaited, Awaited::Look { .. }));
+        let is_look = |awaited: &Awaited| matches!(awaited, Awaited::Look { .. } | Awaited::Service { .. });
+        let looks_again = matches!(&outcome, Outcome::Deferred(wait) if is_look(&wait.awaited));
         if !looks_again && !matches!(outcome, Outcome::Unstarted { .. }) {
             self.over.insert(key);
         }
@@ -204,9 +205,10 @@ impl Story {
         let now = self.simulation.clock.now();
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
-            awaited: match self.dice.below(3) {
+            awaited: match self.dice.below(4) {
                 0 => Awaited::File { pattern: "/in/*".to_owned(), settle: Duration::ZERO, shown: None },
                 1 => Awaited::Instant(now + Duration::from_secs(until)),
+                2 => Awaited::Service { from: now, after: Duration::from_secs(until) },
                 _ => Awaited::Look { from: now, after: Duration::from_secs(until) },
             },
             mode: if self.dice.one_in(2) { SensorMode::Poke } else { SensorMode::Reschedule },

@@ -1,0 +1,438 @@
+//! The other end of the process that looks ([`looks`]): starts it when somebody is to look, asks it, and ends it when it is in the way.
+//!
+//! Knows neither sensors nor tries: a look has a key, and of each that is asked for one [`Sight`] is told, unless it is forgotten. A look
+//! that does not come back is ended with its process; those beside it are made again. If the process ends by itself, they are made
+//! again one at a time, so that the one to blame is known.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use crate::builtin::looks::{AT_ONCE, Looking, NAME, Seen};
+use crate::model::TryKey;
+
+/// Beyond a look's own bound, at which it ends by itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the process may stand still before what is written to it is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it is kept while nobody looks: longer than most intervals.
+const REST: Duration = Duration::from_secs(150);
+
+/// What came of a look.
+#[derive(Debug)]
+pub enum Sight {
+    Seen(Seen),
+    /// It has ended the process that looks, or had to be ended with it.
+    Fatal(String),
+    /// The host does not let anybody look just now.
+    Blind(String),
+}
+
+enum Note {
+    Look(Box<Request>),
+    Forget(TryKey),
+    Seen(Seen),
+    /// The process with this number is gone.
+    Gone(u64),
+    Close,
+}
+
+struct Request {
+    key: TryKey,
+    looking: Looking,
+    /// It was under way when the process ended, or the process did not take it: it is asked for alone, and not a third time.
+    is_suspect: bool,
+}
+
+struct UnderWay {
+    request: Box<Request>,
+    until: Instant,
+    is_forgotten: bool,
+}
+
+/// Dropping it ends the process.
+pub struct Lookout {
+    notes: Sender<Note>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lookout {
+    /// `command` is the process that looks, but for its standard input; `tell` is called by a thread of the lookout's own.
+    ///
+    /// # Errors
+    /// The host has no threads left.
+    pub fn start(
+        command: impl Fn() -> io::Result<Command> + Send + 'static,
+        tell: impl Fn(TryKey, Sight) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (notes, inbox) = unbounded();
+        let post = Post {
+            command: Box::new(command),
+            tell: Box::new(tell),
+            notes: notes.clone(),
+            process: None,
+            processes: 0,
+            asked: 0,
+            waiting: VecDeque::new(),
+            under_way: BTreeMap::new(),
+            rests_since: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("looks".to_owned()).spawn(move || post.serve(&inbox))?;
+        Ok(Self { notes, thread: Some(thread) })
+    }
+
+    pub fn look(&self, key: TryKey, looking: Looking) {
+        self.send(Note::Look(Box::new(Request { key, looking, is_suspect: false })));
+    }
+
+    /// Nobody wants to know any longer. What is under way ends by itself.
+    pub fn forget(&self, key: TryKey) {
+        self.send(Note::Forget(key));
+    }
+
+    fn send(&self, note: Note) {
+        // Its thread listens for as long as this lives.
+        let _ = self.notes.send(note);
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.send(Note::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `minflow operator looks`, from the program that runs now.
+///
+/// # Errors
+/// The program's own file cannot be found.
+pub fn command(program: &str, home: &std::path::Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["operator", NAME, "--home"]).arg(home);
+    command
+}
+
+struct Process {
+    number: u64,
+    child: Child,
+    socket: UnixStream,
+}
+
+/// What the thread has.
+struct Post {
+    command: Box<dyn Fn() -> io::Result<Command> + Send>,
+    tell: Box<dyn Fn(TryKey, Sight) + Send>,
+    notes: Sender<Note>,
+    process: Option<Process>,
+    processes: u64,
+    asked: u64,
+    waiting: VecDeque<Box<Request>>,
+    under_way: BTreeMap<u64, UnderWay>,
+    rests_since: Instant,
+}
+
+impl Post {
+    fn serve(mut self, inbox: &Receiver<Note>) {
+        loop {
+            let note = match self.next_deadline() {
+                Some(until) => inbox.recv_deadline(until),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match note {
+                Ok(Note::Look(request)) => self.waiting.push_back(request),
+                Ok(Note::Forget(key)) => self.forget(key),
+                Ok(Note::Seen(seen)) => self.take(seen),
+                Ok(Note::Gone(number)) if self.process.as_ref().is_some_and(|process| process.number == number) => {
+                    self.bury();
+                }
+                Ok(Note::Gone(_)) => {}
+                Err(RecvTimeoutError::Timeout) => self.pass_deadline(),
+                Ok(Note::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    self.end_process();
+                    return;
+                }
+            }
+            self.ask_next();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let rest = self.process.as_ref().map(|_| self.rests_since + REST);
+        self.under_way.values().map(|under_way| under_way.until).min().or(rest)
+    }
+
+    fn forget(&mut self, key: TryKey) {
+        self.waiting.retain(|request| request.key != key);
+        for under_way in self.under_way.values_mut().filter(|under_way| under_way.request.key == key) {
+            under_way.is_forgotten = true;
+        }
+    }
+
+    /// One that was asked of an earlier process is unknown here.
+    fn take(&mut self, seen: Seen) {
+        if let Some(under_way) = self.under_way.remove(&seen.id) {
+            self.rests_since = Instant::now();
+            self.report(&under_way, Sight::Seen(seen));
+        }
+    }
+
+    fn report(&self, under_way: &UnderWay, sight: Sight) {
+        if !under_way.is_forgotten {
+            (self.tell)(under_way.request.key, sight);
+        }
+    }
+
+    fn pass_deadline(&mut self) {
+        let now = Instant::now();
+        if self.under_way.is_empty() {
+            if now >= self.rests_since + REST {
+                self.end_process();
+            }
+            return;
+        }
+        if self.under_way.values().all(|under_way| now < under_way.until) {
+            return;
+        }
+        self.end_process();
+        for (_, under_way) in std::mem::take(&mut self.under_way).into_iter().rev() {
+            if now < under_way.until {
+                self.put_back(under_way);
+                continue;
+            }
+            let bound = under_way.request.looking.bound().as_secs_f64();
+            let reason = format!("the look has not come back within {bound} s and was ended; look at what is asked");
+            self.report(&under_way, Sight::Fatal(reason));
+        }
+    }
+
+    /// First in the line again.
+    fn put_back(&mut self, under_way: UnderWay) {
+        if !under_way.is_forgotten {
+            self.waiting.push_front(under_way.request);
+        }
+    }
+
+    /// The process has ended by itself.
+    fn bury(&mut self) {
+        let status = self.end_process().map_or_else(String::new, |status| format!(" ({status})"));
+        let mut under_way = std::mem::take(&mut self.under_way);
+        if under_way.len() == 1
+            && let Some((_, alone)) = under_way.pop_first()
+        {
+            let reason = format!(
+                "the process that looks has ended over it{status}: it wants more memory than a look may take, or there is a fault in minflow; ask for less"
+            );
+            return self.report(&alone, Sight::Fatal(reason));
+        }
+        log::warn!("the process that looks has ended{status}; what it looked for is looked for again");
+        for (_, mut one) in under_way.into_iter().rev() {
+            one.request.is_suspect = true;
+            self.put_back(one);
+        }
+    }
+
+    /// How it ended, if there was one and it can be told.
+    fn end_process(&mut self) -> Option<std::process::ExitStatus> {
+        let Process { mut child, socket, .. } = self.process.take()?;
+        drop(socket);
+        // It may have ended by itself, and then this does nothing.
+        let own = child.try_wait().ok().flatten();
+        let _ = child.kill();
+        own.or_else(|| child.wait().ok())
+    }
+
+    fn ask_next(&mut self) {
+        while let Some(next) = self.waiting.front() {
+            let is_apart = next.is_suspect || self.under_way.values().any(|under_way| under_way.request.is_suspect);
+            if self.under_way.len() >= AT_ONCE || (is_apart && !self.under_way.is_empty()) {
+                return;
+            }
+            if let Err(error) = self.start_process() {
+                let reason = format!("no process can be started that looks: {error}; free processes or descriptors");
+                for request in std::mem::take(&mut self.waiting) {
+                    (self.tell)(request.key, Sight::Blind(reason.clone()));
+                }
+                return;
+            }
+            if let Some(request) = self.waiting.pop_front() {
+                self.ask(request);
+            }
+        }
+    }
+
+    fn ask(&mut self, mut request: Box<Request>) {
+        self.asked += 1;
+        let id = self.asked;
+        let Some(process) = &self.process else { return self.waiting.push_front(request) };
+        let Request { looking, .. } = &*request;
+        let until = Instant::now() + looking.bound() + GRACE;
+        let asked = AskedRef { id, looking };
+        let mut line = serde_json::to_vec(&asked).expect("a look has text keys and finite numbers");
+        line.push(b'\n');
+        if (&process.socket).write_all(&line).is_ok() {
+            self.under_way.insert(id, UnderWay { request, until, is_forgotten: false });
+            return;
+        }
+        // It has ended, or stands still.
+        if request.is_suspect {
+            let reason = "the process that looks does not take it; look at the host's load, or ask for less".to_owned();
+            (self.tell)(request.key, Sight::Fatal(reason));
+        } else {
+            request.is_suspect = true;
+            self.waiting.push_front(request);
+        }
+        self.end_process();
+        for (_, one) in std::mem::take(&mut self.under_way).into_iter().rev() {
+            self.put_back(one);
+        }
+    }
+
+    fn start_process(&mut self) -> io::Result<()> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let reader = ours.try_clone()?;
+        // In a group of its own: what a terminal sends to minflow is not meant for it.
+        let child = (self.command)()?.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).process_group(0).spawn()?;
+        self.processes += 1;
+        let (number, notes) = (self.processes, self.notes.clone());
+        let process = Process { number, child, socket: ours };
+        self.process = Some(process);
+        self.rests_since = Instant::now();
+        let thread = std::thread::Builder::new().name("looks-reader".to_owned());
+        let reading = thread.spawn(move || {
+            for line in BufReader::new(reader).lines() {
+                let Some(seen) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+                if notes.send(Note::Seen(seen)).is_err() {
+                    return;
+                }
+            }
+            let _ = notes.send(Note::Gone(number));
+        });
+        if let Err(error) = reading {
+            self.end_process();
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// What is asked for (`looks::Asked`), whose look stays where it is.
+#[derive(serde::Serialize)]
+struct AskedRef<'l> {
+    id: u64,
+    looking: &'l Looking,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::looks::Answer;
+    use crate::builtin::sql::SqlTask;
+    use crate::model::{InstanceKey, SqlOutput};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    /// Answers each line but those that say `fatal`, over which it ends, and those that say `silent`.
+    const SCRIPT: &str = r#"while read -r line; do
+        id=${line#*:}; id=${id%%,*}
+        case "$line" in
+            *fatal*) exit 3 ;;
+            *silent*) ;;
+            *) printf '{"id":%s,"said":"","answer":{"found":null}}\n' "$id" >&0 ;;
+        esac
+    done"#;
+
+    fn key(number: i64) -> TryKey {
+        TryKey { instance: InstanceKey(number), try_number: 1 }
+    }
+
+    fn looking(script: &str, timeout: Duration) -> Looking {
+        Looking::sql(SqlTask {
+            script: script.to_owned(),
+            name: "sql".to_owned(),
+            database: ":memory:".to_owned(),
+            is_read_only: true,
+            is_autocommit: false,
+            parameters: serde_json::Value::Null,
+            output: SqlOutput::Value,
+            value: Default::default(),
+            verdict: Default::default(),
+            timeout: Some(timeout),
+        })
+    }
+
+    fn lookout(command: impl Fn() -> io::Result<Command> + Send + 'static) -> (Lookout, Receiver<(TryKey, Sight)>) {
+        let (tell, told) = unbounded();
+        let lookout = Lookout::start(command, move |key, sight| tell.send((key, sight)).unwrap());
+        (lookout.unwrap(), told)
+    }
+
+    fn script() -> io::Result<Command> {
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT]);
+        Ok(command)
+    }
+
+    #[test]
+    fn the_look_that_ends_the_process_is_told_from_those_beside_it() {
+        let (lookout, told) = lookout(script);
+        for number in 0..20 {
+            let what = if number == 7 { "fatal" } else { "fine" };
+            lookout.look(key(number), looking(what, PATIENCE));
+        }
+        let mut sights: Vec<(TryKey, Sight)> = (0..20).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+        sights.sort_by_key(|(key, _)| *key);
+        for (number, (of, sight)) in sights.iter().enumerate() {
+            assert_eq!(*of, key(number as i64));
+            match sight {
+                Sight::Fatal(reason) => {
+                    assert_eq!(number, 7);
+                    assert!(
+                        reason.starts_with("the process that looks has ended over it (exit status: 3)"),
+                        "{reason}"
+                    );
+                }
+                Sight::Seen(Seen { answer: Answer::Found(None), .. }) => assert_ne!(number, 7),
+                other => panic!("{number}: {other:?}"),
+            }
+        }
+        assert!(told.is_empty(), "each is told once");
+    }
+
+    #[test]
+    fn a_look_that_does_not_come_back_is_ended_and_one_that_is_forgotten_is_not_told() {
+        let (lookout, told) = lookout(script);
+        lookout.look(key(1), looking("silent", Duration::ZERO));
+        lookout.look(key(2), looking("silent", PATIENCE));
+        lookout.forget(key(2));
+        let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(&sight, Sight::Fatal(reason) if reason.contains("not come back within 0 s")), "{sight:?}");
+        assert_eq!(of, key(1));
+        lookout.look(key(3), looking("fine", PATIENCE));
+        let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
+        assert!(of == key(3) && matches!(sight, Sight::Seen(_)), "another process looks: {sight:?}");
+    }
+
+    #[test]
+    fn where_no_process_can_be_started_nobody_waits_for_its_look() {
+        let (lookout, told) = lookout(|| Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        lookout.look(key(1), looking("fine", PATIENCE));
+        let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            of == key(1) && matches!(&sight, Sight::Blind(reason) if reason.contains("free processes")),
+            "{sight:?}"
+        );
+    }
+}
