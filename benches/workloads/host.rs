@@ -57,6 +57,17 @@ fn kilobytes(pids: &[i32], line: &str) -> f64 {
     pids.iter().filter_map(of).sum()
 }
 
+/// User and system time that processes have taken so far, in seconds, to a tick of the kernel; with that of threads that have ended.
+pub fn cpu_seconds_of_all(pids: &[i32]) -> f64 {
+    let of = |pid: &i32| -> Option<f64> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before may hold anything.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+    };
+    pids.iter().filter_map(of).sum::<f64>() / minflow::supervisor::sys::ticks_per_second() as f64
+}
+
 /// User and system time that processes have taken so far, in seconds, to a nanosecond: the tick of `stat` is too coarse for what
 /// an idle process takes.
 pub fn cpu_seconds(pids: &[i32]) -> f64 {

@@ -1,6 +1,6 @@
 //! The release binary under load, beside what this host allows at that moment.
 //!
-//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7] [--quick]`, or `-- soak [--minutes N]`. Every figure of ours that a host's
+//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7 W8] [--quick]`, or `-- soak [--minutes N]`. Every figure of ours that a host's
 //! speed decides is taken in turns with its floor (floor, ours, floor, ours, …) and shown with their ratio, as medians: hosts
 //! drift by more than minflow does. Homes are temporary, on port 0, with `synchronous = "full"`; what is started is ended.
 
@@ -12,6 +12,7 @@ mod host;
 mod map;
 mod measure;
 mod rows;
+mod sensors;
 mod table;
 
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(message) => {
             eprintln!(
-                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 soak] [--quick] [--minutes N]`"
+                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 W8 soak] [--quick] [--minutes N]`"
             );
             return ExitCode::from(2);
         }
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             "W5" => measure::lag(&mut table, asked.effort),
             "W6" => map::map(&mut table, asked.effort),
             "W7" => files::files(&mut table, asked.effort),
+            "W8" => sensors::sensors(&mut table, asked.effort),
             _ => measure::soak(&mut table, Duration::from_secs(60 * asked.minutes)),
         }
     }
@@ -73,12 +75,12 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
                 let minutes = arguments.next().and_then(|minutes| minutes.parse().ok());
                 asked.minutes = minutes.filter(|&minutes| minutes > 2).ok_or("--minutes wants a number above 2")?;
             }
-            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "soak" => asked.workloads.push(argument),
+            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "W8" | "soak" => asked.workloads.push(argument),
             other => return Err(format!("`{other}` is no workload")),
         }
     }
     if asked.workloads.is_empty() {
-        asked.workloads = ["W1", "W2", "W3", "W4", "W5", "W6", "W7"].map(str::to_owned).to_vec();
+        asked.workloads = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"].map(str::to_owned).to_vec();
     }
     Ok(asked)
 }

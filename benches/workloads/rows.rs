@@ -61,6 +61,12 @@ impl Rows {
         rows.map(|row| row.expect("it is not null")).collect()
     }
 
+    /// How many instances are in a state.
+    pub fn in_state(&self, state: &str) -> i64 {
+        let sql = "SELECT count(*) FROM task_instance WHERE state = ?1";
+        self.0.query_row(sql, [state], |row| row.get(0)).expect("the schema has this column")
+    }
+
     /// How many events all assets have had.
     pub fn asset_events(&self) -> i64 {
         self.0.query_row("SELECT count(*) FROM asset_event", [], |row| row.get(0)).expect("the schema has this table")
