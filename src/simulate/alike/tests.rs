@@ -52,7 +52,8 @@ fn plan(subjects: Vec<Subject>, parallelism: u32) -> Plan {
     let pool = |name: &str, slots| Pool { name: name.into(), slots, description: String::new() };
     Plan {
         from: "2026-10-24T21:30:00Z".parse().unwrap(),
-        until: "2026-10-25T11:00:00Z".parse().unwrap(),
+        // Ten minutes into what begins with the hour.
+        until: "2026-10-25T11:10:00Z".parse().unwrap(),
         subjects,
         parallelism,
         pools: vec![pool("default_pool", 128), pool("side", 2), pool("shut", 0), pool("unlimited", -1)],
