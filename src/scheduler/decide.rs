@@ -212,7 +212,7 @@ impl World {
 
     /// A pass has decided an instance's state. The progress knows already; a process that still runs is ended, and the row keeps the mark.
     pub(super) fn mark(&mut self, run: RunIx, slot: Slot, state: TaskState, now: Now) {
-        self.leave_ready_queue(run, slot);
+        self.forget_waits(run, slot);
         self.set_task_state(run, slot, state);
         let entry = self.entry_mut(run, slot);
         entry.row.start_date = entry.row.start_date.or(Some(now.wall));

@@ -395,7 +395,8 @@ impl World {
 
     /// The live definition has no such task: what has not started is removed, what has started keeps its record.
     fn vanish(&mut self, run: RunIx, slot: Slot) {
-        self.leave_ready_queue(run, slot);
+        // Should its task come back, a delay of its last try is not that of the next one.
+        self.forget_waits(run, slot);
         let entry = self.run(run).entry(slot);
         if entry.held.is_none() && !entry.row.state.is_finished() {
             self.set_row_state(run, slot, TaskEvent::Vanish);

@@ -138,7 +138,7 @@ impl World {
     }
 
     /// Neither a slot nor a delay is waited for any longer.
-    pub(super) fn forget_waits(&mut self, run: RunIx, slot: Slot) {
+    pub(in crate::scheduler) fn forget_waits(&mut self, run: RunIx, slot: Slot) {
         self.leave_ready_queue(run, slot);
         if self.run(run).has_deadlines {
             self.timers.cancel(&TimerKey::Retry(run, slot));

@@ -2,6 +2,7 @@
 
 use super::tests::trigger;
 use super::*;
+use crate::model::{Awaited, Pace, SensorMode};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,6 +43,33 @@ fn network_errors_are_tried_many_times_and_bad_data_never() {
     let mut simulation = triggered(RULES);
     simulation.end("d.a", Outcome::Exited(65));
     assert_eq!(simulation.task_state("a"), TaskState::Failed, "though the task has a retry left");
+}
+
+#[test]
+fn a_task_that_comes_back_is_not_woken_by_the_delay_of_its_try_before() {
+    let other = "[tasks.b]\nbash = 'x'\n";
+    let both = format!("{other}[tasks.a]\nbash = 'x'\nretries = 1\nretry_delay = '60s'\n");
+    let mut simulation = triggered(&both);
+    simulation.end("d.a", Outcome::Exited(1));
+    simulation.save("d.toml", other);
+    assert_eq!(simulation.task_state("a"), TaskState::Removed);
+    simulation.save("d.toml", &both);
+    assert_eq!(simulation.trace(), ["start d.a try 2"]);
+    let now = simulation.clock.now();
+    let wait = Wait {
+        awaited: Awaited::Instant(now + 300 * SECOND),
+        mode: SensorMode::Reschedule,
+        since: now,
+        timeout: None,
+        execution_timeout: None,
+        soft_fail: false,
+        pace: Pace { poke_interval: SECOND, is_exponential: false, max_wait: None },
+    };
+    simulation.end("d.a", Outcome::Deferred(Box::new(wait)));
+    simulation.advance(299 * SECOND);
+    assert_eq!((simulation.trace(), simulation.task_state("a")), (Vec::new(), TaskState::UpForReschedule));
+    simulation.advance(SECOND);
+    assert_eq!(simulation.task_state("a"), TaskState::Success);
 }
 
 #[test]
