@@ -111,3 +111,37 @@ fn one_of_many_branches_decides_for_its_own_copy_alone() {
     assert_eq!(of(&simulation, "g.left"), "sk su up");
     assert_eq!(of(&simulation, "after"), "up", "one of many decides nothing for what is outside");
 }
+
+#[test]
+fn what_fails_fast_has_failed_over_a_crash_before_or_after() {
+    let text =
+        "fail_fast = true\n[tasks]\na = { bash = 'x' }\nb = { bash = 'x' }\nc = { bash = 'x', depends_on = ['b'] }\n";
+    for is_told_before in [true, false] {
+        let mut simulation = Simulation::with(&[("d.toml", text)]);
+        simulation.command(super::tests::trigger("d"));
+        simulation.started("d.b");
+        if is_told_before {
+            simulation.end("d.a", Outcome::Exited(1));
+        }
+        let mut simulation = simulation.crash_and_restart();
+        if !is_told_before {
+            simulation.end("d.a", Outcome::Lost);
+            simulation.end("d.b", Outcome::Lost);
+        }
+        simulation.advance(Duration::from_secs(60));
+        assert_eq!(simulation.states(&["a", "b", "c"]), ["failed", "failed", "skipped"]);
+        assert_eq!(simulation.run_states()[0].1, RunState::Failed);
+        assert!(!simulation.trace().iter().any(|line| line.starts_with("start")));
+    }
+}
+
+#[test]
+fn a_setup_that_says_by_its_exit_code_that_it_is_skipped_skips_its_work_and_its_teardown() {
+    let text = "[tasks]\nmake = { bash = 'x', setup = true }\nwork = { bash = 'x', depends_on = ['make'] }\n\
+        drop = { bash = 'x', teardown_of = ['make'], depends_on = ['work'] }\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.command(super::tests::trigger("d"));
+    simulation.end("d.make", Outcome::Exited(99));
+    assert_eq!(simulation.states(&["make", "work", "drop"]), ["skipped"; 3]);
+    assert_eq!(simulation.run_states()[0].1, RunState::Success);
+}
