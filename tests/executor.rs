@@ -41,6 +41,7 @@ fn bench() -> Bench {
     let (sender, events) = channel::unbounded();
     let settings = ExecutorSettings {
         home: home.path().to_owned(),
+        owner: home.path().to_owned(),
         logs: home.path().join("logs"),
         xcoms: home.path().join("xcoms"),
         dags_folder: home.path().join("dags"),

@@ -5,6 +5,7 @@
 //! remedy stand there; its value goes to a file. Called by the command line alone; `operators` writes its tasks. [`looks`] is another
 //! such process, which makes the looks of sensors.
 
+pub mod docker;
 pub mod email;
 pub mod http;
 pub mod looks;
@@ -113,26 +114,32 @@ pub fn hands_over(name: &str) -> bool {
     name == "venv"
 }
 
-/// Does what the task on `input` says.
+/// Does what the task on `input` says, and gives the exit code to end with.
 ///
 /// # Errors
 /// The task is none, or it could not be done.
-pub fn run(name: &str, mut input: impl Read) -> Result<(), Failed> {
+pub fn run(name: &str, mut input: impl Read) -> Result<u8, Failed> {
     if name == looks::NAME {
-        return looks::serve();
+        return looks::serve().map(|()| 0);
+    }
+    // Its input does not end before what it watches does.
+    if name == docker::watch::NAME {
+        return docker::watch::run(input).map(|()| 0);
     }
     let mut task = String::new();
     input.read_to_string(&mut task).map_err(|error| Failed(format!("its task cannot be read: {error}")))?;
     let no_task = |error: serde_json::Error| {
         Failed(format!("standard input holds no task of `{name}` ({error}); minflow starts this command by itself"))
     };
-    match name {
+    let done = match name {
+        "docker" => return docker::run(&serde_json::from_str(&task).map_err(no_task)?),
         "email" => email::run(&serde_json::from_str(&task).map_err(no_task)?),
         "http" => http::task::run(&serde_json::from_str(&task).map_err(no_task)?),
         "sql" => sql::run(&serde_json::from_str(&task).map_err(no_task)?),
         "venv" => venv::run(&serde_json::from_str(&task).map_err(no_task)?),
         _ => Err(Failed(format!(
-            "there is no operator `{name}` here; those that are built in are `email`, `http`, `sql` and `venv`"
+            "there is no operator `{name}` here; those that are built in are `docker`, `email`, `http`, `sql` and `venv`"
         ))),
-    }
+    };
+    done.map(|()| 0)
 }

@@ -17,10 +17,14 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    builtin::run(&arguments.name, io::stdin().lock()).map_err(|failed| {
-        eprint(&format!("{failed}\n"));
-        Failure::Code(ExitCode::FAILURE)
-    })
+    match builtin::run(&arguments.name, io::stdin().lock()) {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure::Code(ExitCode::from(code))),
+        Err(failed) => {
+            eprint(&format!("{failed}\n"));
+            Err(Failure::Code(ExitCode::FAILURE))
+        }
+    }
 }
 
 /// Runs an operator if this is a command line that minflow itself has written: each task would pay for the tree of all commands.

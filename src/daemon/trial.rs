@@ -151,6 +151,8 @@ impl Bench {
         let supervisor = supervisor::spawn(&exe, &aside.0).map_err(io_error("start the supervisor"))?;
         let signals = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;
         let settings = ExecutorSettings {
+            // The numbers of its instances are those of others in the home.
+            owner: aside.0.clone(),
             logs: aside.0.join("logs"),
             xcoms: aside.0.join("xcoms"),
             ..ExecutorSettings::of(config)

@@ -81,6 +81,7 @@ fn every_example_of_the_page_is_a_dag() {
         include_str!("dag-format.xcoms.md"),
         include_str!("dag-format.http.md"),
         include_str!("dag-format.email.md"),
+        include_str!("dag-format.docker.md"),
         include_str!("dag-format.assets.md"),
         include_str!("dag-format.sql.md"),
         include_str!("dag-format.sensors.md"),

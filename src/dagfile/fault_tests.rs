@@ -68,6 +68,11 @@ fn the_checked_in_faults_of_email_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_docker_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.docker.txt", include_str!("faults.docker.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_sensors_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.sensors.txt", include_str!("faults.sensors.txt"));
 }

@@ -19,7 +19,7 @@ pub use operator::{AWAITED_SQL, BASH, EXTERNAL_TASK_MARKER, OPERATORS, PYTHON, S
 pub use retry::RETRY_RULE;
 pub use sensor::{EXTERNAL_TASK, SENSOR, SENSORS};
 pub use task::{DEFAULT_ARGS, TASK, TASK_HOOKS, TRIGGER_RULES};
-pub use tool::{AWAITED_HTTP, EMAIL, HTTP};
+pub use tool::{AWAITED_HTTP, DOCKER, EMAIL, HTTP, MOUNT};
 
 use crate::keytable::{Fallback, Key, Kind};
 

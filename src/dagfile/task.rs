@@ -150,6 +150,7 @@ impl Reader<'_, '_> {
             ("python", _) => self.python_of(key, value).map(Operator::Python),
             ("http", DeValue::Table(table)) => Some(self.http(key, &Fields::new(&keys::HTTP, table))),
             ("email", DeValue::Table(table)) => Some(self.email(key, &Fields::new(&keys::EMAIL, table))),
+            ("docker", DeValue::Table(table)) => Some(self.docker(key, &Fields::new(&keys::DOCKER, table))),
             ("sql", DeValue::Table(table)) => Some(self.sql(key, &Fields::new(&keys::SQL, table))),
             ("trigger_dag", DeValue::Table(table)) => {
                 Some(self.trigger_dag(key, &Fields::new(&keys::TRIGGER_DAG, table)))

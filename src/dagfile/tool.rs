@@ -1,4 +1,4 @@
-//! The operators whose work is told by a table alone: `http`, `email` and plugins.
+//! The operators whose work is told by a table alone: `http`, `email`, `docker` and plugins.
 
 use std::ops::Range;
 
@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::Reader;
 use crate::keytable::{self, Fields, Kind};
 use crate::model::dag::Operator;
+use crate::model::docker::{self, Mount};
 use crate::model::retry::output_pattern;
 use crate::model::tool::{Statuses, Tool, ToolField, ToolKind};
 
@@ -33,6 +34,38 @@ impl Reader<'_, '_> {
             self.faults.add(key, "bad-operator", "`email` needs a `subject`", help);
         }
         Operator::Tool(Box::new(Tool { kind: ToolKind::Email, fields: self.tool_fields(fields) }))
+    }
+
+    /// `key` is where `docker` stands.
+    pub(super) fn docker(&mut self, key: Range<usize>, fields: &Fields<'_>) -> Operator {
+        match fields.entry("image") {
+            None => {
+                let help = "write for example `docker = { image = \"alpine:3\", command = \"echo {{ ds }}\" }`";
+                self.faults.add(key, "bad-operator", "`docker` needs an `image`", help);
+            }
+            Some((span, _)) if fields.text("image").is_some_and(|image| image.trim().is_empty()) => {
+                let help = "name an image, such as \"alpine:3\"";
+                self.faults.add(span, "bad-value", "`image` is empty", help);
+            }
+            Some(_) => {}
+        }
+        for (name, _) in fields.table("environment").into_iter().flatten() {
+            if !docker::is_variable(name.get_ref()) {
+                let message = format!("`{}` cannot be the name of a variable", name.get_ref().escape_debug());
+                let help = "use a name without blanks and `=`, which does not begin with `#`";
+                self.faults.add(name.span(), "bad-value", message, help);
+            }
+        }
+        for mount in fields.list("mounts") {
+            let json = keytable::json(mount.get_ref()).filter(|json| json.is_string() || json.is_object());
+            // What templates give is looked at when the task runs.
+            let json = json.filter(|json| !json.to_string().contains("{{") && !json.to_string().contains("{%"));
+            if let Some(Err(message)) = json.map(|json| Mount::of(&json)) {
+                let help = "a mount is text, as in \"/srv/in:/in:ro\", or a table with `source` and `target`";
+                self.faults.add(mount.span(), "bad-value", message, help);
+            }
+        }
+        Operator::Tool(Box::new(Tool { kind: ToolKind::Docker, fields: self.tool_fields(fields) }))
     }
 
     /// What of an HTTP request no table of keys can say.

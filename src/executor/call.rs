@@ -105,7 +105,7 @@ fn of_end(end: &End, begun: &Begun) -> CallOutcome {
 }
 
 fn end_stray(shared: &Shared, key: TryKey) {
-    let mark = environment::mark(&shared.settings.home, key);
+    let mark = environment::mark(&shared.settings.owner, key);
     reclaim::end(&Remains { mark, process: None, kill_signal: libc::SIGTERM, grace: GRACE });
 }
 
@@ -236,12 +236,16 @@ fn environment_of(shared: &Shared, call: &Call, context: &Context, notice: &Noti
         epoch: 0,
         earlier: None,
     };
-    let folders =
-        environment::Folders { home: utf8(&shared.settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: "" };
+    let folders = environment::Folders {
+        owner: &shared.settings.owner,
+        home: utf8(&shared.settings.home)?,
+        run_dir: utf8(&context.run_dir)?,
+        xcom: "",
+    };
     let mut variables = environment::variables(&work, folders);
     let is_ours = |name: &str| [environment::MARK, "MINFLOW_XCOM"].contains(&name);
     variables.added.retain(|(name, _)| !is_ours(name));
-    let mark = environment::mark(&shared.settings.home, row.try_key());
+    let mark = environment::mark(&shared.settings.owner, row.try_key());
     let mut more = vec![(environment::MARK, mark), ("MINFLOW_CALLBACK", row.hook.to_string())];
     more.push(("MINFLOW_STATE", row.occasion.state.clone()));
     more.push(("MINFLOW_REASON", row.occasion.reason.clone().unwrap_or_default()));

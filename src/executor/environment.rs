@@ -7,14 +7,13 @@ use jiff::Timestamp;
 use crate::model::TryKey;
 use crate::scheduler::Work;
 
-/// Marks every process of a try, so that what an earlier minflow left behind can be found.
-pub const MARK: &str = "MINFLOW_TRY";
+pub use crate::supervisor::MARK;
 
-/// The mark of a try of the home: its path's hash, the instance, the try.
-pub fn mark(home: &Path, key: TryKey) -> String {
+/// The mark of a try: the hash of its owner's path, the instance, the try.
+pub fn mark(owner: &Path, key: TryKey) -> String {
     // FNV-1a: fixed for ever, since an earlier binary's marks must be recognised.
     let hash =
-        home.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        owner.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
     format!("{hash:016x}.{key}")
@@ -30,6 +29,8 @@ pub struct Variables {
 /// Where a try's files are.
 #[derive(Clone, Copy, Debug)]
 pub struct Folders<'a> {
+    /// [`ExecutorSettings::owner`](crate::executor::ExecutorSettings::owner).
+    pub owner: &'a Path,
     pub home: &'a str,
     pub run_dir: &'a str,
     pub xcom: &'a str,
@@ -68,7 +69,7 @@ pub fn variables(work: &Work, folders: Folders<'_>) -> Variables {
     put("MINFLOW_HOME", Some(folders.home.to_owned()));
     put("MINFLOW_RUN_DIR", Some(folders.run_dir.to_owned()));
     put("MINFLOW_XCOM", Some(folders.xcom.to_owned()));
-    put(MARK, Some(mark(Path::new(folders.home), work.key)));
+    put(MARK, Some(mark(folders.owner, work.key)));
     variables
 }
 

@@ -64,6 +64,8 @@ const LAST_RESPAWN_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct ExecutorSettings {
     pub home: PathBuf,
+    /// Whose the tries are, as their marks tell: the home, or a trial's own folder.
+    pub owner: PathBuf,
     /// `logging.base_log_folder`.
     pub logs: PathBuf,
     /// Where XComs lie that are too large for the database.
@@ -89,6 +91,7 @@ impl ExecutorSettings {
     pub fn of(config: &crate::config::Config) -> Self {
         Self {
             home: config.home.clone(),
+            owner: config.home.clone(),
             logs: config.logging.base_log_folder.clone(),
             xcoms: config.home.join("xcoms"),
             dags_folder: config.core.dags_folder.clone(),

@@ -91,6 +91,7 @@ fn run_try(
     let (sender, events) = channel::unbounded();
     let settings = ExecutorSettings {
         home: home.path().to_owned(),
+        owner: home.path().to_owned(),
         logs: home.path().join("logs"),
         xcoms: home.path().join("xcoms"),
         dags_folder: home.path().join("dags"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::builtin::{Finality, Verdict};
+use crate::builtin::{Finality, Verdict, docker};
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
 use crate::executor::mapped::{self, Stop};
@@ -140,7 +140,7 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
 /// Ends what is left of a try of an earlier minflow.
 pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
     let count = reclaim::end(&Remains {
-        mark: environment::mark(&shared.settings.home, stray.key),
+        mark: environment::mark(&shared.settings.owner, stray.key),
         process: stray.process.clone(),
         kill_signal: stray.kill_signal,
         grace: stray.grace,
@@ -205,7 +205,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
         }
         Told::Gone { process } => {
             reclaim::end(&Remains {
-                mark: environment::mark(&shared.settings.home, key),
+                mark: environment::mark(&shared.settings.owner, key),
                 process,
                 kill_signal: task.kill_signal,
                 grace: task.grace,
@@ -223,7 +223,10 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
 
 /// The end of what the task wrote; of a log that was cut the supervisor has kept it.
 fn last_output(begun: &Begun, end: &End) -> Vec<u8> {
-    end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes())
+    let tail = end.tail.as_ref().map_or_else(|| begun.log.tail(), |tail| tail.clone().into_bytes());
+    let task = begun.work.dag.task(begun.work.task);
+    let is_docker = matches!(&task.operator, Operator::Tool(tool) if tool.kind == ToolKind::Docker);
+    if is_docker { docker::own_output(&tail).to_vec() } else { tail }
 }
 
 /// Adds to the end of a process what it says of it: a built-in operator in a file, a plugin in its last line.
@@ -524,7 +527,8 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         Err(Stop::Refused) => return Ok(Todo::Skip),
         Err(Stop::Fault(reason)) => return Err(Fault::Task(reason)),
     }
-    let folders = Folders { home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
+    let owner = &settings.owner;
+    let folders = Folders { owner, home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
     let variables = environment::variables(work, folders);
     let mut env = Vec::with_capacity(task.env.len() + variables.added.len());
     for (name, value) in &task.env {

@@ -103,6 +103,12 @@ pub fn native(
     interpreter::native(source, outside, undefined, literals)
 }
 
+/// What a text means that is one Python literal; None if it is none.
+pub fn read_literal(text: &str) -> Option<serde_json::Value> {
+    let _session = meter::Session::begin();
+    json::to_json(&literal::read(text)?).ok()
+}
+
 /// Looks whether a text is a template at all: its syntax, and the names of its filters and tests.
 ///
 /// # Errors

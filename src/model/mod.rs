@@ -9,6 +9,7 @@ pub mod callback;
 pub mod dag;
 pub mod deadline;
 pub mod decider;
+pub mod docker;
 pub mod graph;
 pub mod ids;
 pub mod instance;
@@ -30,6 +31,7 @@ pub use callback::{Callback, CallbackRow, CallbackState, Hook, Occasion, TaskCal
 pub use dag::{Bash, Catchup, Crons, Dag, Every, Intervals, Operator, Output, Period, Python, Requirements};
 pub use dag::{RunImmediately, Schedule, Script, Task, Template, Venv};
 pub use decider::{Bound, Branch, Choice, Condition, Question, ShortCircuit};
+pub use docker::{AutoRemove, Mount, MountKind, Pull};
 pub use graph::{Graph, Node, Role, TaskIx};
 pub use ids::{AssetKey, AssetName};
 pub use ids::{

@@ -17,6 +17,7 @@ pub struct Tool {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolKind {
+    Docker,
     Email,
     Http,
     /// The executable of that name among the plugins.
@@ -27,6 +28,7 @@ impl ToolKind {
     /// The key that names it in a DAG file.
     pub fn name(&self) -> &str {
         match self {
+            Self::Docker => "docker",
             Self::Email => "email",
             Self::Http => "http",
             Self::Plugin(name) => name,

@@ -7,6 +7,7 @@
 mod bash;
 pub mod builtin;
 pub mod decider;
+mod docker;
 pub mod email;
 mod files;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod sensor;
 pub mod sql;
 pub mod tool;
 mod trigger_dag;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;

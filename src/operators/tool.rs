@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use crate::model::tool::{Tool, ToolKind};
-use crate::operators::{Fault, Place, Program, email, http, plugin};
+use crate::operators::{Fault, Place, Program, docker, email, http, plugin};
 use crate::template::{self, Context, TemplateError};
 
 pub fn prepare(tool: &Tool, place: &Place<'_>) -> Result<Program, Fault> {
     let fields = render(tool, place.context)?;
     match &tool.kind {
+        ToolKind::Docker => docker::prepare(&fields, place),
         ToolKind::Email => email::prepare(&fields, place),
         ToolKind::Http => http::prepare(&fields, place),
         ToolKind::Plugin(name) => plugin::prepare(name, fields, place),

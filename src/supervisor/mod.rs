@@ -21,6 +21,9 @@ use std::process::ExitCode;
 
 pub use client::{Gone, Notice, Supervise, SupervisorClient, SupervisorHandle, spawn};
 
+/// The environment variable that marks every process of a try, so that what an earlier minflow left behind can be found.
+pub const MARK: &str = "MINFLOW_TRY";
+
 /// Runs the supervisor: what `minflow supervise` does. Returns when its scheduler is gone and its last process has ended.
 pub fn main(home: &Path) -> ExitCode {
     match serve(home) {

@@ -10,6 +10,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -420,11 +422,20 @@ pub const SIGNAL_RECORD: usize = size_of::<libc::signalfd_siginfo>();
 /// # Errors
 /// No descriptors left.
 pub fn watch_requests_to_end() -> io::Result<OwnedFd> {
+    watch_signals([libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+}
+
+/// A descriptor that becomes readable when one of `signals` comes, which are blocked in this thread and in those that it starts from
+/// now on. A record begins with the signal's number, in four bytes.
+///
+/// # Errors
+/// No descriptors left.
+pub fn watch_signals(signals: impl IntoIterator<Item = c_int>) -> io::Result<OwnedFd> {
     // SAFETY: the set is filled before it is read; the descriptor is new, and nobody else owns it.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        for signal in signals {
             libc::sigaddset(&mut set, signal);
         }
         if libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) != 0 {
@@ -433,6 +444,27 @@ pub fn watch_requests_to_end() -> io::Result<OwnedFd> {
         let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
+}
+
+/// Has the kernel end what `command` starts, by SIGKILL, when the thread that starts it ends, and gives it an empty signal mask.
+pub fn end_with_this_thread(command: &mut Command) {
+    let own = std::process::id() as i32;
+    let prepare = move || {
+        // SAFETY: all three may be called between fork and exec; the set is filled before it is read.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0
+                || libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut()) < 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            // It may have ended before it was asked about.
+            if libc::getppid() == own { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+        }
+    };
+    // SAFETY: what it calls allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Has the kernel keep back each connection until its client has sent something: a silent one costs nobody a thread.

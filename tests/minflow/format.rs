@@ -37,6 +37,10 @@ const CURL: &str = "#!/bin/sh\nprintf '#!/bin/sh\\n' > check && chmod +x check\n
 /// Makes a virtual environment, and installs nothing into it.
 const UV: &str = "#!/bin/sh\n[ \"$1\" != venv ] || { mkdir -p \"$4/bin\" && ln -s \"$3\" \"$4/bin/python\"; }\n";
 
+/// A docker command whose containers do nothing, and end well.
+const DOCKER: &str =
+    "#!/bin/sh\ncase $1 in version) echo 28 ;; container) echo '{\"Status\":\"exited\",\"ExitCode\":0}' ;; esac\n";
+
 /// What stands between two fences, and the words behind the first.
 fn blocks() -> Vec<(&'static str, &'static str)> {
     let parts: Vec<&str> = PAGE.split("```").collect();
@@ -59,6 +63,7 @@ fn home(mail_port: u16) -> Home {
         format!(
             "[core]\ndefault_timezone = '{zone}'\n\
              [smtp]\nhost = 'localhost'\nport = {mail_port}\ntls = 'none'\nmail_from = 'minflow@example.com'\n\
+             [variables]\ntoken = 'x'\n\
              [notifiers.team]\nkind = 'email'\nto = ['team@example.com']\n"
         ),
     );
@@ -69,6 +74,7 @@ fn home(mail_port: u16) -> Home {
     PROGRAMS.iter().for_each(|name| program(name, "#!/bin/sh\n"));
     program("curl", CURL);
     program("uv", UV);
+    program("docker", DOCKER);
     home.write("dags/scripts/check.sh", "true\n");
     home.write("dags/scripts/report.py", "def main(day):\n    return day\n");
     home.write("dags/ready.py", "def newest_batch():\n    return {'is_done': True, 'xcom_value': 7}\n");

@@ -10,6 +10,7 @@ mod crash;
 mod cron;
 mod crontab;
 mod deciders;
+mod docker;
 mod email;
 mod environment;
 mod format;

@@ -3,7 +3,7 @@
 use super::decider::{BRANCH, SHORT_CIRCUIT};
 use super::key;
 use super::sensor::SENSOR;
-use super::tool::{EMAIL, HTTP};
+use super::tool::{DOCKER, EMAIL, HTTP};
 use crate::keytable::{Fallback, Key, Kind, Table};
 use crate::model::sql::SqlOutput;
 
@@ -14,6 +14,7 @@ pub const OPERATORS: &[&str] = &[
     "http",
     "email",
     "sql",
+    "docker",
     "trigger_dag",
     "empty",
     "external_task_marker",
@@ -42,6 +43,7 @@ pub static OPERATOR_KEYS: &[Key] = &[
     key("http", Kind::Table(&HTTP), Fallback::Nothing, "Operator: an HTTP request, whose answer is the XCom"),
     key("email", Kind::Table(&EMAIL), Fallback::Nothing, "Operator: sends a mail"),
     key("sql", Kind::Table(&SQL), Fallback::Nothing, "Operator: a script of SQL for a SQLite database"),
+    key("docker", Kind::Table(&DOCKER), Fallback::Nothing, "Operator: runs a container, by the `docker` command"),
     key("trigger_dag", Kind::Table(&TRIGGER_DAG), Fallback::Nothing, "Operator: makes a run of another DAG"),
     key("empty", Kind::Literal(true), Fallback::Nothing, "Operator: does nothing"),
     key(

@@ -3,6 +3,7 @@
 use super::key;
 use crate::config::keys::ADDRESSES;
 use crate::keytable::{Fallback, Key, Kind, Table};
+use crate::model::docker::{AutoRemove, MountKind, Pull};
 use crate::model::tool::Taken;
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
@@ -124,5 +125,75 @@ pub static EMAIL: Table = Table {
             Fallback::Words("the server of `[smtp]`"),
             "The id of a connection of the type `smtp`",
         ),
+    ]],
+};
+
+pub static DOCKER: Table = Table {
+    name: "docker",
+    keys: &[&[
+        key("image", Kind::Template, Fallback::Nothing, "The image, with its registry and its tag if it needs them"),
+        key(
+            "command",
+            Kind::Either(&[Kind::Template, Kind::List(&Kind::Template)]),
+            Fallback::Words("the image's own"),
+            "What it runs: a list of words, or a text that is parted into words as a shell does it",
+        ),
+        key(
+            "mounts",
+            Kind::List(&Kind::Either(&[Kind::Template, Kind::Table(&MOUNT)])),
+            Fallback::Toml("[]"),
+            "What it sees of the host beside the run's folder: `\"SOURCE:TARGET\"`, `\"SOURCE:TARGET:ro\"`, or tables",
+        ),
+        key(
+            "environment",
+            Kind::Map("variable", &Kind::Template),
+            Fallback::Toml("{}"),
+            "Its variables, beside `MINFLOW_…` and `AIRFLOW_CTX_…`; `env` is that of the `docker` command",
+        ),
+        key(
+            "working_dir",
+            Kind::Template,
+            Fallback::Words("the image's own"),
+            "The folder in the container where the command begins; `\"{{ run_dir }}\"` is the run's",
+        ),
+        key("network", Kind::Template, Fallback::Words("the engine's own"), "The network that it joins"),
+        key(
+            "user",
+            Kind::Either(&[Kind::Template, Kind::Integer { min: 0, max: i32::MAX as i64 }]),
+            Fallback::Words("the image's own"),
+            "Whom it runs as: a name or a number, `\"1000:1000\"` with the group",
+        ),
+        key(
+            "auto_remove",
+            Kind::Either(&[Kind::OneOf(AutoRemove::NAMES), Kind::Bool]),
+            Fallback::Toml("\"force\""),
+            "Whether the container is removed when it has ended: `\"success\"` only with exit code 0, `\"force\"` always",
+        ),
+        key(
+            "pull",
+            Kind::OneOf(Pull::NAMES),
+            Fallback::Toml("\"missing\""),
+            "Whether the image is asked for from its registry: where the host lacks it, always, or never",
+        ),
+    ]],
+};
+
+pub static MOUNT: Table = Table {
+    name: "a mount",
+    keys: &[&[
+        key(
+            "source",
+            Kind::Template,
+            Fallback::Nothing,
+            "A path, relative to the DAG file's folder, or a volume's name",
+        ),
+        key("target", Kind::Template, Fallback::Nothing, "Where the container sees it"),
+        key(
+            "type",
+            Kind::OneOf(MountKind::NAMES),
+            Fallback::Words("`\"bind\"` of a path, `\"volume\"` of a name"),
+            "What it is",
+        ),
+        key("read_only", Kind::Bool, Fallback::Toml("false"), "Whether the container cannot change it"),
     ]],
 };
