@@ -193,13 +193,7 @@ fn in_container(task: &DockerTask) -> Result<Ended, Stop> {
     have_image(&cli, task)?;
     let name = &*identity.name;
     let mut watcher = Watcher::start(&task.home, &task.program, name).map_err(Stop::failed)?;
-    let ended = match create(&cli, task, &identity) {
-        Ok(()) => {
-            watcher.tell_created();
-            attend(&cli, name)
-        }
-        Err(stop) => Err(stop),
-    };
+    let ended = create(&cli, task, &identity, &mut watcher).and_then(|()| attend(&cli, name));
     let is_kept = matches!(&ended, Ok(ended) if task.auto_remove.keeps(ended.code));
     // Else the watcher goes on trying.
     if is_kept || cli.remove(name).is_ok() {
@@ -301,7 +295,7 @@ enum RunDir {
     Absent,
 }
 
-fn create(cli: &Cli, task: &DockerTask, identity: &Identity) -> Result<(), Stop> {
+fn create(cli: &Cli, task: &DockerTask, identity: &Identity, watcher: &mut Watcher) -> Result<(), Stop> {
     let variables = own_variables();
     let mut answer = create_with(cli, task, identity, &variables, RunDir::Mounted)?;
     // The engine is on another host, or outside of the container that minflow is in. As Airflow does it.
@@ -311,6 +305,7 @@ fn create(cli: &Cli, task: &DockerTask, identity: &Identity) -> Result<(), Stop>
         let variables: Vec<String> = variables.into_iter().filter(|name| !of_folder(name)).collect();
         answer = create_with(cli, task, identity, &variables, RunDir::Absent)?;
     }
+    watcher.tell_settled();
     match answer.is_well {
         true => Ok(()),
         false => Err(Stop::failed(format!(

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LATE_CREATION: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
-const CREATED: &str = "created";
+const SETTLED: &str = "settled";
 const OVER: &str = "over";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ struct Watched {
 pub struct Watcher {
     process: Child,
     pipe: ChildStdin,
-    is_created: bool,
+    is_settled: bool,
 }
 
 impl Watcher {
@@ -69,7 +69,7 @@ impl Watcher {
         let mut said = [0];
         match has_said {
             Ok(1..) if ready.read(&mut said).is_ok_and(|count| count == 1) => {
-                Ok(Self { process, pipe, is_created: false })
+                Ok(Self { process, pipe, is_settled: false })
             }
             _ => {
                 let _ = process.kill();
@@ -79,16 +79,16 @@ impl Watcher {
         }
     }
 
-    /// There is a container now.
-    pub fn tell_created(&mut self) {
-        self.is_created = true;
+    /// The engine has answered: there is a container, or none will come.
+    pub fn tell_settled(&mut self) {
+        self.is_settled = true;
         // A watcher that is gone hears nothing; the next try looks for what is left.
-        let _ = writeln!(self.pipe, "{CREATED}");
+        let _ = writeln!(self.pipe, "{SETTLED}");
     }
 
-    /// The container may stay as it is, or is gone. One whose making was cut short may yet come: that is waited for.
+    /// The container may stay as it is, or is gone. One whose making was cut short may yet come, and the watcher waits for that.
     pub fn dismiss(mut self) {
-        if self.is_created && writeln!(self.pipe, "{OVER}").is_ok() {
+        if self.is_settled && writeln!(self.pipe, "{OVER}").is_ok() {
             let _ = self.process.wait();
         }
     }
@@ -106,23 +106,23 @@ pub fn run(input: impl Read) -> Result<(), Failed> {
     // It fails for a group's leader, which it is not.
     let _ = rustix::process::setsid();
     io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush()).map_err(|error| Failed(error.to_string()))?;
-    let mut is_created = false;
+    let mut is_settled = false;
     for line in lines.map_while(Result::ok) {
         match &*line {
-            CREATED => is_created = true,
+            SETTLED => is_settled = true,
             OVER => return Ok(()),
             _ => {}
         }
     }
-    remove(&watched, is_created)
+    remove(&watched, is_settled)
 }
 
-fn remove(watched: &Watched, is_created: bool) -> Result<(), Failed> {
+fn remove(watched: &Watched, is_settled: bool) -> Result<(), Failed> {
     let cli = Cli::new(&watched.program, None);
     let began_at = Instant::now();
     loop {
         match cli.remove(&watched.name) {
-            Ok(()) if is_created || began_at.elapsed() > LATE_CREATION => return Ok(()),
+            Ok(()) if is_settled || began_at.elapsed() > LATE_CREATION => return Ok(()),
             Err(said) if began_at.elapsed() > PATIENCE => return Err(Failed(said)),
             _ => std::thread::sleep(PAUSE),
         }
