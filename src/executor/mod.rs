@@ -8,6 +8,7 @@ pub mod asked;
 mod call;
 mod crew;
 pub mod environment;
+mod farewell;
 mod large;
 mod look;
 mod lookout;

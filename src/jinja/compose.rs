@@ -8,7 +8,8 @@ use crate::jinja::fault::{Fault, Res, UNDEFINED};
 use crate::jinja::interpreter::{self, Vm};
 use crate::jinja::scope::Scope;
 use crate::jinja::syntax::{Block, Expr, Template};
-use crate::jinja::value::{Object, Undefined, Value};
+use crate::jinja::undefined::Undefined;
+use crate::jinja::value::{Object, Value};
 use crate::jinja::{meter, print};
 
 /// A block, and the template that it stands in.
@@ -201,7 +202,7 @@ impl Vm<'_> {
 /// `self`, whose attributes are the blocks.
 struct Blocks {
     scope: Rc<Scope>,
-    kind: crate::jinja::value::UndefinedKind,
+    kind: crate::jinja::undefined::UndefinedKind,
 }
 
 impl Object for Blocks {
@@ -228,7 +229,7 @@ struct BlockValue {
     name: Rc<str>,
     level: usize,
     scope: Rc<Scope>,
-    kind: crate::jinja::value::UndefinedKind,
+    kind: crate::jinja::undefined::UndefinedKind,
 }
 
 impl Object for BlockValue {

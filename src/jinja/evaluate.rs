@@ -9,7 +9,8 @@ use crate::jinja::interpreter::Vm;
 use crate::jinja::macros::BoundMethod;
 use crate::jinja::scope::Scope;
 use crate::jinja::syntax::{Arguments, Expr, Node};
-use crate::jinja::value::{Items, Mark, Undefined, Value};
+use crate::jinja::undefined::Undefined;
+use crate::jinja::value::{Items, Mark, Value};
 use crate::jinja::{filters, meter, methods, operators, print, tests_of_values};
 
 impl Vm<'_> {
@@ -66,7 +67,7 @@ impl Vm<'_> {
                         name: "".into(),
                         shown: String::new(),
                         class: UNDEFINED,
-                        kind: crate::jinja::value::UndefinedKind::Lenient,
+                        kind: crate::jinja::undefined::UndefinedKind::Lenient,
                     }))),
                 }
             }
@@ -271,7 +272,7 @@ impl Vm<'_> {
     fn attribute_with(&mut self, of: &Value, name: &str, expr: Option<&Expr>) -> Res<Value> {
         if let Value::Undefined(undefined) = of {
             return match undefined.kind {
-                crate::jinja::value::UndefinedKind::Chainable => Ok(of.clone()),
+                crate::jinja::undefined::UndefinedKind::Chainable => Ok(of.clone()),
                 _ => Err(undefined.fault()),
             };
         }
@@ -294,7 +295,7 @@ impl Vm<'_> {
                 name: name.into(),
                 shown: name.to_owned(),
                 class: "SecurityError",
-                kind: crate::jinja::value::UndefinedKind::Strict,
+                kind: crate::jinja::undefined::UndefinedKind::Strict,
             }))));
         }
         if methods::has(of, name) {
@@ -352,7 +353,7 @@ impl Vm<'_> {
         match (of, key) {
             (Value::Undefined(undefined), _) => {
                 return match undefined.kind {
-                    crate::jinja::value::UndefinedKind::Chainable => Ok(of.clone()),
+                    crate::jinja::undefined::UndefinedKind::Chainable => Ok(of.clone()),
                     _ => Err(undefined.fault()),
                 };
             }

@@ -11,7 +11,8 @@ use crate::jinja::loops;
 use crate::jinja::macros::MacroValue;
 use crate::jinja::scope::{Found, Scope};
 use crate::jinja::syntax::{Body, Expr, Kind, Node, Statement, Target, Template};
-use crate::jinja::value::{Items, Object, Undefined, UndefinedKind, Value};
+use crate::jinja::undefined::{Undefined, UndefinedKind};
+use crate::jinja::value::{Items, Object, Value};
 use crate::jinja::{Literals, Outside, filters, functions, literal, meter, operators, parser, print, tests_of_values};
 
 /// How deep expressions, tags and macros may stand in each other while they are carried out.

@@ -9,7 +9,8 @@ use crate::jinja::fault::{Res, UNDEFINED, type_error};
 use crate::jinja::interpreter::Vm;
 use crate::jinja::scope::Scope;
 use crate::jinja::syntax::{For, Template};
-use crate::jinja::value::{Items, Object, Range, Undefined, Value};
+use crate::jinja::undefined::Undefined;
+use crate::jinja::value::{Items, Object, Range, Value};
 use crate::jinja::{meter, operators};
 
 /// What a loop goes through. A list may grow meanwhile, as in Python.
@@ -102,7 +103,7 @@ struct Loop {
     ast: Rc<For>,
     scope: Rc<Scope>,
     template: Rc<Template>,
-    kind: crate::jinja::value::UndefinedKind,
+    kind: crate::jinja::undefined::UndefinedKind,
 }
 
 impl Loop {

@@ -10,7 +10,8 @@ use crate::jinja::interpreter::Vm;
 use crate::jinja::meter;
 use crate::jinja::scope::Scope;
 use crate::jinja::syntax::{Macro, Template};
-use crate::jinja::value::{Object, Undefined, Value};
+use crate::jinja::undefined::Undefined;
+use crate::jinja::value::{Object, Value};
 
 /// `{% macro %}`, with the scope that it stands in.
 pub struct MacroValue {

@@ -27,6 +27,7 @@ pub mod print;
 mod scope;
 mod syntax;
 mod tests_of_values;
+mod undefined;
 pub mod value;
 
 use std::rc::Rc;
@@ -35,7 +36,8 @@ pub use arguments::Args;
 pub use fault::{Fault, Place, Res};
 pub use functions::Callable;
 pub use interpreter::Vm;
-pub use value::{Items, Mark, Object, Text, UndefinedKind, Value};
+pub use undefined::UndefinedKind;
+pub use value::{Items, Mark, Object, Text, Value};
 
 /// A filter or function that comes from outside.
 pub type Function = Rc<dyn Fn(&mut Vm<'_>, Args) -> Res<Value>>;

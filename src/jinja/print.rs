@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::jinja::fault::{Fault, LIMIT, Res};
-use crate::jinja::value::{Items, Mark, UndefinedKind, Value, View};
+use crate::jinja::undefined::UndefinedKind;
+use crate::jinja::value::{Items, Mark, Value, View};
 use crate::jinja::{json, meter};
 
 /// How deep values may stand in each other when they are written: deeper ones come from nobody's hand, and the stack is finite.

@@ -4,6 +4,8 @@
 //! and [`Action`]s at the end of a turn. Knows no clock: every entry is given the instant.
 
 mod entries;
+mod gauges;
+mod sink;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -14,7 +16,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
-use crate::model::deadline::DeadlineRow;
 use crate::model::{AssetDefinition, AssetKey};
 use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
 use crate::model::{TaskState, TryKey, Wait};
@@ -23,13 +24,13 @@ use crate::scheduler::act::Acts;
 use crate::scheduler::assets::Assets;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::callbacks::Callbacks;
-use crate::scheduler::change::{AuditEntry, Changes, DagRecord, DeadlineWrite, InstanceWrite, RunWrite};
+use crate::scheduler::change::{AuditEntry, Changes, DagRecord, DeadlineWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
 use crate::scheduler::command::{Reply, Stop};
 use crate::scheduler::cross_dag::CrossDag;
 use crate::scheduler::deadlines::Deadlines;
 use crate::scheduler::dense::{Dense, DenseSet};
-use crate::scheduler::gauge::{Gauges, Lag, PoolGauge, TaskCounts};
+use crate::scheduler::gauge::{Lag, TaskCounts};
 use crate::scheduler::pools::Limits;
 pub use crate::scheduler::pools::RunIx;
 pub use crate::scheduler::port::History;
@@ -40,6 +41,8 @@ use crate::scheduler::waits::is_waiting;
 
 pub use self::entries::{DagEntry, Definition, InstanceEntry, Run};
 pub(super) use self::entries::{FileEntry, FileState, ParsedFile};
+pub(super) use self::gauges::count;
+pub use self::sink::Sink;
 
 /// A DAG's place in [`World::dags`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,37 +132,6 @@ pub enum TimerKey {
     Again,
 }
 
-/// Who takes in the rows that a turn has changed.
-pub trait Sink {
-    fn dag(&mut self, record: &DagRecord);
-
-    /// `prior` is the state that the sink was last shown; None: the run is new. Runs come before instances, in order of their places.
-    fn run(&mut self, ix: RunIx, run: &Run, prior: Option<RunState>);
-
-    /// The instance at `slot` of `run`.
-    fn instance(&mut self, ix: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>);
-
-    /// A deadline of the DAG was missed. Who keeps rows has it among them.
-    fn missed(&mut self, ix: DagIx, row: &DeadlineRow) {
-        let _ = (ix, row);
-    }
-}
-
-impl Sink for Changes {
-    fn dag(&mut self, record: &DagRecord) {
-        self.dags.push(record.clone());
-    }
-
-    fn run(&mut self, _: RunIx, run: &Run, prior: Option<RunState>) {
-        self.runs.push(RunWrite { run: run.row.clone(), prior });
-    }
-
-    fn instance(&mut self, _: RunIx, slot: Slot, run: &Run, prior: Option<TaskState>) {
-        let instance = run.entry(slot).row.clone();
-        self.instances.push(InstanceWrite { instance, dag_id: run.row.dag_id.clone(), prior });
-    }
-}
-
 const DROPPED_EVERYWHERE: &str = "a RunIx is dropped everywhere when its run leaves memory";
 
 impl Dense for DagIx {
@@ -173,9 +145,6 @@ impl Dense for RunIx {
         self.0
     }
 }
-
-/// How many recent runs the schedule lag is taken from.
-const LAG_WINDOW: usize = 1_000;
 
 /// See the module's description.
 pub struct World {
@@ -450,24 +419,6 @@ impl World {
         count(&mut self.counts, state, |n| *n += 1);
     }
 
-    pub(super) fn record_lag(&mut self, lag: Duration) {
-        if self.lags.len() == LAG_WINDOW {
-            self.lags.pop_front();
-        }
-        self.lags.push_back(lag.as_secs_f64() * 1_000.0);
-        self.is_lag_stale = true;
-    }
-
-    fn lag(&self) -> Lag {
-        let mut lags: Vec<f64> = self.lags.iter().copied().collect();
-        let Some(last) = lags.len().checked_sub(1) else { return Lag::default() };
-        let mut at = |quantile: f64| {
-            let place = (last as f64 * quantile).round() as usize;
-            Some(*lags.select_nth_unstable_by(place, f64::total_cmp).1)
-        };
-        Lag { p50_ms: at(0.5), p99_ms: at(0.99) }
-    }
-
     /// Notes what a user has asked for; `extra` are its further facts.
     pub(super) fn audit(
         &mut self,
@@ -618,30 +569,6 @@ impl World {
         self.held.values().take(most).map(name).collect()
     }
 
-    pub fn gauges(&mut self) -> Gauges {
-        if std::mem::take(&mut self.is_lag_stale) {
-            self.lag = self.lag();
-        }
-        let pools = &self.limits.pools;
-        let gauge = |pool| PoolGauge {
-            name: pools.name(pool).to_string(),
-            slots: pools.total(pool).unwrap_or(0),
-            running: pools.running(pool),
-            queued: pools.queued(pool),
-            open: pools.open(pool),
-        };
-        Gauges {
-            turns: 0,
-            last_turn_at: None,
-            queue_depth: self.counts.scheduled,
-            schedule_lag: self.lag,
-            parallelism: self.settings.parallelism,
-            tasks: self.counts,
-            pools: pools.iter().map(gauge).collect(),
-            is_stopping: self.stopping.is_some(),
-        }
-    }
-
     pub(super) fn arm(&mut self, key: TimerKey, deadline: Deadline) {
         if let TimerKey::Wake(run)
         | TimerKey::RunTimeout(run)
@@ -660,15 +587,4 @@ fn next(counter: &mut i64) -> i64 {
     let key = *counter;
     *counter += 1;
     key
-}
-
-pub(super) fn count(counts: &mut TaskCounts, state: TaskState, change: impl FnOnce(&mut u64)) {
-    match state {
-        TaskState::Running => change(&mut counts.running),
-        TaskState::Queued => change(&mut counts.queued),
-        TaskState::Scheduled => change(&mut counts.scheduled),
-        TaskState::Deferred => change(&mut counts.deferred),
-        TaskState::UpForRetry => change(&mut counts.up_for_retry),
-        _ => {}
-    }
 }

@@ -12,7 +12,8 @@ use crate::jinja::fault::{Fault, Res, UNDEFINED, type_error};
 use crate::jinja::interpreter::Vm;
 use crate::jinja::methods;
 use crate::jinja::number::{read_float, read_int, rounded, truncated};
-use crate::jinja::value::{Undefined, UndefinedKind, Value, View};
+use crate::jinja::undefined::{Undefined, UndefinedKind};
+use crate::jinja::value::{Value, View};
 use crate::jinja::{format, meter, operators, print};
 
 const NAMES: [&str; 54] = [
