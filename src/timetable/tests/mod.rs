@@ -212,6 +212,16 @@ fn without_catchup_the_newest_missed_run_comes_next() {
 }
 
 #[test]
+fn of_two_times_in_a_gap_the_later_comes_if_an_instant_lies_before_both() {
+    // The clocks go from 02:00 to 03:00 at 01:00Z: the runs of 02:15 and 02:45 are due at 03:15 and 03:45, and for Airflow the one
+    // before 03:10 is that of 02:45.
+    let timetable = cron("15,45 2 * * *", "Europe/Berlin");
+    let last = empty_at("2027-03-27T01:45:00Z");
+    let run = timetable.next_run(last, None, None, Catchup::Latest, at("2027-03-28T01:10:00Z")).unwrap();
+    assert_eq!(run.run_after, at("2027-03-28T01:45:00Z"));
+}
+
+#[test]
 fn catchup_walks_run_by_run_and_stops_after_latest() {
     let timetable = cron("0 6 * * *", "UTC");
     let (earliest, latest) = (Some(at("2024-01-01T06:00:00Z")), Some(at("2024-01-02T06:00:00Z")));
