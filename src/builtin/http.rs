@@ -3,6 +3,8 @@
 //! Knows nothing of tasks: [`task`] is the operator. Whoever calls [`send`] waits in it, never longer than the request's `timeout`.
 //! Called by the operator's process, and by the triggerer for sensors.
 
+mod agents;
+mod names;
 pub mod task;
 mod url;
 
@@ -12,24 +14,18 @@ mod tests;
 use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use ureq::Error;
-use ureq::config::AutoHeaderValue;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::{AsSendBody, Error};
 
-pub use url::{Url, query};
+use self::agents::Kind;
+pub use self::url::{Url, query};
 
 /// The most bytes of a body that are kept: what the XComs of a try may hold.
 pub const MAX_BODY_BYTES: u64 = 16 << 20;
 /// More of them are a circle in all but name.
 const MAX_REDIRECTS: usize = 10;
-/// How long the host's certificates are kept: a process that lives on is to see new ones.
-const ROOTS_FOR: Duration = Duration::from_secs(600);
-const USER_AGENT: &str = concat!("minflow/", env!("CARGO_PKG_VERSION"));
 
 /// What is asked.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -171,7 +167,9 @@ pub fn send(request: &Request) -> Result<Response, NoAnswer> {
     };
     let mut seen = vec![hop.url.text()];
     loop {
-        let (response, place) = hop.ask(request, deadline)?;
+        // The first has all the time that there is.
+        let left = (seen.len() > 1).then(|| deadline.saturating_duration_since(Instant::now()));
+        let (response, place) = hop.ask(request, left)?;
         let Some(target) = place else { return Ok(response) };
         let next = hop.url.join(&target)?;
         let told = next.text();
@@ -218,26 +216,16 @@ impl Hop<'_> {
         self.url = next;
     }
 
-    /// The answer, and where it leads if it is a redirect.
-    fn ask(&self, request: &Request, deadline: Instant) -> Result<(Response, Option<String>), NoAnswer> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+    /// The answer, and where it leads if it is a redirect. `left` is for how long it may take, if that is not the request's timeout.
+    fn ask(&self, request: &Request, left: Option<Duration>) -> Result<(Response, Option<String>), NoAnswer> {
+        if left.unwrap_or(request.timeout).is_zero() {
             return Err(late(request, &self.url));
         }
-        let mut config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(left))
-            .max_idle_connections(0)
-            .accept_encoding(AutoHeaderValue::None)
-            .user_agent(USER_AGENT);
-        if self.url.is_https() {
-            config = config.tls_config(tls(&request.trust)?);
-        }
-        let agent = config.build().new_agent();
-        let mut asked = ureq::http::Request::builder().method(self.method.as_str()).uri(self.url.text());
+        let url = self.url.text();
+        let head = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + url.len();
+        let trust = Some(&request.trust).filter(|_| self.url.is_https());
+        let agent = agents::agent(Kind::of(trust, request.timeout, head))?;
+        let mut asked = ureq::http::Request::builder().method(self.method.as_str()).uri(url);
         for (name, value) in &self.headers {
             asked = asked.header(name.as_str(), value.as_str());
         }
@@ -246,8 +234,8 @@ impl Hop<'_> {
             NoAnswer::new(Why::Request, message, "correct its method, url and headers")
         };
         let answer = match self.body {
-            Some(body) => agent.run(asked.body(body.as_bytes()).map_err(wrong)?),
-            None => agent.run(asked.body(()).map_err(wrong)?),
+            Some(body) => run(&agent, asked.body(body.as_bytes()).map_err(wrong)?, left),
+            None => run(&agent, asked.body(()).map_err(wrong)?, left),
         };
         let mut answer = answer.map_err(|error| self.fault(request, error))?;
         let status = answer.status();
@@ -361,6 +349,18 @@ impl Hop<'_> {
     }
 }
 
+/// Only what an agent is asked by its own timeout makes it keep what it has worked out for TLS.
+fn run(
+    agent: &ureq::Agent,
+    asked: ureq::http::Request<impl AsSendBody>,
+    left: Option<Duration>,
+) -> Result<ureq::http::Response<ureq::Body>, Error> {
+    match left {
+        None => agent.run(asked),
+        Some(left) => agent.run(agent.configure_request(asked).timeout_global(Some(left)).build()),
+    }
+}
+
 fn late(request: &Request, url: &Url) -> NoAnswer {
     let seconds = request.timeout.as_secs_f64();
     let message = format!("no complete answer from {} within {seconds} s", url.shown());
@@ -371,50 +371,4 @@ fn late(request: &Request, url: &Url) -> NoAnswer {
 fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["token", "key", "secret", "password", "auth"].iter().any(|part| name.contains(part))
-}
-
-fn tls(trust: &Trust) -> Result<TlsConfig, NoAnswer> {
-    let config = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    Ok(match trust {
-        Trust::Anybody => config.disable_verification(true).root_certs(RootCerts::Specific(Arc::default())),
-        Trust::Host => config.root_certs(RootCerts::Specific(roots_of_host()?)),
-        Trust::File(path) => config.root_certs(RootCerts::Specific(roots_of_file(path)?)),
-    }
-    .build())
-}
-
-type Roots = Arc<Vec<Certificate<'static>>>;
-
-fn roots_of_host() -> Result<Roots, NoAnswer> {
-    static ROOTS: Mutex<Option<(Instant, Roots)>> = Mutex::new(None);
-    let mut kept = ROOTS.lock();
-    if let Some((_, roots)) = kept.as_ref().filter(|(read_at, _)| read_at.elapsed() < ROOTS_FOR) {
-        return Ok(roots.clone());
-    }
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
-        let help = "install the package ca-certificates, or set SSL_CERT_FILE";
-        return Err(NoAnswer::new(Why::Trust, format!("the host has no certificates that it trusts{why}"), help));
-    }
-    let roots: Roots = Arc::new(found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
-    *kept = Some((Instant::now(), roots.clone()));
-    Ok(roots)
-}
-
-fn roots_of_file(path: &PathBuf) -> Result<Roots, NoAnswer> {
-    let wrong = |why: String| {
-        let message = format!("no certificates can be read from `{}`: {why}", path.display());
-        NoAnswer::new(Why::Request, message, "`verify` names a file of certificates in PEM")
-    };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let mut roots = Vec::new();
-    for item in parse_pem(&text) {
-        if let ureq::tls::PemItem::Certificate(certificate) = item.map_err(|error| wrong(error.to_string()))? {
-            roots.push(certificate);
-        }
-    }
-    if roots.is_empty() { Err(wrong("it holds none".to_owned())) } else { Ok(Arc::new(roots)) }
 }

@@ -213,10 +213,16 @@ fn a_server_is_believed_by_its_certificate() {
     assert_eq!(believing(Trust::Anybody).unwrap().text(), "ok");
     let of_host = believing(Trust::Host).unwrap_err();
     assert_eq!(of_host.kind, Why::Trust, "{of_host}");
-    let other = send(&Request { trust: Trust::File(file), ..get(format!("https://127.0.0.1:{port}/")) }).unwrap_err();
+    let other =
+        send(&Request { trust: Trust::File(file.clone()), ..get(format!("https://127.0.0.1:{port}/")) }).unwrap_err();
     assert_eq!(other.kind, Why::Trust, "{other}");
     let no_file = believing(Trust::File(folder.path().join("none.pem"))).unwrap_err();
     assert_eq!(no_file.kind, Why::Request);
+    let renewed = folder.path().join("renewed.pem");
+    std::fs::write(&renewed, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    assert_eq!(believing(Trust::File(renewed.clone())).unwrap_err().kind, Why::Trust);
+    std::fs::copy(&file, &renewed).unwrap();
+    assert_eq!(believing(Trust::File(renewed)).unwrap().text(), "ok", "what is kept is what the file held before");
     let plain = serve(|_, stream| write(stream, "HTTP/1.1 200 OK\r\n\r\n"));
     let no_tls = send(&get(plain.replace("http://", "https://"))).unwrap_err();
     assert!(matches!(no_tls.kind, Why::Trust | Why::Reach), "{no_tls}");
