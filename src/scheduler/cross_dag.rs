@@ -29,16 +29,16 @@ pub(super) struct CrossDag {
 #[derive(Debug, Default)]
 struct Waiters {
     /// For the end of one run.
-    of_runs: BTreeMap<RunId, Vec<Waiter>>,
+    of_runs: BTreeMap<RunId, BTreeSet<Waiter>>,
     /// For anything that ends in the DAG.
-    of_tasks: Vec<Waiter>,
+    of_tasks: BTreeSet<Waiter>,
 }
 
 impl CrossDag {
     /// Something of the DAG has ended: a task, or with `run_id` a run.
     pub(super) fn wake(&mut self, dag_id: &DagId, run_id: Option<&RunId>) {
         let Some(waiters) = self.waiting.get_mut(dag_id) else { return };
-        self.to_look.extend(waiters.of_tasks.drain(..));
+        self.to_look.append(&mut waiters.of_tasks);
         self.to_look.extend(run_id.and_then(|run_id| waiters.of_runs.remove(run_id)).into_iter().flatten());
         if waiters.of_runs.is_empty() && waiters.of_tasks.is_empty() {
             self.waiting.remove(dag_id);
@@ -55,13 +55,22 @@ impl CrossDag {
         !self.to_look.is_empty()
     }
 
+    /// Who is to be looked at now or when something has ended, as often as it is.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
+        let of_waiters = |waiters: &'_ Waiters| -> Vec<Waiter> {
+            waiters.of_runs.values().flatten().chain(&waiters.of_tasks).copied().collect()
+        };
+        self.waiting.values().flat_map(of_waiters).chain(self.to_look.iter().copied())
+    }
+
     fn await_run(&mut self, awaited: &AwaitedRun, waiter: Waiter) {
         let waiters = self.waiting.entry(awaited.dag_id.clone()).or_default();
-        waiters.of_runs.entry(awaited.run_id.clone()).or_default().push(waiter);
+        waiters.of_runs.entry(awaited.run_id.clone()).or_default().insert(waiter);
     }
 
     fn await_tasks(&mut self, awaited: &AwaitedTasks, waiter: Waiter) {
-        self.waiting.entry(awaited.dag_id.clone()).or_default().of_tasks.push(waiter);
+        self.waiting.entry(awaited.dag_id.clone()).or_default().of_tasks.insert(waiter);
     }
 }
 

@@ -236,6 +236,8 @@ impl World {
         let entry = self.entry_mut(run, slot);
         entry.row.try_number += u32::from(!is_again);
         entry.row.scheduled_at = Some(now.wall);
+        // What was removed and is back has an instant of its mark, and has not begun.
+        entry.row.start_date = entry.row.start_date.filter(|_| is_again);
         entry.row.version = Some(definition.version);
         let is_empty = definition.dag.task(task).operator.is_idle();
         let event = if is_empty { TaskEvent::SucceedEmpty } else { TaskEvent::Schedule };

@@ -168,7 +168,8 @@ impl World {
             row.retry_delay_override = ruling.and_then(|rule| rule.delay);
         }
         if event == TaskEvent::Requeue {
-            row.start_date = row.start_date.filter(|_| row.deferral.is_some());
+            let has_begun = is_resumed || state == TaskState::Running || end.started_at.is_some();
+            row.start_date = row.start_date.filter(|_| has_begun);
             row.end_date = None;
             row.queued_at = None;
         }
@@ -358,7 +359,8 @@ impl World {
     }
 }
 
-/// Its try has begun before: it is a sensor's that looks again.
+/// Whether the try of an instance that is queued has begun before: it is a sensor's that looks again, or what it asked for could not
+/// be answered.
 fn is_resumed(row: &Instance) -> bool {
-    row.deferral.is_some() && row.start_date.is_some()
+    row.start_date.is_some()
 }

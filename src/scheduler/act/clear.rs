@@ -80,7 +80,13 @@ impl World {
             }
             return;
         }
-        self.reset(run, slot, definition.dag.find(&self.run(run).entry(slot).row.task_id).is_some(), now);
+        let is_known = definition.dag.find(&self.run(run).entry(slot).row.task_id).is_some();
+        self.reset(run, slot, is_known, now);
+        if !is_known && let Ok(removed) = machine::next_task(TaskState::None, TaskEvent::Vanish) {
+            // Its run goes on, and no reload comes that would say so.
+            self.set_task_state(run, slot, removed);
+            return;
+        }
         // A run that was over while a process of it lived has not followed the live definition: its tasks are numbered by its own.
         // When it is queued again it follows as a whole.
         let (task, own) = (self.run(run).entry(slot).task, self.run(run).definition.clone());

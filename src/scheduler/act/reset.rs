@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::model::DagRun;
+use crate::model::{DagRun, TaskState};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::world::{DagIx, Definition, History, Now, Slot, World};
 
 impl World {
-    /// Clears all instances of a run, whatever became of them.
+    /// Clears all instances of a run, whatever became of them; those of tasks that its DAG has no longer are removed.
     ///
     /// # Errors
     /// The database could not be asked; nothing has changed.
@@ -25,7 +25,10 @@ impl World {
             None if !row.state.is_finished() => return Ok(()),
             None => self.bring_back(dag, row, history)?,
         };
-        let slots: Vec<Slot> = self.run(run).slots_in_order().collect();
+        // As any clear: what waits for its first try runs in any case, and what is removed stays so.
+        let has_been =
+            |slot: &Slot| !matches!(self.run(run).entry(*slot).row.state, TaskState::None | TaskState::Removed);
+        let slots: Vec<Slot> = self.run(run).slots_in_order().filter(has_been).collect();
         self.clear_slots(run, &slots, definition, now);
         Ok(())
     }

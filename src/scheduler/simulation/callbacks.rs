@@ -84,6 +84,34 @@ fn each_end_of_a_try_calls_whom_its_task_names_for_it() {
 }
 
 #[test]
+fn a_try_that_begins_again_calls_nobody_for_its_beginning() {
+    let text = with_tasks("[tasks.t]\nsensor = { file = '/in/*' }");
+    let mut simulation = Simulation::with(&[("d.toml", &text)]);
+    simulation.run_once();
+    // Its worker had no process for it: it has not begun.
+    let (key, now) = (simulation.key("d.t"), simulation.clock.now());
+    let outcome = Outcome::Unstarted { reason: "no processes left".to_owned() };
+    simulation.turn(Event::Ended(Box::new(TryEnd::new(key, outcome, now))));
+    assert!(simulation.called().is_empty());
+    simulation.advance(Duration::from_secs(1));
+    simulation.started("d.t");
+    assert_eq!(simulation.called(), ["on_execute 1 d.t try 1"]);
+    for _ in 0..2 {
+        // Its first look is cut off, whether the news of its start came before that or not.
+        simulation.end("d.t", Outcome::Lost);
+        assert_eq!(simulation.task_state("t"), TaskState::Scheduled);
+        simulation = simulation.crash_and_restart();
+        simulation.advance(Duration::from_secs(1));
+        assert!(simulation.called().is_empty());
+    }
+    simulation.started("d.t");
+    let began_at = simulation.store.instances()[0].start_date;
+    assert_eq!(began_at, Some(simulation.clock.now()), "the look that is not cut off counts");
+    simulation.end("d.t", Outcome::Exited(1));
+    assert_eq!(simulation.called(), ["on_failure 1 d.t try 1", "on_failure 2 d.t try 1", "on_failure 1 d.t try 1"]);
+}
+
+#[test]
 fn who_never_ran_calls_nobody() {
     let text = with_tasks(
         "[tasks.a]\nbash = 'x'\n[tasks.b]\nbash = 'x'\ndepends_on = ['a']\n[tasks.c]\nbash = 'x'\ntrigger_rule = 'all_failed'\non_skipped = [{ bash = 'by a rule' }]\ndepends_on = ['a', 'b']",

@@ -38,6 +38,18 @@ impl Simulation {
         self.end("caller.call", Outcome::Asks(Box::new(request)));
     }
 
+    fn trigger_one(&mut self) {
+        let trigger = crate::scheduler::command::Trigger {
+            dag_id: "called".into(),
+            run_id: Some("one".into()),
+            logical_date: crate::scheduler::command::LogicalDate::None,
+            data_interval: None,
+            conf: serde_json::Map::new(),
+            unpause: false,
+        };
+        self.command(Command::Trigger(trigger));
+    }
+
     fn state_of(&self, task: &str) -> &'static str {
         self.task_state(task).as_str()
     }
@@ -96,15 +108,7 @@ fn a_run_that_is_there_already_is_refused_or_skipped_or_done_over_again() {
         [(Existing::Refused, "failed"), (Existing::Skipped, "skipped"), (Existing::Reset, "deferred")]
     {
         let mut simulation = both("retries = 3");
-        let trigger = crate::scheduler::command::Trigger {
-            dag_id: "called".into(),
-            run_id: Some("one".into()),
-            logical_date: crate::scheduler::command::LogicalDate::None,
-            data_interval: None,
-            conf: serde_json::Map::new(),
-            unpause: false,
-        };
-        simulation.command(Command::Trigger(trigger));
+        simulation.trigger_one();
         simulation.succeed("called.work");
         simulation.ask(RunRequest { existing, ..waiting() });
         assert_eq!(simulation.state_of("call"), state);
@@ -113,6 +117,55 @@ fn a_run_that_is_there_already_is_refused_or_skipped_or_done_over_again() {
             simulation.succeed("called.work");
             assert_eq!(simulation.state_of("call"), "success");
         }
+    }
+}
+
+#[test]
+fn a_request_that_the_database_cannot_answer_is_made_again_in_the_same_try_which_begins_once() {
+    let mut simulation = both("on_execute = [{ bash = \"begun\" }]");
+    simulation.trace();
+    let error = crate::scheduler::StoreError { message: "disk full".to_owned(), help: "free space".to_owned() };
+    simulation.store.fail_call(1, error);
+    simulation.ask(request());
+    assert_eq!(simulation.state_of("call"), "scheduled");
+    assert!(simulation.called_runs().is_empty());
+    simulation.advance(Duration::from_secs(1));
+    simulation.ask(request());
+    assert_eq!(simulation.called_runs().len(), 1);
+    let expected = [
+        "call on_execute 1 caller.call try 1",
+        "start caller.call try 1",
+        "start caller.after try 1",
+        "start called.work try 1",
+    ];
+    assert_eq!(simulation.trace(), expected);
+}
+
+#[test]
+fn what_has_left_its_dag_is_removed_when_its_run_is_done_over_again() {
+    for is_over in [false, true] {
+        let called = format!(
+            "{CALLED}tasks.old = {{ bash = \"x\" }}\ntasks.older = {{ bash = \"x\", depends_on = [\"old\"] }}\n"
+        );
+        let mut simulation = Simulation::with(&[("caller.toml", &caller("")), ("called.toml", &called)]);
+        simulation.trigger_one();
+        simulation.end("called.old", Outcome::Exited(1));
+        if is_over {
+            simulation.succeed("called.work");
+        }
+        simulation.save("called.toml", CALLED);
+        assert_eq!(["old", "older"].map(|task| simulation.state_of(task)), ["failed", "upstream_failed"]);
+        assert_eq!(simulation.called_runs()[0].2.is_finished(), is_over);
+        simulation.ask(RunRequest { existing: Existing::Reset, ..waiting() });
+        assert_eq!(["old", "older"].map(|task| simulation.state_of(task)), ["removed"; 2], "run is over: {is_over}");
+        let tried: Vec<_> = simulation.store.history().into_iter().map(|row| (row.task_id, row.state)).collect();
+        assert!(tried.contains(&("old".into(), TaskState::Failed)), "{tried:?}");
+        if !is_over {
+            simulation.end("called.work", Outcome::Killed { reason: "cleared".to_owned() });
+        }
+        simulation.succeed("called.work");
+        assert_eq!(simulation.called_runs()[0].2, RunState::Success);
+        assert_eq!(simulation.state_of("call"), "success");
     }
 }
 

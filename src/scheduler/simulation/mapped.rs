@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::acts::clear;
 use super::*;
+use crate::model::{AskedDate, Existing, RunRequest};
 use crate::scheduler::command::{Chosen, Clear};
 use crate::scheduler::decide::PIECE_ROWS;
 
@@ -109,4 +110,37 @@ fn a_list_that_is_given_anew_after_the_runs_end_is_not_mistaken_for_the_one_befo
     simulation.cleared(Clear { tasks: Chosen::Named(vec!["a".to_owned(), "each".to_owned()]), ..clear("m", &[]) });
     simulation.push("m.a", 1);
     assert_ne!(epoch(&simulation), first, "workers keep what was given by this number");
+}
+
+#[test]
+fn what_is_surplus_stays_removed_when_its_run_is_done_over_again() {
+    let line = LINE.replace("schedule = \"@once\"\n", "").replace("after = { empty = true", "after = { bash = \"x\"");
+    let caller = "tasks.call = { trigger_dag = { dag_id = \"m\" } }\n";
+    for is_over in [false, true] {
+        let mut simulation = Simulation::with(&[("m.toml", &line), ("caller.toml", caller)]);
+        simulation.command(super::tests::trigger("m"));
+        simulation.push("m.src", 3);
+        simulation.succeed("m.after");
+        simulation.cleared(Clear { tasks: Chosen::All, ..clear("m", &[]) });
+        simulation.push("m.src", 2);
+        let two = [(0, TaskState::Success), (1, TaskState::Success), (2, TaskState::Removed)];
+        assert_eq!(simulation.instances_of("each"), two);
+        if is_over {
+            simulation.succeed("m.after");
+        }
+        simulation.command(super::tests::trigger("caller"));
+        let run = simulation.store.runs().into_iter().find(|run| &*run.dag_id == "m").unwrap();
+        assert_eq!(run.state.is_finished(), is_over);
+        let request = RunRequest {
+            dag_id: "m".into(),
+            conf: serde_json::Map::new(),
+            logical_date: AskedDate::None,
+            run_id: Some(run.run_id),
+            existing: Existing::Reset,
+            wait: None,
+        };
+        simulation.end("caller.call", Outcome::Asks(Box::new(request)));
+        simulation.push("m.src", 2);
+        assert_eq!(simulation.instances_of("each"), two, "run is over: {is_over}");
+    }
 }

@@ -17,6 +17,7 @@ mod sensors;
 mod skips;
 mod story;
 mod tests;
+mod ties;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};

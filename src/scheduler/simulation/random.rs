@@ -33,6 +33,12 @@ const RULES: [&str; 16] = [
     "all_skipped",
     "all_done_min_one_success",
 ];
+/// What tasks produce, by the places of their DAGs.
+const ASSETS: [&str; 3] = ["a0", "a1", "a2"];
+/// By the place of a DAG, what its runs may wait for: what DAGs before it produce, so that no DAG starts itself for ever.
+const EXPRESSIONS: [&[&str]; 3] = [&[], &["a0"], &["a0", "a1", "a0 & a1", "a0 | a1"]];
+const CALLED: &str = "[{ bash = \"true\" }]";
+const HOOKS: [&str; 5] = ["on_execute", "on_success", "on_failure", "on_retry", "on_skipped"];
 /// The variables that the groups and a task in them are mapped by.
 const VARIABLES: [&str; 3] = ["x", "y", "z"];
 /// Where tasks stand by how many groups are around them.
@@ -83,7 +89,34 @@ pub(super) struct RandomTask {
     pub teardown_of: Option<usize>,
 }
 
+/// What a random DAG has to do with others, and whom it calls. It is rolled by dice of its own.
+#[derive(Default)]
+pub(super) struct Ties {
+    /// What its runs wait for while it has no schedule.
+    pub awaits: Option<&'static str>,
+    /// By task, what it produces, of [`ASSETS`].
+    pub outlets: Vec<Vec<&'static str>>,
+    /// The hooks of its tasks that call somebody.
+    pub hooks: Vec<&'static str>,
+    /// Its runs' ends call somebody.
+    pub calls_at_ends: bool,
+}
+
+impl Ties {
+    /// Of the DAG at this place, which produces the asset at the same one.
+    pub fn roll(dice: &mut Dice, at: usize, tasks: usize) -> Self {
+        let (has_hooks, awaited) = (dice.one_in(3), EXPRESSIONS[at]);
+        Self {
+            awaits: (!awaited.is_empty()).then(|| awaited[dice.below(awaited.len())]),
+            outlets: (0..tasks).map(|_| Vec::from_iter(dice.one_in(2).then_some(ASSETS[at]))).collect(),
+            hooks: HOOKS.into_iter().filter(|_| has_hooks && dice.one_in(2)).collect(),
+            calls_at_ends: dice.one_in(3),
+        }
+    }
+}
+
 pub(super) struct RandomDag {
+    pub ties: Ties,
     pub schedule: Option<&'static str>,
     pub catchup: &'static str,
     pub tasks: Vec<RandomTask>,
@@ -118,7 +151,8 @@ impl RandomDag {
         let schedule = dice.one_in(2).then(|| SCHEDULES[dice.below(SCHEDULES.len())]);
         let catchup = CATCHUPS[dice.below(CATCHUPS.len())];
         let (groups, has_prefixes) = ([None; 2], dice.one_in(2));
-        let mut dag = Self { schedule, catchup, tasks, groups, has_prefixes, has_timeout: dice.one_in(4), fails_fast };
+        let (has_timeout, ties) = (dice.one_in(4), Ties::default());
+        let mut dag = Self { ties, schedule, catchup, tasks, groups, has_prefixes, has_timeout, fails_fast };
         if dice.one_in(2) {
             dag.map(dice);
         }
@@ -210,10 +244,20 @@ impl RandomDag {
         if let (Some(schedule), true) = (self.schedule, whole) {
             text.push_str(&format!("{schedule}start_date = 2026-11-21T12:00:00\n{}", self.catchup));
         }
+        if let (None, Some(assets), true) = (self.schedule, self.ties.awaits, whole) {
+            text.push_str(&format!("schedule = {{ assets = \"{assets}\" }}\n"));
+        }
         if self.has_timeout {
             text.push_str("dagrun_timeout = \"5m\"\n");
         }
         text.push_str(&format!("fail_fast = {}\n", self.fails_fast));
+        if self.ties.calls_at_ends {
+            text.push_str(&["on_success", "on_failure"].map(|hook| format!("{hook} = {CALLED}\n")).concat());
+        }
+        text.push_str("[default_args]\n");
+        for hook in &self.ties.hooks {
+            text.push_str(&format!("{hook} = {CALLED}\n"));
+        }
         for (group, name) in ["groups.g", "groups.g.groups.h"].into_iter().enumerate() {
             if self.tasks.iter().zip(present).any(|(task, is_present)| *is_present && task.depth > group) {
                 let expand = self.expand(self.groups[group], group, present);
@@ -228,9 +272,10 @@ impl RandomDag {
                 .map(|up| format!("\"{}\"", self.id(*up)))
                 .collect();
             let operator = if task.is_empty { "empty = true" } else { "bash = \"true\"" };
+            let made: Vec<&str> = self.ties.outlets.get(at).into_iter().flatten().copied().collect();
             let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
             text.push_str(&format!(
-                "[{}.t{at}]\n{operator}\n{}depends_on = [{}]\n{}retries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\n{pool}",
+                "[{}.t{at}]\n{operator}\n{}depends_on = [{}]\n{}retries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\noutlets = {made:?}\n{pool}",
                 TABLES[task.depth],
                 self.expand(task.mapped, 2, present),
                 upstream.join(", "),

@@ -1,21 +1,23 @@
 //! A random story: random DAGs, and a random order of ends, failures, lists that are given, pauses, saves, removals, changed maps and
-//! schedules, clears, marks, backfills, crashes, failing commits and steps of the clock. What a seed does is the same each time.
+//! schedules, clears, marks, backfills, runs that tasks ask for and wait for, events of assets, callbacks, crashes, failing commits
+//! and steps of the clock. What a seed does is the same each time.
 //!
-//! What must hold meanwhile is `property`'s affair.
+//! What must hold meanwhile is `property`'s affair, and of assets and callbacks `ties`'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, number_of};
+use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, Ties, number_of};
 use super::tests::trigger;
 use super::{Simulation, defaults};
 use crate::clock::Clock;
-use crate::model::{Awaited, Pace, SensorMode, Wait};
+use crate::model::wait::{Among, AwaitedTasks};
+use crate::model::{AskedDate, Awaited, AwaitedStates, DagId, Existing, Pace, RunRequest, SensorMode, Wait};
 use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, SkipDecision, TaskState, TryKey};
 use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
-use crate::scheduler::event::{Attempt, Event, Outcome, TryEnd};
+use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
 use crate::scheduler::{Store, StoreError};
 
 pub(super) const PARALLELISM: u32 = 3;
@@ -28,6 +30,8 @@ const RUN_STATES: [RunState; 3] = [RunState::Success, RunState::Failed, RunState
 pub(super) struct Story {
     pub simulation: Simulation,
     pub dice: Dice,
+    /// For what has to do with other DAGs, assets and callbacks.
+    others: Dice,
     pub dags: Vec<RandomDag>,
     /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
     pub redrawn: BTreeSet<usize>,
@@ -37,6 +41,10 @@ pub(super) struct Story {
     pub steered: BTreeSet<usize>,
     /// Tries that were scheduled before runs of their DAG were cleared or marked: they may find their upstream changed.
     pub overtaken: BTreeSet<TryKey>,
+    /// DAGs whose file was gone for a while: what happened to assets meanwhile is not theirs.
+    pub unsubscribed: BTreeSet<usize>,
+    /// Tries that have asked for a run in this turn. Those that could not be answered begin again.
+    pub asking: BTreeSet<TryKey>,
     /// Tries that have ended; they are never begun again.
     pub over: BTreeSet<TryKey>,
     begun: BTreeSet<TryKey>,
@@ -59,7 +67,11 @@ pub(super) fn file_of(dag: usize) -> String {
 impl Story {
     pub fn begin(seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let dags: Vec<RandomDag> = (0..1 + dice.below(3)).map(|_| RandomDag::roll(&mut dice)).collect();
+        let mut dags: Vec<RandomDag> = (0..1 + dice.below(3)).map(|_| RandomDag::roll(&mut dice)).collect();
+        let mut others = Dice(!seed);
+        for (at, dag) in dags.iter_mut().enumerate() {
+            dag.ties = Ties::roll(&mut others, at, dag.tasks.len());
+        }
         let files: Vec<(String, String)> = dags
             .iter()
             .enumerate()
@@ -73,11 +85,14 @@ impl Story {
         Self {
             simulation: Simulation::with_parallelism(PARALLELISM, &files),
             dice,
+            others,
             dags,
             redrawn: BTreeSet::new(),
             rescheduled: BTreeSet::new(),
             steered: BTreeSet::new(),
             overtaken: BTreeSet::new(),
+            unsubscribed: BTreeSet::new(),
+            asking: BTreeSet::new(),
             over: BTreeSet::new(),
             begun: BTreeSet::new(),
             strays: BTreeSet::new(),
@@ -92,7 +107,16 @@ impl Story {
     }
 
     pub fn held(&self) -> BTreeSet<TryKey> {
-        self.simulation.calls.0.lock().names.keys().copied().collect()
+        self.simulation.calls.0.lock().names.keys().copied().filter(|key| key.instance.0 > 0).collect()
+    }
+
+    /// The tries of callbacks that are under way.
+    pub fn called(&self) -> Vec<TryKey> {
+        self.simulation.calls.0.lock().names.keys().copied().filter(|key| key.instance.0 < 0).collect()
+    }
+
+    pub fn call_ended(&self, key: TryKey, outcome: CallOutcome) -> Event {
+        Event::Called(Box::new(CallEnd { key, outcome, ended_at: self.simulation.clock.now() }))
     }
 
     fn started(&mut self, key: TryKey) -> Event {
@@ -104,12 +128,15 @@ impl Story {
     pub fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
         let is_look = |awaited: &Awaited| matches!(awaited, Awaited::Look { .. } | Awaited::Service { .. });
         let looks_again = matches!(&outcome, Outcome::Deferred(wait) if is_look(&wait.awaited));
-        if !looks_again && !matches!(outcome, Outcome::Unstarted { .. }) {
+        let asks = matches!(outcome, Outcome::Asks(_));
+        if asks {
+            self.asking.insert(key);
+        } else if !looks_again && !matches!(outcome, Outcome::Unstarted { .. }) {
             self.over.insert(key);
         }
         let ended_at = self.simulation.clock.now();
         let started_at = self.begun.contains(&key).then_some(ended_at);
-        if looks_again {
+        if looks_again || asks {
             self.begun.remove(&key);
         }
         let decision = if outcome == Outcome::Exited(0) { self.random_decision(key) } else { None };
@@ -220,7 +247,48 @@ impl Story {
         }
     }
 
+    /// It asks for a run of a DAG before its own, or waits for one of its dates; so nobody waits for himself.
+    fn random_tie(&mut self, key: TryKey) -> Option<Outcome> {
+        let row = self.simulation.store.instances().into_iter().find(|row| row.key == key.instance)?;
+        let runs = self.simulation.store.runs();
+        let run = runs.iter().find(|run| run.key == row.run)?;
+        let dag: usize = run.dag_id[1..].parse().ok().filter(|dag| *dag > 0)?;
+        let other = self.others.below(dag);
+        let dag_id: DagId = format!("d{other}").as_str().into();
+        let states = AwaitedStates { allowed: vec![RunState::Success], failed: vec![RunState::Failed] };
+        if self.others.one_in(3) {
+            let dates: Vec<_> =
+                runs.iter().filter(|run| run.dag_id == dag_id).filter_map(|run| run.logical_date).collect();
+            let logical_date = *dates.get(self.others.below(dates.len().max(1)))?;
+            let task = self.others.below(self.dags[other].tasks.len());
+            let task_id = self.dags[other].id(task).as_str().into();
+            let among = if self.others.one_in(2) { Among::Run } else { Among::Tasks(vec![task_id]) };
+            let (allowed, failed) = (vec![TaskState::Success, TaskState::Skipped], vec![TaskState::Failed]);
+            let tasks = AwaitedTasks { dag_id, among, logical_date, allowed, failed, skipped: Vec::new() };
+            return Some(Outcome::Deferred(Box::new(Wait { awaited: Awaited::Tasks(tasks), ..self.random_wait() })));
+        }
+        let existing = [Existing::Refused, Existing::Skipped, Existing::Reset][self.others.below(3)];
+        if existing == Existing::Reset {
+            self.overtake();
+            self.steered.insert(other);
+        }
+        Some(Outcome::Asks(Box::new(RunRequest {
+            dag_id,
+            conf: serde_json::Map::new(),
+            logical_date: if self.others.one_in(2) { AskedDate::Now } else { AskedDate::None },
+            run_id: self.others.one_in(2).then(|| format!("asked{}", self.others.below(3)).as_str().into()),
+            existing,
+            wait: self.others.one_in(2).then_some(states),
+        })))
+    }
+
     fn random_end(&mut self, key: TryKey) -> Event {
+        if !self.strays.contains(&key)
+            && self.others.one_in(8)
+            && let Some(outcome) = self.random_tie(key)
+        {
+            return self.ended(key, outcome);
+        }
         let outcome = match self.dice.below(10) {
             _ if self.strays.contains(&key) => Outcome::Lost,
             0 | 1 => Outcome::Exited(1),
@@ -257,7 +325,10 @@ impl Story {
                 self.simulation.command(Command::SetPaused { dag_id, is_paused });
             }
             4 => self.save(dag),
-            5 if self.dice.one_in(2) => self.simulation.remove(&file_of(dag)),
+            5 if self.dice.one_in(2) => {
+                self.unsubscribed.insert(dag);
+                self.simulation.remove(&file_of(dag));
+            }
             5 => self.simulation.save(&file_of(dag), "tasks = "),
             6 if self.dice.one_in(2) => self.crash(),
             7 => {
@@ -324,6 +395,16 @@ impl Story {
                 1 | 2 => events.push(self.random_end(key)),
                 _ => {}
             }
+        }
+        for key in self.called() {
+            let reason = "no mailer".to_owned();
+            let outcome = match self.others.below(6) {
+                0 => CallOutcome::Failed { reason },
+                1 => CallOutcome::CutOff { reason },
+                2 | 3 => CallOutcome::Done,
+                _ => continue,
+            };
+            events.push(self.call_ended(key, outcome));
         }
         self.simulation.scheduler.turn(events);
     }
