@@ -2,8 +2,8 @@
 //!
 //! Drives the scheduler's own world on a virtual clock: [`drive`] hands it deadlines and the ends of tries, [`tally`] counts what
 //! comes out of it, [`slots`] finds what a change of the clocks does to a schedule, [`picture`] draws. [`apart`] gives DAGs that
-//! never meet at a limit a world each, and [`alike`] decides a run that others repeat once; both are faster and come to the same. Decides nothing about scheduling itself. Pure: knows no
-//! file, thread, database or clock; the same plan gives the same report.
+//! never meet at a limit a world each, and [`alike`] decides a run that others repeat once; both are faster and come to the same.
+//! Decides nothing about scheduling itself. Pure: knows no file, thread, database or clock; the same plan gives the same report.
 
 mod ahead;
 mod alike;
@@ -18,6 +18,8 @@ mod slots;
 mod start;
 mod tally;
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -1,16 +1,11 @@
 //! Small simulations whose reports can be worked out by hand.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::dagfile::{self, Defaults};
-use crate::model::Pool;
-use crate::simulate::{
-    DeadlineKind, LimitKind, LimitReport, Outlook, Plan, Report, Subject, draw, next_runs, simulate,
-};
+use crate::simulate::testing::{self, pool};
+use crate::simulate::{DeadlineKind, LimitKind, LimitReport, Plan, Report, Subject, draw, next_runs, simulate};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -20,19 +15,8 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A DAG whose tries each take `lasts` seconds.
 fn subject(name: &str, text: &str, lasts: u64) -> Subject {
-    let mut defaults = Defaults::default();
-    defaults.pools.insert("narrow".to_owned());
-    let file = format!("{name}.toml");
-    let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
-    let outlook = Outlook { lasts_for: seconds(lasts), fails: 0.0 };
-    let outlooks = vec![outlook; dag.tasks.len()];
-    Subject { dag: Arc::new(dag), file: file.into(), first_seen_at: None, last_interval: None, outlooks }
-}
-
-fn pool(name: &str, slots: i64) -> Pool {
-    Pool { name: name.into(), slots, description: String::new() }
+    testing::subject(name, text, lasts, 0.0)
 }
 
 fn plan(from: &str, until: &str, subjects: Vec<Subject>) -> Plan {

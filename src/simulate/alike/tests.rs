@@ -1,17 +1,13 @@
 //! What is counted again is what each run would have done: with a picture every run is lived through, without one they are repeated.
 
 use std::cell::Cell;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::dagfile::{self, Defaults};
-use crate::model::Pool;
 use crate::simulate::drive::{self, Drive};
-use crate::simulate::{Outlook, Picture, Plan, Report, Subject, simulate};
+use crate::simulate::testing::{self, pool};
+use crate::simulate::{Picture, Plan, Report, Subject, simulate};
 
 const HEADS: [&str; 11] = [
     "schedule = \"*/20 * * * *\"",
@@ -39,17 +35,10 @@ const TASKS: [&str; 7] = [
 ];
 
 fn subject(number: usize, head: usize, tasks: usize, lasts: u64, fails: f64) -> Subject {
-    let mut defaults = Defaults::default();
-    defaults.pools.insert("side".to_owned());
-    let file = format!("d{number:02}.toml");
-    let text = format!("{}\n{}", HEADS[head], TASKS[tasks]);
-    let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
-    let outlooks = vec![Outlook { lasts_for: Duration::from_secs(lasts), fails }; dag.tasks.len()];
-    Subject { dag: Arc::new(dag), file: file.into(), first_seen_at: None, last_interval: None, outlooks }
+    testing::subject(&format!("d{number:02}"), &format!("{}\n{}", HEADS[head], TASKS[tasks]), lasts, fails)
 }
 
 fn plan(subjects: Vec<Subject>, parallelism: u32) -> Plan {
-    let pool = |name: &str, slots| Pool { name: name.into(), slots, description: String::new() };
     Plan {
         from: "2026-10-24T21:30:00Z".parse().unwrap(),
         // Ten minutes into what begins with the hour.

@@ -1,17 +1,12 @@
 //! Worlds apart come to what one world comes to, on homes drawn by chance.
 
 use std::cell::Cell;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::dagfile::{self, Defaults};
-use crate::model::Pool;
-use crate::simulate::Outlook;
+use crate::simulate::testing::{self, pool};
 
 const HEADS: [&str; 8] = [
     "schedule = \"*/20 * * * *\"",
@@ -34,17 +29,10 @@ const TASKS: [&str; 5] = [
 ];
 
 fn subject(number: usize, head: usize, tasks: usize, lasts: u64, fails: f64) -> Subject {
-    let mut defaults = Defaults::default();
-    defaults.pools.insert("side".to_owned());
-    let file = format!("d{number:02}.toml");
-    let text = format!("{}\n{}", HEADS[head], TASKS[tasks]);
-    let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
-    let outlooks = vec![Outlook { lasts_for: Duration::from_secs(lasts), fails }; dag.tasks.len()];
-    Subject { dag: Arc::new(dag), file: file.into(), first_seen_at: None, last_interval: None, outlooks }
+    testing::subject(&format!("d{number:02}"), &format!("{}\n{}", HEADS[head], TASKS[tasks]), lasts, fails)
 }
 
 fn plan(subjects: Vec<Subject>, parallelism: u32) -> Plan {
-    let pool = |name: &str, slots| Pool { name: name.into(), slots, description: String::new() };
     Plan {
         from: "2026-10-24T22:00:00Z".parse().unwrap(),
         until: "2026-10-26T01:30:00Z".parse().unwrap(),
@@ -107,13 +95,8 @@ fn dags_that_do_not_meet_are_taken_apart_and_come_to_the_same() {
 fn dags_that_meet_at_a_pool_late_are_put_together_again() {
     // Both hold all of the pool, hours apart but once: at midnight.
     let pooled = |number: usize, cron: &str| {
-        let mut defaults = Defaults::default();
-        defaults.pools.insert("side".to_owned());
-        let file = format!("d{number}.toml");
         let text = format!("schedule = \"{cron}\"\n[tasks.a]\nbash = \"true\"\npool = \"side\"\npool_slots = 4\n");
-        let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
-        let outlooks = vec![Outlook { lasts_for: Duration::from_secs(60), fails: 0.0 }];
-        Subject { dag: Arc::new(dag), file: file.into(), first_seen_at: None, last_interval: None, outlooks }
+        testing::subject(&format!("d{number}"), &text, 60, 0.0)
     };
     let plan = plan(vec![pooled(0, "0 1-23/2 * * *"), pooled(1, "0 0-23/2 26 * *")], 32);
     assert!(apart(&plan, &backwards, &mut |_| true).is_some());
