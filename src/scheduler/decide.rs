@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-use crate::model::{DagRun, Hook, RunState, TaskState};
+use crate::model::{DagRun, Hook, RunState, TaskIx, TaskState};
 use crate::scheduler::command::Done;
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
@@ -15,7 +15,7 @@ use crate::scheduler::port::{Force, Kill, StoreError, Work};
 use crate::scheduler::progress::{Pass, RunFailure, Verdict};
 use crate::scheduler::ready::Candidate;
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Action, DagIx, History, Now, RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Action, DagIx, Definition, History, Now, RunIx, Slot, TimerKey, World};
 
 /// About how many rows a turn changes; what is left is the next turn's first event.
 pub(super) const TURN_ROWS: usize = 5_000;
@@ -372,7 +372,7 @@ impl World {
         entry.row.queued_at = Some(now.wall);
         // It may have followed another definition since it was scheduled.
         entry.row.version = Some(definition.version);
-        let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
+        let key = entry.row.try_key();
         if key.try_number > 1 {
             self.changes.cleared_xcoms.push(key.instance);
             self.forget_decision(run, slot);
@@ -380,18 +380,26 @@ impl World {
         }
         self.set_task_state(run, slot, state);
         self.hold(run, slot, claim);
-        let work = Work {
-            key,
+        let work = self.work(run, slot, &definition, task);
+        self.actions.push(Action::Start(work));
+    }
+
+    /// What the executor has to know of an instance's try.
+    pub(super) fn work(&mut self, run: RunIx, slot: Slot, definition: &Definition, task: TaskIx) -> Work {
+        let shared_run = self.shared_run(run);
+        let this = self.run(run);
+        let row = &this.entry(slot).row;
+        Work {
+            key: row.try_key(),
             dag: definition.dag.clone(),
             file: definition.file.clone(),
             task,
-            map_index,
-            run: self.shared_run(run),
-            max_tries,
-            earlier: self.run(run).entry(slot).row.deferral.clone(),
-            epoch: self.run(run).push_epoch(),
-        };
-        self.actions.push(Action::Start(work));
+            map_index: row.map_index,
+            run: shared_run,
+            max_tries: row.max_tries,
+            earlier: row.deferral.clone(),
+            epoch: this.push_epoch(),
+        }
     }
 
     pub(super) fn shared_run(&mut self, run: RunIx) -> Arc<DagRun> {

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use crate::model::{Awaited, TaskState, TryKey, Wait};
 use crate::scheduler::event::{Outcome, TryEnd, Verdict};
 use crate::scheduler::machine::{self, TaskEvent};
-use crate::scheduler::port::Work;
 use crate::scheduler::sensor::wait_is_over;
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
@@ -127,7 +126,7 @@ impl World {
             // It is another sensor by now, or none.
             return self.send_to_look(run, slot);
         }
-        let (key, map_index, max_tries) = (entry.row.try_key(), entry.row.map_index, entry.row.max_tries);
+        let key = entry.row.try_key();
         let began_at = entry.row.start_date.unwrap_or(now.wall);
         if self.watched.insert(key, (run, slot)).is_some() {
             return;
@@ -136,17 +135,7 @@ impl World {
         if let Some(length) = wait.execution_timeout {
             self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(now.boot_after(began_at, length)));
         }
-        let work = Work {
-            key,
-            dag: definition.dag.clone(),
-            file: definition.file.clone(),
-            task,
-            map_index,
-            run: self.shared_run(run),
-            max_tries,
-            earlier: Some(wait),
-            epoch: self.run(run).push_epoch(),
-        };
+        let work = self.work(run, slot, &definition, task);
         self.actions.push(Action::Look(Box::new(work)));
     }
 
