@@ -56,6 +56,7 @@ fn context() -> Context {
         max_tries: 0,
         map_index: -1,
         run_dir: "/home/runs/sales/scheduled__2026-11-21".into(),
+        host: "".into(),
         variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|_: &str| None),

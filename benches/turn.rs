@@ -9,7 +9,7 @@ use divan::counter::ItemsCount;
 use jiff::Timestamp;
 use minflow::clock::SystemClock;
 use minflow::config::Synchronous;
-use minflow::model::{DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState, Usage};
+use minflow::model::{DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState};
 use minflow::scheduler::command::{LogicalDate, Trigger};
 use minflow::scheduler::port::ReplyTo;
 use minflow::scheduler::turn::Scheduler;
@@ -40,8 +40,8 @@ fn instances(count: i64, state: TaskState, prior: Option<TaskState>) -> Vec<Inst
         scheduled_at: Some(day()),
         queued_at: Some(day()),
         start_date: has_begun.then(day),
-        process: has_begun.then(|| process.clone()),
-        usage: has_begun.then(Usage::default),
+        process: has_begun.then(|| Box::new(process.clone())),
+        usage: has_begun.then(Box::default),
         ..Instance::new(InstanceKey(key), RunKey(1), format!("task_{key}"), "default_pool", "bash")
     };
     (1..=count).map(|key| InstanceWrite { instance: instance(key), dag_id: "sales".into(), prior }).collect()

@@ -43,6 +43,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// Time on the clock by which a service manager counts (CLOCK_MONOTONIC).
+pub fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Drops what is below a microsecond, which no row, message or run_id keeps.
 pub fn to_micros(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).expect("an instant's microseconds are within its own range")

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-/// Which paths are meant.
+/// Which paths are meant. Thousands may be kept, so it holds its text alone and takes that apart when it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    text: String,
-    parts: Vec<Part>,
+    text: Arc<str>,
     /// A folder that matches stands for all files below it (Airflow: FileSensor).
     counts_folders: bool,
 }
@@ -60,28 +60,9 @@ impl std::error::Error for PatternFault {}
 impl Pattern {
     /// # Errors
     /// The text is not an absolute path of at least one name, or holds `..`.
-    pub fn parse(text: &str) -> Result<Self, PatternFault> {
-        if !text.starts_with('/') {
-            return Err(PatternFault::Relative);
-        }
-        let mut parts = Vec::new();
-        for part in text.split('/').filter(|part| !part.is_empty() && *part != ".") {
-            let part = match part {
-                ".." => return Err(PatternFault::Upwards),
-                "**" => Part::Depths,
-                _ if part.contains(['*', '?', '[']) => Part::Wild(pieces(part)),
-                _ => Part::Name(part.into()),
-            };
-            // Two of them in a row say no more than one.
-            if part != Part::Depths || parts.last() != Some(&Part::Depths) {
-                parts.push(part);
-            }
-        }
-        if parts.is_empty() || text.ends_with('/') {
-            return Err(PatternFault::NoName);
-        }
-        parts.shrink_to_fit();
-        Ok(Self { text: text.to_owned(), parts, counts_folders: false })
+    pub fn parse(text: impl Into<Arc<str>>) -> Result<Self, PatternFault> {
+        let text = text.into();
+        parts(&text).map(|_| Self { text, counts_folders: false })
     }
 
     /// The same, where a folder that matches stands for all files below it.
@@ -97,26 +78,31 @@ impl Pattern {
 
     /// Whether it may match more than one path.
     pub fn is_wild(&self) -> bool {
-        self.parts.iter().any(|part| !matches!(part, Part::Name(_)))
+        self.parts().iter().any(|part| !matches!(part, Part::Name(_)))
     }
 
     /// Whether a file of this path is meant.
     pub fn matches(&self, path: &Path) -> bool {
-        let names = names(path);
-        match self.counts_folders {
-            true => (1..=names.len()).any(|end| covers(&self.parts, &names[..end])),
-            false => covers(&self.parts, &names),
-        }
+        self.has_match(&self.parts(), &names(path))
     }
 
     /// Whether files below a folder of this path may be meant.
     pub fn leads_through(&self, folder: &Path) -> bool {
-        let names = names(folder);
-        may_begin(&self.parts, &names) || (self.counts_folders && self.matches(folder))
+        let (parts, names) = (self.parts(), names(folder));
+        may_begin(&parts, &names) || (self.counts_folders && self.has_match(&parts, &names))
     }
 
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
+    fn has_match(&self, parts: &[Part], names: &[Vec<u8>]) -> bool {
+        match self.counts_folders {
+            true => (1..=names.len()).any(|end| covers(parts, &names[..end])),
+            false => covers(parts, names),
+        }
+    }
+
+    /// # Panics
+    /// Never: its text was looked at when it was made.
+    pub fn parts(&self) -> Vec<Part> {
+        parts(&self.text).expect("a pattern's text is one")
     }
 
     pub const fn counts_folders(&self) -> bool {
@@ -140,6 +126,27 @@ impl Part {
             }
         }
     }
+}
+
+/// A pattern between its slashes.
+fn parts(text: &str) -> Result<Vec<Part>, PatternFault> {
+    if !text.starts_with('/') {
+        return Err(PatternFault::Relative);
+    }
+    let mut parts = Vec::new();
+    for part in text.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        let part = match part {
+            ".." => return Err(PatternFault::Upwards),
+            "**" => Part::Depths,
+            _ if part.contains(['*', '?', '[']) => Part::Wild(pieces(part)),
+            _ => Part::Name(part.into()),
+        };
+        // Two of them in a row say no more than one.
+        if part != Part::Depths || parts.last() != Some(&Part::Depths) {
+            parts.push(part);
+        }
+    }
+    if parts.is_empty() || text.ends_with('/') { Err(PatternFault::NoName) } else { Ok(parts) }
 }
 
 fn names(path: &Path) -> Vec<Vec<u8>> {
@@ -201,8 +208,6 @@ fn pieces(text: &str) -> Vec<Piece> {
             _ => Piece::Char(char),
         });
     }
-    // Thousands may be kept.
-    pieces.shrink_to_fit();
     pieces
 }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -20,7 +19,7 @@ use rustix::time::{
 };
 
 use crate::clock::BootInstant;
-use crate::scheduler::event::Event;
+use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::Timer;
 
 /// Where the wall timer stands while nothing is due: it must be armed to notice that the clock was set.
@@ -61,7 +60,7 @@ impl SystemTimer {
     ///
     /// # Errors
     /// No descriptors or threads are left.
-    pub fn start(events: Sender<Event>) -> io::Result<Self> {
+    pub fn start(events: EventSender) -> io::Result<Self> {
         let alarm = |clock| -> io::Result<Alarm> {
             let timer = timerfd_create(clock, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
             Ok(Alarm { timer, fired: AtomicBool::new(false) })
@@ -123,7 +122,7 @@ impl Descriptors {
     }
 
     /// The thread: blocks until a timer fires, the clock is set, or the end is asked for.
-    fn serve(&self, events: &Sender<Event>) {
+    fn serve(&self, events: &EventSender) {
         loop {
             let mut polled = [
                 PollFd::new(&self.wall.timer, PollFlags::IN),
@@ -208,19 +207,21 @@ impl Timer for FakeTimer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::RecvTimeoutError;
+
     use super::*;
     use crate::clock::{Clock, SystemClock};
-    use crossbeam::channel::{Receiver, unbounded};
+    use crate::scheduler::event::{self, EventReceiver};
 
     const SOON: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_secs(10);
 
-    fn start() -> (SystemTimer, Receiver<Event>) {
-        let (sender, receiver) = unbounded();
+    fn start() -> (SystemTimer, EventReceiver) {
+        let (sender, receiver) = event::channel();
         (SystemTimer::start(sender).unwrap(), receiver)
     }
 
-    fn await_tick(events: &Receiver<Event>) {
+    fn await_tick(events: &EventReceiver) {
         assert!(matches!(events.recv_timeout(LONG), Ok(Event::Tick)));
     }
 
@@ -262,7 +263,7 @@ mod tests {
         timer.arm(Some(Timestamp::MAX), Some(soon.after(LONG)));
         timer.arm(None, Some(soon));
         await_tick(&events);
-        assert!(events.is_empty());
+        assert!(events.try_recv().is_err());
     }
 
     #[test]
@@ -270,7 +271,7 @@ mod tests {
         let (timer, events) = start();
         drop(timer);
         // The thread held the only sender.
-        assert!(events.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()));
+        assert!(events.recv_timeout(LONG).is_err_and(|error| error == RecvTimeoutError::Disconnected));
     }
 
     #[test]

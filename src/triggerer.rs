@@ -5,14 +5,14 @@
 //! share it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
 use serde_json::Value;
 
 use crate::health::Health;
 use crate::model::{Awaited, TryKey, Wait};
-use crate::scheduler::event::{Event, Verdict};
+use crate::scheduler::event::{Event, EventSender, Verdict};
 use crate::scheduler::port::Triggerer;
 use crate::settled::{Pattern, Settled, Told, Until, Wish};
 
@@ -23,13 +23,13 @@ const NAME: &str = "sensors";
 #[derive(Debug)]
 pub struct LocalTriggerer {
     files: Option<Settled<TryKey>>,
-    events: Sender<Event>,
+    events: EventSender,
     health: Health,
 }
 
 impl LocalTriggerer {
     /// Tells `events` what has come.
-    pub fn new(events: Sender<Event>, health: Health) -> Self {
+    pub fn new(events: EventSender, health: Health) -> Self {
         Self { files: None, events, health }
     }
 
@@ -47,8 +47,14 @@ impl LocalTriggerer {
         Ok(self.files.as_ref().expect("it was started right above"))
     }
 
-    fn watch_file(&mut self, key: TryKey, pattern: &str, settle: Duration, look_every: Duration) -> Result<(), String> {
-        let pattern = Pattern::parse(pattern).map_err(|fault| format!("that pattern {fault}"))?.with_folders();
+    fn watch_file(
+        &mut self,
+        key: TryKey,
+        pattern: &Arc<str>,
+        settle: Duration,
+        look_every: Duration,
+    ) -> Result<(), String> {
+        let pattern = Pattern::parse(pattern.clone()).map_err(|fault| format!("that pattern {fault}"))?.with_folders();
         let files = self.files().map_err(|error| {
             format!(
                 "nothing can be watched: {error}; raise the limits of threads (ulimit -u) and descriptors (ulimit -n)"

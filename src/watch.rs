@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::diagnostic::Diagnostic;
 use crate::health::Health;
 use crate::model::Dag;
-use crate::scheduler::event::Event;
+use crate::scheduler::event::{Event, EventSender};
 use crate::settled::remote_name;
 use scan::{Listing, is_dag_file, list};
 use tracker::{SETTLE, Tracker};
@@ -59,9 +59,11 @@ pub struct Watcher {
     orders: Sender<Order>,
 }
 
-#[derive(Debug)]
 enum Order {
     Rescan,
+    Reread,
+    /// Something changes what files are parsed by; true: those in which faults were found are read again.
+    Change(Box<dyn FnOnce() -> bool + Send>),
     /// inotify cannot watch what was added: why, and what to do.
     Blind(String),
     Stop,
@@ -75,7 +77,7 @@ impl Watcher {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(settings: WatchSettings, parse: Parse, events: Sender<Event>, health: Health) -> io::Result<Self> {
+    pub fn start(settings: WatchSettings, parse: Parse, events: EventSender, health: Health) -> io::Result<Self> {
         let (orders, receiver) = unbounded();
         let (hints, hinted) = bounded(1);
         let shown_root = settings.dags_folder.strip_prefix(&settings.home).unwrap_or(&settings.dags_folder);
@@ -102,6 +104,19 @@ impl Watcher {
         // A thread that has ended has said why.
         let _ = self.orders.send(Order::Rescan);
     }
+
+    /// Changes what files are parsed by, after all that was ordered before has been read. If `change` says that it did, files in which
+    /// faults were found are read again.
+    pub fn change(&self, change: impl FnOnce() -> bool + Send + 'static) {
+        // As above.
+        let _ = self.orders.send(Order::Change(Box::new(change)));
+    }
+
+    /// Reads all files again now, changed or not, and tells each as if it were new, since what holds for all of them has changed.
+    pub fn reread(&self) {
+        // As above.
+        let _ = self.orders.send(Order::Reread);
+    }
 }
 
 impl Drop for Watcher {
@@ -113,7 +128,7 @@ impl Drop for Watcher {
 struct Worker {
     root: PathBuf,
     tracker: Tracker,
-    events: Sender<Event>,
+    events: EventSender,
     health: Health,
     eyes: Eyes,
     inotify: Option<RecommendedWatcher>,
@@ -148,6 +163,17 @@ impl Worker {
             let is_due = crossbeam::select! {
                 recv(orders) -> order => match order {
                     Ok(Order::Rescan) => true,
+                    Ok(Order::Reread) => {
+                        self.retell();
+                        true
+                    }
+                    Ok(Order::Change(change)) => {
+                        let has_changed = change();
+                        if has_changed {
+                            self.tracker.forget_faulty();
+                        }
+                        has_changed
+                    }
                     Ok(Order::Blind(why)) => {
                         self.go_blind(&why);
                         true
@@ -217,6 +243,17 @@ impl Worker {
             self.events.send(Event::DagFiles { files: news.files, complete: false }).map_err(|_| Over)?;
         }
         Ok(news.is_unsettled)
+    }
+
+    /// Tells of all files again, in pieces, so that not all of them are in memory at once; the look that follows sees to the rest.
+    fn retell(&mut self) {
+        // A folder that cannot be listed is told of by that look.
+        let Ok(listing) = list(&self.root) else { return };
+        let events = self.events.clone();
+        self.tracker.retell(&listing, |files| {
+            // The next look sees whether anybody listens.
+            let _ = events.send(Event::DagFiles { files, complete: false });
+        });
     }
 
     /// The last good versions stay: a folder that is unmounted has not been emptied.

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const DESIGN: &str = include_str!("../docs/design.md");
+const DURABILITY: &str = include_str!("../docs/durability.md");
 
 /// One file of `src/`, as far as it goes into the program.
 struct Source {
@@ -220,12 +221,13 @@ fn one_file_knows_tiny_http() {
 }
 
 #[test]
-fn one_file_is_unsafe() {
+fn one_module_is_unsafe() {
     const UNSAFE: &[&str] = &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe(", "(unsafe_code"];
     let files = sources();
     let unsafes: Vec<&Path> =
         files.iter().filter(|s| !s.lines_with(UNSAFE).is_empty()).map(|s| s.path.as_path()).collect();
-    assert_eq!(unsafes, [Path::new("supervisor/sys.rs")]);
+    let module = ["sys/clone.rs", "sys/reaper.rs", "sys/user.rs", "sys.rs"];
+    assert_eq!(unsafes, module.map(|file| Path::new("supervisor").join(file)));
 }
 
 #[test]
@@ -290,6 +292,37 @@ fn what_the_design_names_is_in_the_sources() {
 fn is_of_the_sources(name: &str) -> bool {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_:.".contains(c));
     is_plain && (name.contains('_') || name.contains("::") || name.ends_with(".rs"))
+}
+
+#[test]
+fn each_promise_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let rows = DURABILITY
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise") && !line.starts_with("| ---"));
+    let mut named = 0;
+    for row in rows {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let tests: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test is named: {row}");
+        for test in tests {
+            assert!(text.contains(&format!("fn {test}()")), "docs/durability.md names `{test}`, which is not there");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "only {named} tests were found");
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command as Process, Output, Stdio};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Sender, unbounded};
 use minflow::api::protocol::Pong;
 use minflow::api::socket::{Patience, SocketServer};
 use minflow::config::Synchronous;
 use minflow::model::{DagRun, Instance, InstanceKey, RunKey, RunState, RunType, TaskState};
 use minflow::scheduler::command::Done;
+use minflow::scheduler::event::{self, EventSender};
 use minflow::scheduler::{Changes, Command, Event, InstanceWrite, Reply, RunWrite, Store};
 use minflow::store::Database;
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ impl Running {
             ..Changes::default()
         };
         database.commit(&changes).unwrap();
-        let (events, inbox): (Sender<Event>, _) = unbounded();
+        let (events, inbox): (EventSender, _) = event::channel();
         let pong = Pong { pid: 42, version: "0.1.0".to_owned(), http: None };
         let server = SocketServer::start(home.path(), pong, events, Patience::default()).unwrap();
         let scheduler = std::thread::spawn(move || {

@@ -3,24 +3,22 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver};
 use jiff::Timestamp;
 use minflow::clock::SystemClock;
-use minflow::executor::{ExecutorSettings, LocalExecutor, environment, paths};
+use minflow::executor::{ExecutorSettings, LiveTunables, LocalExecutor, Tunables, environment, paths};
 use minflow::health::Health;
 use minflow::model::dag::Position;
 use minflow::model::{
     Bash, Dag, DagRun, Graph, InstanceKey, Node, Operator, Python, RetryRule, RunKey, RunState, RunType, Script, Task,
     TaskIx, Template, TryKey,
 };
-use minflow::scheduler::event::{Event, Outcome, TryEnd};
-use minflow::scheduler::port::{Executor, Force, Kill, Stray, Work};
+use minflow::scheduler::event::{self, Event, EventReceiver, Outcome, TryEnd};
+use minflow::scheduler::port::{Executor, Force, Kill, Left, Stray, Work};
 use minflow::secrets::{Given, Secrets};
-use minflow::supervisor::{procfs, spawn, sys};
+use minflow::supervisor::{Origin, Tasks, procfs, spawn, sys};
 use minflow::template::NoLookup;
 use serde_json::{Map, json};
 
@@ -29,29 +27,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Bench {
     home: tempfile::TempDir,
     executor: LocalExecutor,
-    events: Receiver<Event>,
+    events: EventReceiver,
     supervisor: i32,
     health: Health,
 }
 
 fn bench() -> Bench {
     let home = tempfile::tempdir().unwrap();
-    let handle = spawn(Path::new(env!("CARGO_BIN_EXE_minflow")), home.path()).unwrap();
+    let exe = env!("CARGO_BIN_EXE_minflow").into();
+    let handle = spawn(&Origin { exe, home: home.path().to_owned(), cgroup: None, tasks: Tasks::EndWithIt }).unwrap();
     let supervisor = handle.pid();
-    let (sender, events) = channel::unbounded();
+    let (sender, events) = event::channel();
     let settings = ExecutorSettings {
         home: home.path().to_owned(),
         owner: home.path().to_owned(),
         logs: home.path().join("logs"),
         xcoms: home.path().join("xcoms"),
         dags_folder: home.path().join("dags"),
-        parallelism: 2,
-        max_map_length: 1_024,
-        max_log_bytes: 1 << 20,
-        overrides_params: true,
         search_path: std::env::var("PATH").unwrap(),
-        secrets: Arc::new(Secrets::new(Given::default(), [])),
-        notifiers: Arc::default(),
+        host: "box".into(),
+        tunables: LiveTunables::new(Tunables {
+            parallelism: 2,
+            max_map_length: 1_024,
+            max_log_bytes: 1 << 20,
+            overrides_params: true,
+            secrets: Arc::new(Secrets::new(Given::default(), [])),
+            notifiers: Arc::default(),
+        }),
     };
     let (lookup, clock) = (Arc::new(NoLookup), Arc::new(SystemClock));
     let health = Health::default();
@@ -113,8 +115,14 @@ impl Bench {
         }
     }
 
+    fn start(&mut self, work: Work) {
+        let key = work.key;
+        self.executor.prepare(work);
+        self.executor.start(&[key]);
+    }
+
     fn run(&mut self, instance: i64, operator: Operator) -> TryEnd {
-        self.executor.start(work(instance, operator));
+        self.start(work(instance, operator));
         self.ended()
     }
 
@@ -142,6 +150,12 @@ fn a_bash_try_leaves_its_last_line_its_xcom_file_and_a_log() {
     let log = bench.log(1);
     let lines: Vec<&str> = log.lines().collect();
     let run_dir = paths::run_dir(bench.home.path(), "d", "manual__1");
+    assert_ne!(
+        fs::read_dir(paths::scratch_folder(&run_dir)).unwrap().count(),
+        0,
+        "they are kept until the end is recorded"
+    );
+    bench.executor.acknowledge(&[end.key]);
     assert!(lines[0].contains("begins try 1") && lines[3].contains("exit code 0"), "{log}");
     assert_eq!(lines[1], run_dir.to_str().unwrap());
     assert_eq!(fs::read_dir(paths::scratch_folder(&run_dir)).unwrap().count(), 0, "files of the try are left");
@@ -162,7 +176,7 @@ fn matched(bench: &mut Bench, instance: i64, script: &str, timeout: Option<Durat
     let task = &mut Arc::make_mut(&mut work.dag).tasks[0];
     task.retry_on = ["^reset", "timed (out|in)$", "minflow: begins"].map(rule).to_vec();
     task.execution_timeout = timeout;
-    bench.executor.start(work);
+    bench.start(work);
     bench.ended().matched
 }
 
@@ -218,7 +232,7 @@ fn what_is_wrong_with_a_task_is_said_in_its_reason_and_its_log() {
 fn a_kill_reaches_a_try_that_runs_and_one_that_still_waits_for_a_worker() {
     let mut bench = bench();
     for instance in 1..=3 {
-        bench.executor.start(work(instance, bash("sleep 1000")));
+        bench.start(work(instance, bash("sleep 1000")));
     }
     let kill = || Kill { reason: "stopped".to_owned(), force: Force::Graceful };
     for instance in [3, 2, 1] {
@@ -232,7 +246,7 @@ fn a_kill_reaches_a_try_that_runs_and_one_that_still_waits_for_a_worker() {
 #[test]
 fn when_the_supervisor_dies_its_tries_are_ended_and_lost_and_work_goes_on() {
     let mut bench = bench();
-    bench.executor.start(work(1, bash("sleep 1000")));
+    bench.start(work(1, bash("sleep 1000")));
     let Event::Started(attempt) = bench.events.recv_timeout(PATIENCE).unwrap() else { panic!() };
     sys::kill(bench.supervisor, 9).unwrap();
     assert_eq!(bench.ended().outcome, Outcome::Lost);
@@ -249,7 +263,7 @@ fn when_the_supervisor_dies_its_tries_are_ended_and_lost_and_work_goes_on() {
 fn that_tries_could_not_be_started_is_over_as_soon_as_one_starts() {
     let mut bench = bench();
     bench.health.raise("tasks", "cannot be started and wait: no memory");
-    bench.executor.start(work(1, bash("sleep 1000")));
+    bench.start(work(1, bash("sleep 1000")));
     let Event::Started(_) = bench.events.recv_timeout(PATIENCE).unwrap() else { panic!() };
     assert_eq!(bench.health.reasons(), [""; 0]);
 }
@@ -265,7 +279,7 @@ fn a_stray_is_found_by_its_mark_ended_and_lost() {
         .spawn()
         .unwrap();
     let task = work.dag.task(work.task);
-    bench.executor.reclaim(Stray {
+    let known = Stray {
         key: work.key,
         run: work.run.clone(),
         task_id: task.task_id.clone(),
@@ -273,7 +287,11 @@ fn a_stray_is_found_by_its_mark_ended_and_lost() {
         kill_signal: task.kill_signal,
         grace: task.grace,
         process: None,
-    });
+        work: None,
+        is_paused: false,
+        unwanted: None,
+    };
+    bench.executor.reclaim(Left { tries: vec![known], calls: Vec::new() });
     assert_eq!(bench.ended().outcome, Outcome::Lost);
     assert!(!stray.wait().unwrap().success());
 }

@@ -1,5 +1,6 @@
 //! What a scheduler is given by the benches that measure it alone: a store that keeps nothing, an executor that runs nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use jiff::Timestamp;
 use minflow::clock::{BootInstant, Clock};
 use minflow::dagfile::{self, Defaults};
 use minflow::health::Health;
-use minflow::model::{AssetKey, Pool, ProcessIdentity, TryKey, Usage, Wait};
+use minflow::model::{AssetKey, Pool, PoolName, ProcessIdentity, TryKey, Usage, Wait};
+use minflow::scheduler::command::{Asker, Stop};
 use minflow::scheduler::gauge::{GaugeBoard, Heartbeat};
-use minflow::scheduler::port::{Call, FileWatch, FileWish, History, Kill, Stray};
+use minflow::scheduler::port::{Call, FileWatch, FileWish, Followers, History, HostWatch, Kill, Left};
+use minflow::scheduler::ready::Choosing;
 use minflow::scheduler::turn::{Parts, Scheduler};
 use minflow::scheduler::world::Settings;
 use minflow::scheduler::{
@@ -47,17 +50,23 @@ impl Notebook {
 }
 
 impl Executor for Notebook {
-    fn start(&mut self, work: Work) {
-        self.0.lock().push(work.key);
+    fn prepare(&mut self, _: Work) {}
+
+    fn start(&mut self, keys: &[TryKey]) {
+        self.0.lock().extend(keys);
     }
 
     fn kill(&mut self, _: TryKey, _: Kill) {}
 
-    fn reclaim(&mut self, _: Stray) {}
+    fn pause(&mut self, _: TryKey) {}
+
+    fn resume(&mut self, _: TryKey) {}
+
+    fn reclaim(&mut self, _: Left) {}
 
     fn call(&mut self, _: Box<Call>) {}
 
-    fn look(&mut self, _: Box<Work>) {}
+    fn look(&mut self, _: Vec<Work>) {}
 
     fn forget(&mut self, _: TryKey) {}
 
@@ -76,6 +85,15 @@ impl Timer for Unarmed {
     fn arm(&mut self, _: Option<Timestamp>, _: Option<BootInstant>) {}
 }
 
+impl Followers for Unarmed {
+    fn pools_changed(&mut self, _: BTreeMap<PoolName, i64>) {}
+    fn stopping(&mut self, _: Stop, _: Asker, _: Duration) {}
+}
+
+impl HostWatch for Unarmed {
+    fn ask(&mut self) {}
+}
+
 impl FileWatch for Unarmed {
     fn watch(&mut self, _: AssetKey, _: FileWish) {}
     fn forget(&mut self, _: AssetKey) {}
@@ -89,10 +107,13 @@ pub fn scheduler(
     executor: Notebook,
     clock: Arc<dyn Clock>,
 ) -> Scheduler {
-    let pool = Pool { name: "default_pool".into(), slots: -1, description: String::new() };
+    let pool = Pool { name: "default_pool".into(), slots: -1, description: String::new(), include_deferred: false };
     let settings = Settings {
         parallelism,
+        admission: minflow::model::AdmissionRules::default(),
         drain_timeout: Duration::from_secs(5),
+        drained: minflow::scheduler::world::Drained::Kept,
+        choosing: Choosing::default(),
         pools: vec![pool],
         overrides: minflow::params::Override::Params,
         assets: Vec::new(),
@@ -103,6 +124,8 @@ pub fn scheduler(
         triggerer: Box::new(Unarmed),
         timer: Box::new(Unarmed),
         files: Box::new(Unarmed),
+        followers: Box::new(Unarmed),
+        host: Box::new(Unarmed),
         clock,
         health: Health::default(),
         gauges: GaugeBoard::default(),

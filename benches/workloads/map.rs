@@ -42,6 +42,30 @@ pub fn map(table: &mut Table, effort: Effort) {
     table.figure("W6 database, an instance", bytes / made, "bytes", Goal::None);
     let kills: Vec<f64> = (0..rounds).map(|_| kill_in_the_middle(count)).collect();
     table.figure("W6 a task's kill in the middle", median(&kills), "ms", Goal::AtMost(50.0));
+    grows_evenly(table, effort);
+}
+
+/// What an instance costs in small maps and in large ones, by how long their runs last.
+fn grows_evenly(table: &mut Table, effort: Effort) {
+    let sizes: &[usize] = effort.pick(&[1_000, 10_000, 100_000], &[1_000, 10_000]);
+    let home = Home::new(8);
+    for &count in sizes {
+        home.dag(&format!("map_{count}"), &map_dag(count));
+    }
+    let server = home.start(sizes.len());
+    let rows = Rows::open(home.path());
+    let cost = |&count: &usize| {
+        let dag_id = format!("map_{count}");
+        let of_one = |_| rows.run_length(&dag_id, &server.run(&dag_id)) * 1e3 / count as f64;
+        median(&(0..5).map(of_one).collect::<Vec<f64>>())
+    };
+    let costs: Vec<f64> = sizes.iter().map(cost).collect();
+    for (count, cost) in sizes.iter().zip(&costs) {
+        table.figure(format!("W6 map of {count}, an instance"), *cost, "µs", Goal::None);
+    }
+    let (least, most) =
+        costs.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &cost| (least.min(cost), most.max(cost)));
+    table.figure("W6 the dearest size beside the cheapest", most / least, "×", Goal::AtMost(1.5));
 }
 
 fn map_dag(count: usize) -> String {

@@ -30,6 +30,13 @@ impl Rows {
         rows.map(|row| row.expect("a task that succeeded has both instants")).collect()
     }
 
+    /// From a run's start to its end, in milliseconds.
+    pub fn run_length(&self, dag_id: &str, run_id: &str) -> f64 {
+        let sql = "SELECT end_date - start_date FROM dag_run WHERE dag_id = ?1 AND run_id = ?2";
+        let length = self.0.query_row(sql, [dag_id, run_id], |row| row.get(0));
+        millis(length.expect("the run is over"))
+    }
+
     /// From due to the start of the first process, in milliseconds, for each scheduled run that has begun.
     pub fn lags(&self) -> Vec<f64> {
         let sql = "SELECT min(i.start_date) - r.run_after FROM task_instance i JOIN dag_run r ON r.key = i.run_key \

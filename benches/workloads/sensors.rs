@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,22 +19,24 @@ const PER_DAG: usize = 100;
 const SETTLED: Duration = Duration::from_secs(130);
 
 pub fn sensors(table: &mut Table, effort: Effort) {
-    let count = effort.pick(10_000, 1_000);
-    let address = serve();
-    let http = format!("http = {{ url = \"http://{address}/{{{{ task.task_id }}}}\" }}");
-    waiting(table, effort, "time", count, "time_delta = \"5d\"", Goal::AtMost(2.0), Goal::AtMost(1.0));
-    let file = "file = \"../in/{{ task.task_id }}/*.csv\"";
-    waiting(table, effort, "file", count, file, Goal::AtMost(2.0), Goal::AtMost(1.0));
-    // Each look is a connection of its own, which the kernel serves on the same host: shown beside that as a floor.
-    waiting(table, effort, "http", count, &http, Goal::None, Goal::AtMost(1.0));
-    operator(table, effort, &address);
+    let (closing, keeping) = (serve(Connection::Closes), serve(Connection::Stays));
+    let http = |address: &str| format!("http = {{ url = \"http://{address}/{{{{ task.task_id }}}}\" }}");
+    waiting(table, effort, "time", "time_delta = \"5d\"");
+    waiting(table, effort, "file", "file = \"../in/{{ task.task_id }}/*.csv\"");
+    waiting(table, effort, "http", &http(&keeping));
+    // Each look is a connection of its own, which the kernel makes and ends.
+    waiting(table, effort, "http (connections closed)", &http(&closing));
+    operator(table, effort, &closing);
 }
 
-/// Of the same home, before its sensors wait and while they do: CPU, and memory that they have taken.
-fn waiting(table: &mut Table, effort: Effort, kind: &str, count: usize, sensor: &str, cpu: Goal, memory: Goal) {
+/// Of the same home, before its sensors wait, while a tenth of them does and while all do: CPU, and memory that they have taken. What is
+/// taken once, whoever waits, is in the level and not in what one more takes.
+fn waiting(table: &mut Table, effort: Effort, kind: &str, sensor: &str) {
+    const COUNT: usize = 10_000;
+    const FIRST: usize = COUNT / 10;
     let home = Home::new(32);
     fs::create_dir(home.path().join("in")).expect("the home can be written");
-    let dags = count / PER_DAG;
+    let dags = COUNT / PER_DAG;
     for dag in 0..dags {
         home.dag(&format!("dag_{dag}"), &dag_of(sensor));
     }
@@ -42,23 +44,29 @@ fn waiting(table: &mut Table, effort: Effort, kind: &str, count: usize, sensor: 
     let pids = || host::processes(home.path());
     std::thread::sleep(Duration::from_secs(effort.pick(20, 5)));
     let before = host::anonymous_kilobytes(&pids());
-    for dag in 0..dags {
-        server.trigger(&format!("dag_{dag}"));
-    }
     let rows = Rows::open(home.path());
-    let all = |_: &_| (rows.in_state("deferred") == count as i64).then_some(());
-    server.until("all sensors wait", Duration::from_millis(100), all);
-    std::thread::sleep(effort.pick(SETTLED, Duration::from_secs(65)));
+    let mut let_wait = |from: usize, to: usize| {
+        for dag in from / PER_DAG..to / PER_DAG {
+            server.trigger(&format!("dag_{dag}"));
+        }
+        let all = |_: &_| (rows.in_state("deferred") == to as i64).then_some(());
+        server.until("all sensors wait", Duration::from_millis(100), all);
+        std::thread::sleep(effort.pick(SETTLED, Duration::from_secs(65)));
+    };
+    let_wait(0, FIRST);
+    let of_first = host::anonymous_kilobytes(&pids());
+    let_wait(FIRST, COUNT);
     let processes = pids();
     let (began, spent) = (Instant::now(), host::cpu_seconds_of_all(&processes));
     std::thread::sleep(Duration::from_secs(effort.pick(120, 60)));
     let percent = (host::cpu_seconds_of_all(&processes) - spent) / began.elapsed().as_secs_f64() * 100.0;
-    let grown = (host::anonymous_kilobytes(&processes) - before) / count as f64;
-    assert_eq!(rows.in_state("deferred"), count as i64, "they all still wait");
-    table.figure(format!("W8 {count} {kind} sensors, CPU of a core"), percent, "%", cpu);
-    table.figure(format!("W8 {count} {kind} sensors, memory of each"), grown, "kB", memory);
-    let pss = host::pss_megabytes(&processes);
-    table.figure(format!("W8 {count} {kind} sensors, memory (PSS, all processes)"), pss, "MB", Goal::None);
+    let of_all = host::anonymous_kilobytes(&processes);
+    assert_eq!(rows.in_state("deferred"), COUNT as i64, "they all still wait");
+    let name = |what: &str| format!("W8 {COUNT} {kind} sensors, {what}");
+    table.figure(name("CPU of a core"), percent, "%", Goal::AtMost(2.0));
+    table.figure(name("memory of one more"), (of_all - of_first) / (COUNT - FIRST) as f64, "kB", Goal::AtMost(1.0));
+    table.figure(name("memory of each, with what is taken once"), (of_all - before) / COUNT as f64, "kB", Goal::None);
+    table.figure(name("memory (PSS, all processes)"), host::pss_megabytes(&processes), "MB", Goal::None);
 }
 
 fn dag_of(sensor: &str) -> String {
@@ -69,20 +77,36 @@ fn dag_of(sensor: &str) -> String {
     text
 }
 
+/// What a server does with a connection that it has answered on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Closes,
+    Stays,
+}
+
 /// A server on loopback that says "not yet" at once. Its address.
-fn serve() -> String {
+fn serve(connection: Connection) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let mut asked = [0; 4096];
-            // A request without a body is one piece.
-            let _ = stream.read(&mut asked);
-            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        for stream in listener.incoming().flatten() {
+            match connection {
+                Connection::Closes => {
+                    answer(&stream, "Connection: close\r\n");
+                }
+                Connection::Stays => drop(std::thread::spawn(move || while answer(&stream, "") {})),
+            }
         }
     });
     address
+}
+
+/// Answers one request. False: none comes any more.
+fn answer(mut stream: &TcpStream, header: &str) -> bool {
+    // A request without a body is one piece.
+    let is_asked = stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0);
+    let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n{header}\r\n");
+    is_asked && stream.write_all(head.as_bytes()).is_ok()
 }
 
 /// From the start to the end of `minflow operator http` that is answered at once, beside a `bash -c true`: wall time and CPU.

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::api::protocol::{Answer, Ask, PROTOCOL, Pong, Request, SOCKET, SocketPath};
+use crate::api::protocol::{Answer, Ask, PROTOCOL, Pong, Request, SOCKET};
+use crate::home_socket::SocketPath;
 use crate::scheduler::command::{Command, CommandError, Reply};
 
 /// How long a ping may take. It is answered without the scheduler, so that only a stopped process is slower.

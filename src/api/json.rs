@@ -11,13 +11,17 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use self::explain::{Explanation, Finding, TaskFinding};
 use crate::executor::paths::{callback_log, log_path};
 use crate::model::deadline::DeadlineRow;
+use crate::model::instance::exit_cause;
 use crate::model::{self, DagId, DagRun, Hook, PoolName, RunId, RunState, RunType, TaskId};
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
 use crate::scheduler::gauge::{Gauges, PoolGauge};
 use crate::store::{self, RecentFailure};
 use crate::timetable;
+
+mod explain;
 
 /// An instant as every answer shows it: `2026-11-21T00:50:30.123456Z`, always six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +107,8 @@ pub struct TaskInstance {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub reason: Option<String>,
+    /// What ended its try, in a word: `exit_code`, `signal`, `timeout`, `out_of_memory`, … Null while it has not ended.
+    pub exit_cause: Option<&'static str>,
     /// Seconds.
     pub user_cpu: Option<f64>,
     /// Seconds.
@@ -111,6 +117,10 @@ pub struct TaskInstance {
     pub max_rss: Option<u64>,
     pub read_bytes: Option<u64>,
     pub write_bytes: Option<u64>,
+    /// How often it waited for something.
+    pub voluntary_switches: Option<u64>,
+    /// How often it had to leave a processor to others.
+    pub involuntary_switches: Option<u64>,
 }
 
 impl TaskInstance {
@@ -137,11 +147,14 @@ impl TaskInstance {
             exit_code: instance.exit_code,
             signal: instance.signal,
             reason: instance.reason.clone(),
+            exit_cause: instance.exit_cause(),
             user_cpu: usage.map(|usage| usage.user_cpu.as_secs_f64()),
             system_cpu: usage.map(|usage| usage.system_cpu.as_secs_f64()),
             max_rss: usage.map(|usage| usage.max_rss),
             read_bytes: usage.map(|usage| usage.read_bytes),
             write_bytes: usage.map(|usage| usage.write_bytes),
+            voluntary_switches: usage.map(|usage| usage.voluntary_switches),
+            involuntary_switches: usage.map(|usage| usage.involuntary_switches),
         }
     }
 }
@@ -233,6 +246,8 @@ pub struct Failure {
     pub try_number: u32,
     pub end_date: Option<Instant>,
     pub reason: Option<String>,
+    /// As that of a task instance.
+    pub exit_cause: Option<&'static str>,
     /// The path of the log of that try; relative to home if it lies inside.
     pub log: String,
 }
@@ -250,6 +265,7 @@ impl Failure {
             try_number: *try_number,
             end_date: failure.end_date.map(Instant),
             reason: failure.reason.clone(),
+            exit_cause: exit_cause(failure.reason.as_deref(), failure.exit_code, failure.signal),
             log: log.strip_prefix(home).unwrap_or(&log).display().to_string(),
         }
     }
@@ -337,6 +353,8 @@ pub struct Status {
     pub recent_failures: Vec<Failure>,
     pub missed_deadlines: Vec<MissedDeadline>,
     pub recent_callback_failures: Vec<FailedCallback>,
+    /// Instances that wait for a slot, those first that wait longest; null: the scheduler is busy with a turn.
+    pub waiting: Option<Vec<TaskFinding>>,
     pub host: Host,
 }
 
@@ -365,10 +383,15 @@ pub struct Percentiles {
     pub p99: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tasks {
+    /// With `core.parallelism = "auto"` that of now.
     pub parallelism: u32,
+    /// What of the host keeps anything new from starting; empty while something may.
+    pub held_back_by: Vec<String>,
     pub running: u64,
+    /// Those of the running ones that stand still.
+    pub paused: u64,
     pub queued: u64,
     pub scheduled: u64,
     pub deferred: u64,
@@ -380,7 +403,9 @@ impl From<&Gauges> for Tasks {
         let counts = gauges.tasks;
         Self {
             parallelism: gauges.parallelism,
+            held_back_by: gauges.held_back_by.clone(),
             running: counts.running,
+            paused: counts.paused,
             queued: counts.queued,
             scheduled: counts.scheduled,
             deferred: counts.deferred,
@@ -396,13 +421,24 @@ pub struct Pool {
     pub slots: i64,
     pub running: u64,
     pub queued: u64,
+    /// Slots that deferred instances would take; they do with `include_deferred`.
+    pub deferred: u64,
+    pub include_deferred: bool,
     /// -1: without limit.
     pub open: i64,
 }
 
 impl From<&PoolGauge> for Pool {
     fn from(pool: &PoolGauge) -> Self {
-        Self { name: pool.name.clone(), slots: pool.slots, running: pool.running, queued: pool.queued, open: pool.open }
+        Self {
+            name: pool.name.clone(),
+            slots: pool.slots,
+            running: pool.running,
+            queued: pool.queued,
+            deferred: pool.deferred,
+            include_deferred: pool.include_deferred,
+            open: pool.open,
+        }
     }
 }
 
@@ -458,8 +494,8 @@ mod tests {
         let shown = serde_json::to_value(TaskInstance::new(&"d".into(), &"r".into(), &instance)).unwrap();
         let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
         let promised = "dag_id run_id task_id map_index rendered_map_index state try_number max_tries queued_at start_date end_date \
-             duration pool pool_slots priority_weight operator exit_code signal reason user_cpu system_cpu max_rss \
-             read_bytes write_bytes";
+             duration pool pool_slots priority_weight operator exit_code signal reason exit_cause user_cpu system_cpu max_rss \
+             read_bytes write_bytes voluntary_switches involuntary_switches";
         assert_eq!(fields, promised.split_whitespace().collect::<Vec<_>>());
         assert_eq!(shown["duration"], 1.5);
         assert_eq!(shown["user_cpu"], 0.25);

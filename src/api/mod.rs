@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod database;
+pub mod guard;
 pub mod json;
 pub mod protocol;
 pub mod routes;

@@ -1,12 +1,7 @@
 //! What goes over the home's socket: one JSON value a line, a request from the client, then its answer.
 //!
-//! Knows where the socket of a home lies and how both sides reach it; knows no thread.
+//! Knows the name of the home's socket; knows no thread.
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::scheduler::command::{Command, CommandError, Reply};
@@ -50,30 +45,4 @@ pub struct Pong {
     pub version: String,
     /// Where HTTP listens, e.g. `127.0.0.1:8080`.
     pub http: Option<String>,
-}
-
-/// `sun_path` has 108 bytes, and the last one is zero.
-const MAX_SOCKET_PATH: usize = 107;
-
-/// A path of a socket in a home that fits into a socket address, however deep the home is.
-#[derive(Debug)]
-pub(crate) struct SocketPath {
-    pub(crate) path: PathBuf,
-    /// Keeps `/proc/self/fd/N` alive as long as the path is in use.
-    _folder: Option<OwnedFd>,
-}
-
-impl SocketPath {
-    /// # Errors
-    /// The home cannot be opened.
-    pub(crate) fn new(home: &Path, name: &str) -> io::Result<Self> {
-        let path = home.join(name);
-        if path.as_os_str().len() <= MAX_SOCKET_PATH {
-            return Ok(Self { path, _folder: None });
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(home, flags, Mode::empty())?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()));
-        Ok(Self { path, _folder: Some(folder) })
-    }
 }

@@ -10,6 +10,7 @@ use crate::api::json::{self, HealthAnswer, Host, Status};
 use crate::api::source::{Source, SourceError, Which};
 use crate::health::Health;
 use crate::observe::host::HostProbe;
+use crate::scheduler::explain::TaskFinding;
 use crate::scheduler::gauge::GaugeBoard;
 use crate::ui;
 
@@ -22,6 +23,9 @@ pub const STALL_AFTER: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const PATHS: [&str; 4] = ["/", "/status", "/health", "/api/v2/monitor/health"];
 
+/// Lists what waits for a slot, of the DAG of that id or of all.
+pub type ListWaiting = dyn Fn(Option<&str>) -> Option<Vec<TaskFinding>> + Send + Sync;
+
 /// All that the answers are made of. Cheap to share; no lock of it is held while the disk is asked.
 pub struct Site {
     pub source: Arc<dyn Source>,
@@ -30,6 +34,8 @@ pub struct Site {
     pub host: HostProbe,
     /// For how long the scheduler's present turn has been running; null while it waits for events. Must not block.
     pub turn_running_for: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
+    /// At most 20 instances that wait for a slot, of one DAG or of all; null: the scheduler did not answer at once.
+    pub waiting: Box<ListWaiting>,
     pub home: String,
     pub started: Instant,
 }
@@ -62,17 +68,37 @@ impl Response {
         body.push(b'\n');
         Self { status, content_type, headers: Vec::new(), body }
     }
-}
 
-/// An error of the request, in Airflow's form below `/api/v2` and else as RFC 9457.
-fn problem(path: &str, status: u16, title: &str, detail: String) -> Response {
-    if path.starts_with("/api/v2") {
-        // Airflow: an unknown path is `error`, everything else `detail`.
-        let body = if status == 404 { json!({"error": "API route not found"}) } else { json!({"detail": detail}) };
-        return Response::json(status, JSON, &body);
+    /// An error of the request, in Airflow's form below `/api/v2` and else as RFC 9457.
+    pub(super) fn problem(path: &str, status: u16, title: &str, detail: String) -> Self {
+        if path.starts_with("/api/v2") {
+            // Airflow: an unknown path is `error`, everything else `detail`.
+            let body = if status == 404 { json!({"error": "API route not found"}) } else { json!({"detail": detail}) };
+            return Self::json(status, JSON, &body);
+        }
+        let body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+        Self::json(status, "application/problem+json", &body)
     }
-    let body = json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
-    Response::json(status, "application/problem+json", &body)
+
+    /// As it goes over the wire; of HEAD's without the body. `reason`: the words behind the status. It ends its connection.
+    pub(super) fn into_bytes(self, reason: &str, is_head: bool) -> Vec<u8> {
+        let mut head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+            self.status,
+            self.content_type,
+            self.body.len(),
+        );
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        if !is_head {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
 }
 
 /// Answers a request. The body of HEAD is left to the caller to drop.
@@ -82,17 +108,22 @@ pub fn answer(site: &Site, request: &Request) -> Response {
         return refusal;
     }
     if !PATHS.contains(&path) {
-        return problem(path, 404, "Not Found", format!("there is no `{path}`; there are {}", PATHS.join(", ")));
+        return Response::problem(
+            path,
+            404,
+            "Not Found",
+            format!("there is no `{path}`; there are {}", PATHS.join(", ")),
+        );
     }
     if request.method != "GET" && request.method != "HEAD" {
         let detail = "only GET and HEAD are answered here; changes are made with the `minflow` command".to_owned();
-        let mut response = problem(path, 405, "Method Not Allowed", detail);
+        let mut response = Response::problem(path, 405, "Method Not Allowed", detail);
         response.headers.push(("Allow", "GET, HEAD".to_owned()));
         return response;
     }
     let which = match parse_query(path, query) {
         Ok(which) => which,
-        Err(detail) => return problem(path, 400, "Bad Request", detail),
+        Err(detail) => return Response::problem(path, 400, "Bad Request", detail),
     };
     match path {
         "/health" => health(site),
@@ -100,7 +131,9 @@ pub fn answer(site: &Site, request: &Request) -> Response {
         _ => match status(site, &which) {
             Ok(status) if path == "/status" => Response::json(200, JSON, &status),
             Ok(status) => page(&status),
-            Err(error) => problem(path, 503, "Service Unavailable", format!("cannot read the database: {error}")),
+            Err(error) => {
+                Response::problem(path, 503, "Service Unavailable", format!("cannot read the database: {error}"))
+            }
         },
     }
 }
@@ -114,13 +147,13 @@ fn refuse_stranger(request: &Request, path: &str) -> Option<Response> {
     };
     if request.hosts.len() != 1 || !is_ours(&request.hosts[0]) {
         let detail = format!("the Host header must be localhost:{port}, 127.0.0.1:{port} or [::1]:{port}");
-        return Some(problem(path, 403, "Forbidden", detail));
+        return Some(Response::problem(path, 403, "Forbidden", detail));
     }
     let origin = request.origin.as_deref()?;
     if origin.strip_prefix("http://").is_some_and(is_ours) {
         return None;
     }
-    Some(problem(path, 403, "Forbidden", "requests of other web pages are not answered".to_owned()))
+    Some(Response::problem(path, 403, "Forbidden", "requests of other web pages are not answered".to_owned()))
 }
 
 fn parse_query(path: &str, query: &str) -> Result<Which, String> {
@@ -194,6 +227,10 @@ fn airflow_health(site: &Site) -> Value {
 
 fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
     let facts = site.source.read(which)?;
+    let waiting = (site.waiting)(match which {
+        Which::One(dag_id) => Some(dag_id),
+        Which::UpTo(_) => None,
+    });
     let gauges = site.gauges.read();
     let reasons = reasons(site);
     let host = site.host.sample();
@@ -213,6 +250,7 @@ fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
         recent_failures: facts.recent_failures,
         missed_deadlines: facts.missed_deadlines,
         recent_callback_failures: facts.failed_callbacks,
+        waiting: waiting.map(|waiting| waiting.iter().map(json::TaskFinding::from).collect()),
         host: Host {
             cpu_percent: host.cpu_percent,
             load1: host.load1,
@@ -240,7 +278,7 @@ fn page(status: &Status) -> Response {
             headers: vec![("Content-Security-Policy", ui::content_security_policy(&nonce))],
             body: html.into_bytes(),
         },
-        Err(error) => problem("/", 500, "Internal Server Error", format!("the page cannot be made: {error}")),
+        Err(error) => Response::problem("/", 500, "Internal Server Error", format!("the page cannot be made: {error}")),
     }
 }
 

@@ -13,7 +13,7 @@ fn status_has_exactly_the_promised_fields() {
     let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         fields.join(" "),
-        "status version pid uptime_seconds home scheduler tasks pools dag_counts dags import_errors recent_failures missed_deadlines recent_callback_failures host"
+        "status version pid uptime_seconds home scheduler tasks pools dag_counts dags import_errors recent_failures missed_deadlines recent_callback_failures waiting host"
     );
     assert_eq!(shown["dags"][1]["dag_id"], "dag_1");
     assert_eq!(shown["status"], "healthy");

@@ -1,31 +1,32 @@
-//! The HTTP server: listens, hands requests to [`routes`](crate::api::routes) and writes their answers in one piece.
+//! The HTTP server: listens, has the [guard](crate::api::guard) take requests in, and answers them by
+//! [`routes`](crate::api::routes).
 //!
-//! The only file that knows tiny_http, which has a thread for each connection and one that accepts them. That one dies
-//! without a word when descriptors run out (it panics, if the last one went to the connection itself). So the listener
-//! is ours, tiny_http has a duplicate, and a watcher looks after each connection whether the duplicate is still open.
-//!
-//! Every answer ends its connection, and the kernel keeps back a connection until it has sent something, so that neither a
-//! browser's spare connection nor an idle one holds a thread. tiny_http may still promise one idle thread to more than four
-//! connections that come in the same instant: the fifth then waits until another ends.
-//!
-//! How long a header may be and how many connections there may be, nothing bounds yet.
+//! The only file that knows tiny_http. It bounds nothing: a header may be endless, a request may stop in its middle for ever, two
+//! lengths of a body are taken, and its accept thread dies when descriptors run out. So it meets no client. It accepts the guard's few
+//! connections over a socket without a name that others could find, which is shut before the first request, and is asked only
+//! what the guard has found whole and plain.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
+use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::api::routes::{self, Request, Response, Site};
+use crate::api::guard::Guard;
+use crate::api::routes::{self, Request, Site};
 use crate::config::Api;
 use crate::supervisor::sys;
 
@@ -33,32 +34,14 @@ use crate::supervisor::sys;
 const HANDLERS: usize = 4;
 const STACK_BYTES: usize = 512 * 1024;
 
-/// A client that takes nothing of its answer for so long is given up: it holds a handler.
-const WRITE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a live accept thread may take for a connection before the watcher looks again.
-const SETTLE: Duration = Duration::from_millis(20);
-
-/// Between two looks whether there are descriptors again.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// For the log: what tiny_http says there is no news. It complains of its listener at every stop, and the rest is told here.
+/// For the log: what tiny_http says there is no news. It complains of its listener at every start, and the rest is told here.
 pub const LOG_FILTER: &str = "tiny_http=off";
 
-/// Connections of a tiny_http that no longer accepts are served until they have been quiet for so long.
-const QUIET: Duration = Duration::from_secs(600);
+/// How long a tiny_http may take to accept its lanes.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an end waits for answers that are on their way.
+/// How long an end waits for what is still being answered.
 const END_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Bodies up to here tiny_http has read itself before it hands a request over.
-const BUFFERED_BODY: usize = 1024;
-
-/// tiny_http throws the rest of a body away into a buffer of its announced length, and that allocation must not fail.
-const MAX_BODY: usize = 1024 * 1024;
-
-/// What the condition of lacking descriptors is named on the board of [`Health`](crate::health::Health).
-const CONDITION: &str = "descriptors";
 
 /// Why HTTP could not be served.
 #[derive(Debug)]
@@ -97,7 +80,7 @@ pub struct Server {
     address: SocketAddr,
     /// Written to once: the end.
     stop: Arc<OwnedFd>,
-    watcher: Option<JoinHandle<()>>,
+    guard: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -118,18 +101,21 @@ impl Server {
 
     fn listen(wanted: SocketAddr, site: Site) -> io::Result<Self> {
         let listener = TcpListener::bind(wanted)?;
-        // Connections inherit both.
+        // Connections inherit it.
         set_tcp_nodelay(&listener, true)?;
-        set_socket_timeout(&listener, Timeout::Send, Some(WRITE_PATIENCE))?;
         sys::accept_when_spoken_to(&listener)?;
         let address = listener.local_addr()?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let house = Arc::new(House { site, listener, address, is_stopping: AtomicBool::new(false) });
-        let handlers = Handlers::new();
-        let door = house.open(&handlers)?;
         let until = Arc::clone(&stop);
-        let watcher = spawn("http-watcher", move || watch(&house, door, handlers, &until))?;
-        Ok(Self { address, stop, watcher: Some(watcher) })
+        let health = site.health.clone();
+        let rooms = Rooms::new(House { site, address });
+        let keeper = rooms.clone();
+        let guard = Guard::new(listener, health, Box::new(move || keeper.open()))?;
+        let serve = move || {
+            guard.serve(&until);
+            rooms.close();
+        };
+        Ok(Self { address, stop, guard: Some(spawn("http-guard", serve)?) })
     }
 
     /// Where it listens: the port that was found if any free one was wanted.
@@ -142,9 +128,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Eight bytes, as an eventfd wants them; the counter has room.
         let told = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
-        if let Some(watcher) = self.watcher.take().filter(|_| told.is_ok()) {
-            // A panic of the watcher has been printed.
-            let _ = watcher.join();
+        if let Some(guard) = self.guard.take().filter(|_| told.is_ok()) {
+            // A panic of the guard has been printed.
+            let _ = guard.join();
         }
     }
 }
@@ -153,106 +139,103 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
     Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
 }
 
-/// What outlives every tiny_http.
+/// What all handlers share.
 struct House {
     site: Site,
-    listener: TcpListener,
     address: SocketAddr,
-    is_stopping: AtomicBool,
 }
 
-/// One tiny_http with its handlers.
-struct Door {
-    /// The descriptor of its duplicate of the listener, by number: tiny_http owns it.
-    descriptor: i32,
-    server: Arc<tiny_http::Server>,
-    /// A newer one has taken its place.
-    is_over: Arc<AtomicBool>,
-    handlers: Vec<JoinHandle<()>>,
+/// One tiny_http.
+struct Room {
+    /// Dropped, it would look for the path of its socket, which has none, and fall. What it holds goes with its lanes and handlers.
+    server: ManuallyDrop<tiny_http::Server>,
+    is_over: AtomicBool,
 }
 
-/// Tells when the last handler has ended: each holds a sender while it serves.
-struct Handlers {
+impl Room {
+    /// Has its handlers end when they have answered what they are at.
+    fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        (0..HANDLERS).for_each(|_| self.server.unblock());
+    }
+}
+
+/// Makes a tiny_http with its handlers: one at the start, and another when all lanes to it have broken.
+#[derive(Clone)]
+struct Rooms {
+    house: Arc<House>,
+    newest: Arc<Mutex<Option<Arc<Room>>>>,
+    /// Each handler holds one while it serves.
     at_work: Sender<Infallible>,
+    /// Closed when the last handler has ended.
     ended: Receiver<Infallible>,
 }
 
-impl Handlers {
-    fn new() -> Self {
+impl Rooms {
+    fn new(house: House) -> Self {
         let (at_work, ended) = bounded(0);
-        Self { at_work, ended }
+        Self { house: Arc::new(house), newest: Arc::default(), at_work, ended }
     }
 
-    /// Waits until all have ended, or the patience has.
-    fn await_end(self, patience: Duration) {
-        drop(self.at_work);
-        // Nothing can be sent: the channel closes, or the time is over.
-        let _ = self.ended.recv_timeout(patience);
-    }
-}
-
-impl House {
-    fn open(self: &Arc<Self>, handlers: &Handlers) -> io::Result<Door> {
-        // One for tiny_http; and two that are free again at once, for the first connection, lest it die of that.
-        let [duplicate, _spare, _second] =
-            [self.listener.try_clone()?, self.listener.try_clone()?, self.listener.try_clone()?];
-        let descriptor = duplicate.as_raw_fd();
-        let server = Arc::new(tiny_http::Server::from_listener(duplicate, None).map_err(io::Error::other)?);
-        let mut door = Door { descriptor, server, is_over: Arc::default(), handlers: Vec::new() };
-        for _ in 0..HANDLERS {
-            let (house, server, is_over) = (Arc::clone(self), Arc::clone(&door.server), Arc::clone(&door.is_over));
-            let at_work = handlers.at_work.clone();
+    /// Gives as many lanes as there are handlers.
+    fn open(&self) -> io::Result<Vec<UnixStream>> {
+        let listener = listen_without_name()?;
+        let address = listener.local_addr()?;
+        let door = listener.try_clone()?;
+        let lanes: Vec<UnixStream> =
+            (0..HANDLERS).map(|_| UnixStream::connect_addr(&address)).collect::<io::Result<_>>()?;
+        // Nobody else comes in. Who stands in the queue is accepted all the same, and then the accept thread ends.
+        rustix::net::shutdown(&door, Shutdown::Both)?;
+        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let room = Arc::new(Room { server: ManuallyDrop::new(server), is_over: AtomicBool::new(false) });
+        // Its error is the sign that all have been accepted. It says nothing if descriptors have run out meanwhile.
+        if room.server.recv_timeout(ACCEPT_PATIENCE).is_ok() {
+            return Err(Errno::MFILE.into());
+        }
+        for number in 0..HANDLERS {
+            let (house, room, at_work) = (Arc::clone(&self.house), Arc::clone(&room), self.at_work.clone());
             let serve = move || {
-                house.serve(&server, &is_over);
+                house.serve(&room);
                 drop(at_work);
             };
             match spawn("http-handler", serve) {
-                Ok(handler) => door.handlers.push(handler),
-                Err(error) if door.handlers.is_empty() => return Err(error),
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error),
                 // Fewer will do.
                 Err(_) => break,
             }
         }
-        Ok(door)
-    }
-
-    /// Whether the accept thread lives: it closes its duplicate when it ends, however it ends.
-    fn accepts(&self, duplicate: i32) -> bool {
-        // The number may be another file's by now.
-        let identity = |descriptor: i32| {
-            let metadata = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).ok()?;
-            Some((metadata.dev(), metadata.ino()))
-        };
-        identity(duplicate) == identity(self.listener.as_raw_fd())
-    }
-
-    fn serve(self: &Arc<Self>, server: &tiny_http::Server, is_over: &AtomicBool) {
-        let mut last = Instant::now();
-        while !self.is_stopping.load(Ordering::SeqCst) {
-            // An error means that the accept thread has ended, which the watcher sees to.
-            if let Ok(Some(request)) = server.recv_timeout(QUIET) {
-                last = Instant::now();
-                self.admit(request);
-            } else if is_over.load(Ordering::SeqCst) && last.elapsed() >= QUIET {
-                return;
-            }
+        if let Some(earlier) = self.newest.lock().replace(room) {
+            earlier.end();
         }
+        Ok(lanes)
     }
 
-    /// Answers, beside the handlers if the client may still owe its body, which no route wants but tiny_http waits for.
-    fn admit(self: &Arc<Self>, request: tiny_http::Request) {
-        match request.body_length().unwrap_or(0) {
-            0..=BUFFERED_BODY => self.handle(request),
-            length if length <= MAX_BODY => {
-                let house = Arc::clone(self);
-                if let Err(error) = spawn("http-body", move || house.handle(request)) {
-                    log::warn!("a request was not answered: {error}");
-                }
-            }
-            _ => {
-                // The body's reader must never be dropped; that costs the connection's descriptors.
-                let refusal = tiny_http::Response::empty(413);
-                std::mem::forget(request.upgrade("close", refusal));
+    /// Waits until all handlers have ended, or the patience has.
+    fn close(self) {
+        if let Some(room) = self.newest.lock().take() {
+            room.end();
+        }
+        drop(self.at_work);
+        // Nothing can be sent: the channel closes, or the time is over.
+        let _ = self.ended.recv_timeout(END_PATIENCE);
+    }
+}
+
+/// At an address of the kernel's choice, which stands in no folder.
+fn listen_without_name() -> io::Result<UnixListener> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
+    rustix::net::listen(&socket, HANDLERS as i32)?;
+    Ok(UnixListener::from(socket))
+}
+
+impl House {
+    fn serve(&self, room: &Room) {
+        while !room.is_over.load(Ordering::SeqCst) {
+            // An error says that the accept thread has ended, as it should, or that the room is over.
+            if let Ok(request) = room.server.recv() {
+                self.handle(request);
             }
         }
     }
@@ -272,94 +255,12 @@ impl House {
         // A panic in a route must not take a handler with it; tiny_http answers 500 for a request that is let go.
         let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| routes::answer(&self.site, &request)));
         let Ok(response) = answered else { return };
-        // The client may have gone, or may not be reading.
-        let _ = send(&mut incoming.into_writer(), &serialize(&response, request.method == "HEAD"));
+        let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
+        let answer = response.into_bytes(reason, request.method == "HEAD");
+        // tiny_http's own way is several writes and takes 44 ms. The guard may have given the request up.
+        let mut writer = incoming.into_writer();
+        let _ = writer.write_all(&answer).and_then(|()| writer.flush());
     }
-}
-
-/// In one piece: in several each but the first waits 44 ms for the client's delayed acknowledgement.
-fn send(writer: &mut dyn Write, answer: &[u8]) -> io::Result<()> {
-    writer.write_all(answer)?;
-    writer.flush()
-}
-
-fn serialize(response: &Response, is_head: bool) -> Vec<u8> {
-    let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
-    let mut head = format!(
-        "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
-        response.status,
-        response.content_type,
-        response.body.len(),
-    );
-    for (name, value) in &response.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    if !is_head {
-        bytes.extend_from_slice(&response.body);
-    }
-    bytes
-}
-
-/// Keeps a living tiny_http at the listener until it is told to stop.
-fn watch(house: &Arc<House>, first: Door, handlers: Handlers, stop: &OwnedFd) {
-    let mut doors = vec![first];
-    let listener = PollFd::new(&house.listener, PollFlags::IN);
-    let ended = || PollFd::new(stop, PollFlags::IN);
-    loop {
-        // A connection that waits wakes both the accept thread and us.
-        if !wait(&mut [ended(), listener.clone()], None) {
-            break;
-        }
-        let newest = doors.last().expect("there is always one");
-        if house.accepts(newest.descriptor) {
-            if !wait(&mut [ended()], Some(SETTLE)) {
-                break;
-            }
-            continue;
-        }
-        house.site.health.raise(CONDITION, LACKING);
-        match house.open(&handlers) {
-            Ok(door) => {
-                newest.is_over.store(true, Ordering::SeqCst);
-                doors.retain(|door| !door.handlers.iter().all(JoinHandle::is_finished));
-                doors.push(door);
-                house.site.health.clear(CONDITION);
-            }
-            // The client waits in the listener's queue.
-            Err(_) if !wait(&mut [ended()], Some(RETRY)) => break,
-            Err(_) => {}
-        }
-    }
-    end(house, doors, handlers);
-}
-
-const LACKING: &str = "HTTP has no descriptors left to take a connection; it goes on when some are free \
-                       (raise the limit, `ulimit -n`, or close connections to it)";
-
-/// Waits until one is ready; false if that is the first, which says that the end has come.
-fn wait(watched: &mut [PollFd<'_>], timeout: Option<Duration>) -> bool {
-    let timeout = timeout.map(|timeout| Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    });
-    // An interruption is taken for readiness: the caller looks itself.
-    let _ = poll(watched, timeout.as_ref());
-    watched[0].revents().is_empty()
-}
-
-fn end(house: &House, doors: Vec<Door>, handlers: Handlers) {
-    house.is_stopping.store(true, Ordering::SeqCst);
-    for door in &doors {
-        (0..HANDLERS).for_each(|_| door.server.unblock());
-    }
-    handlers.await_end(END_PATIENCE);
-    // Closes the port, though tiny_http has a duplicate and its accept thread waits in it: that fails now and ends. First,
-    // since a tiny_http that is dropped wakes its accept thread by a connection, for which nobody might be left.
-    let _ = rustix::net::shutdown(&house.listener, rustix::net::Shutdown::Both);
-    drop(doors);
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,13 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::bounded;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::socket_peercred;
 
-use crate::api::protocol::{Answer, Ask, MAX_REQUEST, PROTOCOL, Pong, Request, SOCKET, SocketPath};
+use crate::api::protocol::{Answer, Ask, MAX_REQUEST, PROTOCOL, Pong, Request, SOCKET};
+use crate::home_socket::{self, SocketPath};
 use crate::scheduler::command::{Command, CommandError};
-use crate::scheduler::event::Event;
+use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::ReplyTo;
 
 /// Further clients are told to come again.
@@ -77,7 +77,7 @@ pub struct SocketServer {
 #[derive(Debug)]
 struct Shared {
     pong: Pong,
-    events: Sender<Event>,
+    events: EventSender,
     patience: Patience,
     connections: AtomicUsize,
     is_stopping: AtomicBool,
@@ -89,9 +89,9 @@ impl SocketServer {
     ///
     /// # Errors
     /// The home cannot hold a socket, or the name is taken by a file that is none.
-    pub fn start(home: &Path, pong: Pong, events: Sender<Event>, patience: Patience) -> Result<Self, SocketError> {
+    pub fn start(home: &Path, pong: Pong, events: EventSender, patience: Patience) -> Result<Self, SocketError> {
         let fail = |cause| SocketError { path: home.join(SOCKET), cause };
-        let listener = open(home).map_err(fail)?;
+        let listener = home_socket::listen(home, SOCKET).map_err(fail)?;
         let shared = Arc::new(Shared {
             pong,
             events,
@@ -121,28 +121,6 @@ impl Drop for SocketServer {
         // A file that is already gone is as good.
         let _ = std::fs::remove_file(self.home.join(SOCKET));
     }
-}
-
-/// Binds under another name, sets the mode, then renames: whoever finds the socket finds it private and listening.
-fn open(home: &Path) -> io::Result<UnixListener> {
-    const FRESH: &str = "minflow.sock.new";
-    let (path, fresh_path) = (home.join(SOCKET), home.join(FRESH));
-    for taken in [&path, &fresh_path] {
-        match std::fs::symlink_metadata(taken) {
-            Ok(found) if !found.file_type().is_socket() => {
-                let message = format!("`{}` is there and is no socket", taken.display());
-                return Err(io::Error::new(ErrorKind::AlreadyExists, message));
-            }
-            Ok(_) => std::fs::remove_file(taken)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let fresh = SocketPath::new(home, FRESH)?;
-    let listener = UnixListener::bind(&fresh.path)?;
-    std::fs::set_permissions(&fresh_path, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&fresh_path, &path)?;
-    Ok(listener)
 }
 
 fn accept(listener: &UnixListener, shared: &Arc<Shared>) {

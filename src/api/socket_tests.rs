@@ -1,11 +1,10 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 
-use crossbeam::channel::{Receiver, unbounded};
-
 use super::*;
 use crate::api::client::{Client, ConnectError, RequestError};
 use crate::scheduler::command::{Asker, Done, Stop};
+use crate::scheduler::event::{self, EventReceiver};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -13,12 +12,12 @@ fn pong() -> Pong {
     Pong { pid: 42, version: "0.1.0".to_owned(), http: Some("127.0.0.1:8080".to_owned()) }
 }
 
-fn start(home: &Path, patience: Patience) -> (SocketServer, Receiver<Event>) {
-    let (sender, events) = unbounded();
+fn start(home: &Path, patience: Patience) -> (SocketServer, EventReceiver) {
+    let (sender, events) = event::channel();
     (SocketServer::start(home, pong(), sender, patience).unwrap(), events)
 }
 
-fn take(events: &Receiver<Event>) -> (Command, ReplyTo<crate::scheduler::Reply>) {
+fn take(events: &EventReceiver) -> (Command, ReplyTo<crate::scheduler::Reply>) {
     match events.recv_timeout(DEADLINE).unwrap() {
         Event::Command { command, reply } => (command, reply),
         other => panic!("{other:?}"),
@@ -54,13 +53,16 @@ fn a_command_reaches_the_scheduler_and_its_reply_the_client() {
         for _ in 0..2 {
             let (command, reply) = take(&events);
             assert_eq!(command, Command::Stop { how: Stop::Drain, by: Asker::Cli });
-            reply.send(Ok(Done::Stopping));
+            reply.send(Ok(Done::Stopping { running: Vec::new() }));
         }
     });
     let mut client = Client::connect(home.path()).unwrap();
     assert_eq!(client.ping().unwrap(), pong());
     for _ in 0..2 {
-        assert_eq!(client.request(&Command::Stop { how: Stop::Drain, by: Asker::Cli }).unwrap(), Ok(Done::Stopping));
+        assert_eq!(
+            client.request(&Command::Stop { how: Stop::Drain, by: Asker::Cli }).unwrap(),
+            Ok(Done::Stopping { running: Vec::new() })
+        );
     }
     loop_thread.join().unwrap();
 }
@@ -89,7 +91,7 @@ fn the_socket_of_a_dead_minflow_means_that_none_runs_and_is_replaced() {
 fn a_file_that_is_no_socket_is_left_alone() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join(SOCKET), "mine").unwrap();
-    let error = SocketServer::start(home.path(), pong(), unbounded().0, Patience::default()).unwrap_err();
+    let error = SocketServer::start(home.path(), pong(), event::channel().0, Patience::default()).unwrap_err();
     assert!(error.to_string().contains("move that file away"), "{error}");
     assert_eq!(std::fs::read_to_string(home.path().join(SOCKET)).unwrap(), "mine");
 }
@@ -159,7 +161,7 @@ fn a_client_that_goes_while_it_waits_frees_its_seat() {
     assert_eq!(server.shared.connections.load(Ordering::SeqCst), 1);
     drop(stream);
     wait_until(|| server.shared.connections.load(Ordering::SeqCst) == 0);
-    reply.send(Ok(Done::Stopping));
+    reply.send(Ok(Done::Stopping { running: Vec::new() }));
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) fn failed_instance() -> Instance {
         end_date: Some(at("2026-11-21T00:00:02.5Z")),
         exit_code: Some(3),
         reason: Some("exit_code <3>".to_owned()),
-        usage: Some(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() }),
+        usage: Some(Box::new(Usage { user_cpu: Duration::from_millis(250), ..Usage::default() })),
         ..Instance::new(InstanceKey(7), RunKey(1), "load", "default_pool", Arc::from("bash"))
     }
 }
@@ -42,6 +42,8 @@ pub(crate) fn failure() -> RecentFailure {
         map_index: -1,
         try_number: 2,
         end_date: Some(at("2026-11-21T00:00:02.5Z")),
+        exit_code: Some(3),
+        signal: None,
         reason: Some("exit_code <3>".to_owned()),
     }
 }
@@ -139,7 +141,15 @@ impl Source for Broken {
 
 pub(crate) fn site(dags: usize) -> Site {
     let gauges = GaugeBoard::default();
-    let pool = PoolGauge { name: "default_pool".to_owned(), slots: 128, running: 3, queued: 1, open: 124 };
+    let pool = PoolGauge {
+        name: "default_pool".to_owned(),
+        slots: 128,
+        running: 3,
+        queued: 1,
+        deferred: 2,
+        include_deferred: false,
+        open: 124,
+    };
     gauges.publish(Gauges { parallelism: 32, pools: vec![pool], ..Gauges::default() });
     let facts = Facts {
         dags: (0..dags).map(|at| dag(&format!("dag_{at}"))).collect(),
@@ -153,6 +163,7 @@ pub(crate) fn site(dags: usize) -> Site {
         health: Health::default(),
         host: HostProbe::new(vec![std::env::temp_dir()]),
         turn_running_for: Box::new(|| None),
+        waiting: Box::new(|_| Some(Vec::new())),
         home: "/home".to_owned(),
         started: Instant::now(),
     }

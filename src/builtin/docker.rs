@@ -25,7 +25,7 @@ use self::watch::Watcher;
 use crate::builtin::{Failed, Finality, Verdict};
 use crate::keytable::KILL_SIGNALS;
 use crate::model::docker::{AutoRemove, Mount, MountKind, Pull};
-use crate::supervisor::{MARK, sys};
+use crate::supervisor::{MARK, procfs, sys};
 
 /// What to do; all of it is rendered.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -177,8 +177,7 @@ impl Identity {
 
     fn of_this_process() -> Result<Self, Stop> {
         let mark = std::env::var(MARK).unwrap_or_default();
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self::of(&mark, host.trim()).ok_or_else(|| {
+        Self::of(&mark, &procfs::host_name()).ok_or_else(|| {
             Stop::failed(format!("the variable {MARK} names no try; minflow starts this command by itself"))
         })
     }

@@ -158,12 +158,31 @@ impl std::error::Error for NoAnswer {}
 /// # Errors
 /// Nobody answers, not in time, or too much; what is asked is no request; certificates are not believed; redirects lead nowhere.
 pub fn send(request: &Request) -> Result<Response, NoAnswer> {
+    exchange(request, Connections::Single)
+}
+
+/// The same, for who asks again and again: a connection that its server keeps open is used again.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_often(request: &Request) -> Result<Response, NoAnswer> {
+    exchange(request, Connections::Kept)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    Single,
+    Kept,
+}
+
+fn exchange(request: &Request, connections: Connections) -> Result<Response, NoAnswer> {
     let deadline = Instant::now() + request.timeout;
     let mut hop = Hop {
         method: request.method.clone(),
         url: Url::parse(&request.url)?,
         headers: request.headers.clone(),
         body: request.body.as_deref(),
+        connections,
     };
     let mut seen = vec![hop.url.text()];
     loop {
@@ -192,6 +211,7 @@ struct Hop<'r> {
     url: Url,
     headers: Vec<(String, String)>,
     body: Option<&'r str>,
+    connections: Connections,
 }
 
 impl Hop<'_> {
@@ -216,6 +236,11 @@ impl Hop<'_> {
         self.url = next;
     }
 
+    /// Whether it does nothing but look, so that asking twice is as asking once.
+    fn may_repeat(&self) -> bool {
+        self.body.is_none() && matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+    }
+
     /// The answer, and where it leads if it is a redirect. `left` is for how long it may take, if that is not the request's timeout.
     fn ask(&self, request: &Request, left: Option<Duration>) -> Result<(Response, Option<String>), NoAnswer> {
         if left.unwrap_or(request.timeout).is_zero() {
@@ -224,19 +249,31 @@ impl Hop<'_> {
         let url = self.url.text();
         let head = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + url.len();
         let trust = Some(&request.trust).filter(|_| self.url.is_https());
-        let agent = agents::agent(Kind::of(trust, request.timeout, head))?;
-        let mut asked = ureq::http::Request::builder().method(self.method.as_str()).uri(url);
-        for (name, value) in &self.headers {
-            asked = asked.header(name.as_str(), value.as_str());
-        }
+        let kind = Kind::of(trust, request.timeout, head);
         let wrong = |error: ureq::http::Error| {
             let message = format!("this is no HTTP request: {error}");
             NoAnswer::new(Why::Request, message, "correct its method, url and headers")
         };
-        let answer = match self.body {
-            Some(body) => run(&agent, asked.body(body.as_bytes()).map_err(wrong)?, left),
-            None => run(&agent, asked.body(()).map_err(wrong)?, left),
+        let asked = || {
+            let asked = ureq::http::Request::builder().method(self.method.as_str()).uri(&url);
+            self.headers.iter().fold(asked, |asked, (name, value)| asked.header(name.as_str(), value.as_str()))
         };
+        let run_once = |kind: Kind, left: Option<Duration>| {
+            let agent = agents::agent(kind)?;
+            Ok(match self.body {
+                Some(body) => run(&agent, asked().body(body.as_bytes()).map_err(wrong)?, left),
+                None => run(&agent, asked().body(()).map_err(wrong)?, left),
+            })
+        };
+        let began = Instant::now();
+        agents::has_connected();
+        let mut answer =
+            run_once(Kind { keeps: self.connections == Connections::Kept && self.may_repeat(), ..kind.clone() }, left)?;
+        // The server may close what it has kept open while the request is on its way.
+        if answer.as_ref().is_err_and(is_cut) && !agents::has_connected() {
+            let rest = left.unwrap_or(request.timeout).saturating_sub(began.elapsed());
+            answer = run_once(kind, Some(rest))?;
+        }
         let mut answer = answer.map_err(|error| self.fault(request, error))?;
         let status = answer.status();
         let headers = answer
@@ -347,6 +384,12 @@ impl Hop<'_> {
         };
         NoAnswer::new(Why::Trust, format!("no TLS with {url}: {error}"), help)
     }
+}
+
+/// Whether a connection has ended without an answer.
+fn is_cut(error: &Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error, Error::Io(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe))
 }
 
 /// Only what an agent is asked by its own timeout makes it keep what it has worked out for TLS.

@@ -136,7 +136,22 @@ fn is_agreed(home: &Home, clear: &Clear) -> Result<bool, Failure> {
     if instances.len() > SHOWN {
         eprint(&format!("  and {} more\n", instances.len() - SHOWN));
     }
-    eprint(&format!("{} would run again. Clear? [y/N] ", counted(instances.len(), runs)));
+    ask(&format!("{} would run again. Clear? [y/N] ", counted(instances.len(), runs)))
+}
+
+/// Asks whether to go on; `help` says how to do without the question, where nobody is there to be asked.
+///
+/// # Errors
+/// Nobody is there.
+pub fn is_confirmed(question: &str, help: &str) -> Result<bool, Failure> {
+    if std::io::stdin().is_terminal() {
+        return ask(question);
+    }
+    Err(Failure::Usage { message: "nobody is there to be asked whether to go on".to_owned(), help: help.to_owned() })
+}
+
+fn ask(question: &str) -> Result<bool, Failure> {
+    eprint(question);
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -4,11 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use jiff::Timestamp;
+use parking_lot::RwLock;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Map, Value};
 
 use crate::api::client::{Client, ConnectError, RequestError};
@@ -18,13 +23,15 @@ use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::Output;
 use crate::cli::{Failure, record};
-use crate::config::Loaded;
-use crate::daemon::{self, DagTrial, TaskTrial};
+use crate::config::{self, ConfigInputs, Loaded};
+use crate::daemon::{self, DagTrial, Hooks, TaskTrial};
 use crate::executor::paths;
-use crate::model::{BackfillId, Dag, DagId, DagRun, RunId, RunState, TaskIx};
-use crate::scheduler::Command;
-use crate::scheduler::command::Done;
-use crate::store::Database;
+use crate::keep::{self, Places};
+use crate::model::{BackfillId, Dag, DagId, DagRun, RunId, RunKey, RunState, TaskId, TaskIx};
+use crate::scheduler::change::RetiredRun;
+use crate::scheduler::command::{Asker, Done, Keep, Stop};
+use crate::scheduler::{Command, CommandError};
+use crate::store::{self, Archive, Database, Pages, Reader, Restored, Vacuum};
 use crate::supervisor::heap;
 
 /// Has `command` carried out by the running minflow, else by this process under the home's lock.
@@ -140,6 +147,76 @@ fn await_across_restarts(home: &Path, command: &Command) -> Result<Done, Failure
     }
 }
 
+/// How often `minflow stop` looks whether minflow is still there where its process cannot be watched, and how often it asks what
+/// still runs.
+const STOP_LOOK_EVERY: Duration = Duration::from_secs(1);
+const STOP_ASK_EVERY: Duration = Duration::from_secs(10);
+
+/// Has the minflow of the home folder stop, and waits until its process has ended; says what still runs meanwhile.
+///
+/// # Errors
+/// None runs (exit code 4), or it does not answer.
+pub fn stop(home: &Path, how: Stop, left: impl FnOnce() -> Option<Vec<String>>) -> Result<(), Failure> {
+    let pid = ping(home)?.pid;
+    // Before it is asked to end: afterwards its number may be another's. In another pid namespace it has another number.
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let command = Command::Stop { how, by: Asker::Cli };
+    let mut running = still_running(send(connect(home)?, &command)?)?;
+    eprint(&format!("stopping minflow (process {pid})\n"));
+    let (mut said, mut asked_at) = (Vec::new(), Instant::now());
+    while !has_ended(process.as_ref(), STOP_LOOK_EVERY, home, pid) {
+        if asked_at.elapsed() >= STOP_ASK_EVERY {
+            asked_at = Instant::now();
+            // To ask once more changes nothing, and one that has just ended has nothing left to say.
+            let again = Client::connect(home).ok().and_then(|mut client| client.request(&command).ok()?.ok());
+            running = again.map_or_else(|| Ok(Vec::new()), still_running)?;
+        }
+        if running != said && !running.is_empty() {
+            eprint(&format!("still running: {}\n", running.join(", ")));
+        }
+        said.clone_from(&running);
+    }
+    eprint("minflow has ended\n");
+    if let Some(left) = left().filter(|left| !left.is_empty()) {
+        eprint(&format!("left running for the next start: {}\n", left.join(", ")));
+    }
+    Ok(())
+}
+
+fn still_running(done: Done) -> Result<Vec<String>, Failure> {
+    match done {
+        Done::Stopping { running } => Ok(running),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Waits for the end of a process, for `patience` at most; true if it has ended.
+fn has_ended(process: Option<&OwnedFd>, patience: Duration, home: &Path, pid: u32) -> bool {
+    let is_over = |patience: Duration| {
+        let Some(process) = process else {
+            std::thread::sleep(patience);
+            return false;
+        };
+        let timeout = rustix::time::Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)), Ok(1..))
+    };
+    // Without its socket it is about to end, or has been followed by another.
+    let is_gone = || match Client::connect(home) {
+        Ok(mut client) => client.ping().is_ok_and(|pong| pong.pid != pid),
+        Err(error) => matches!(error, ConnectError::NotRunning(_)),
+    };
+    if is_over(patience) {
+        return true;
+    }
+    if !is_gone() {
+        return false;
+    }
+    // What is left of it takes moments; or the number was another's all along.
+    let _ = process.is_none() || is_over(5 * patience);
+    true
+}
+
 /// The running minflow is of another version.
 pub fn unexpected(done: &Done) -> Failure {
     Failure::refused(
@@ -185,23 +262,66 @@ pub fn begin() {
 ///
 /// # Errors
 /// It could not start.
-pub fn run(loaded: &Loaded) -> Result<(), Failure> {
-    start_log(&format!("{},{LOG_FILTER}", loaded.config.logging.level));
+pub fn run(inputs: ConfigInputs) -> Result<(), Failure> {
+    let loaded = config::load(inputs.clone()).map_err(Failure::Invalid)?;
+    let log = Arc::new(Log::new(&loaded.config.logging.level));
+    // Nobody else has set one.
+    let _ = log::set_boxed_logger(Box::new(log.clone()));
+    log::set_max_level(log.filter());
     for note in &loaded.notes {
         log::info!("{note}");
     }
-    let config = &loaded.config;
-    let started = |address: &str| {
-        let home = config.home.display();
-        eprint(&format!("minflow {} runs on {home}: http://{address}\n", env!("CARGO_PKG_VERSION")));
+    let home = loaded.config.home.display().to_string();
+    let hooks = Hooks {
+        started: Box::new(move |address| {
+            eprint(&format!("minflow {} runs on {home}: http://{address}\n", env!("CARGO_PKG_VERSION")));
+        }),
+        load: Box::new(move || config::load(inputs.clone())),
+        set_level: Box::new(move |level| log.follow(level)),
     };
-    daemon::run(loaded, started).map_err(|error| split(&error.to_string()))
+    daemon::run(loaded, hooks).map_err(|error| split(&error.to_string()))
+}
+
+/// The log of `minflow run`, whose level may change. It goes to standard error; `RUST_LOG` wins over the configuration.
+struct Log(RwLock<env_logger::Logger>);
+
+impl Log {
+    fn new(level: &str) -> Self {
+        Self(RwLock::new(logger(&format!("{level},{LOG_FILTER}")).build()))
+    }
+
+    fn filter(&self) -> log::LevelFilter {
+        self.0.read().filter()
+    }
+
+    fn follow(&self, level: &str) {
+        *self.0.write() = Self::new(level).0.into_inner();
+        log::set_max_level(self.filter());
+    }
+}
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.0.read().enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.read().log(record);
+    }
+
+    fn flush(&self) {}
 }
 
 /// The log goes to standard error; `RUST_LOG` wins over the configuration.
 fn start_log(level: &str) {
+    logger(level).init();
+}
+
+fn logger(level: &str) -> env_logger::Builder {
     let environment = env_logger::Env::default().default_filter_or(level);
-    env_logger::Builder::from_env(environment).format_timestamp_millis().init();
+    let mut builder = env_logger::Builder::from_env(environment);
+    builder.format_timestamp_millis();
+    builder
 }
 
 /// Carries `command` out in this process. Called only when no minflow runs on the home.
@@ -213,27 +333,26 @@ fn offline(home: &Home, command: Command) -> Result<Done, Failure> {
 /// What a trial says beside its tasks' output: that something is wrong, and that Ctrl-C was understood.
 const TRIAL_LOG: &str = "warn,minflow::daemon=info";
 
-/// `dags test`: one run of `definition` in the foreground, without the home's lock and without a row in minflow.db. Shows
+/// `dags test`: one run of `dag`, which `file` (below the dags folder) defines, in the foreground, without the home's lock and without a row in minflow.db. Shows
 /// what the tasks print as they print it, and a list of states at the end.
 ///
 /// # Errors
 /// The run failed, or could not be started.
 pub fn test_dag(
     home: &Home,
-    definition: &Definition,
+    dag: Dag,
+    file: &str,
     logical_date: Timestamp,
     conf: Map<String, Value>,
     output: &mut Output,
 ) -> Result<(), Failure> {
     start_log(TRIAL_LOG);
-    let trial =
-        DagTrial { dag: Dag::clone(&definition.dag), file: PathBuf::from(&definition.file), logical_date, conf };
+    let places: BTreeMap<TaskId, usize> = dag.tasks.iter().map(|task| task.task_id.clone()).zip(0..).collect();
+    let trial = DagTrial { dag, file: PathBuf::from(file), logical_date, conf };
     let tried = daemon::test_dag(&home.config, trial, output).map_err(|error| split(&error.to_string()))?;
     // Those of mapped tasks have come while the run was under way.
-    let places: BTreeMap<&str, usize> =
-        definition.dag.tasks.iter().enumerate().map(|(at, task)| (&*task.task_id, at)).collect();
     let mut instances: Vec<_> = tried.instances.iter().collect();
-    instances.sort_by_key(|instance| (places.get(&*instance.task_id), instance.map_index));
+    instances.sort_by_key(|instance| (places.get(&instance.task_id), instance.map_index));
     for instance in instances {
         let reason = record::ending(instance).map_or(String::new(), |reason| format!(" ({reason})"));
         let index = if instance.map_index < 0 { String::new() } else { format!("[{}]", instance.map_index) };
@@ -277,4 +396,135 @@ pub fn migrate(loaded: &Loaded) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(_) => Ok(Database::open(&database.path, database.synchronous).map(drop)?),
     }
+}
+
+/// Puts a backup in the place of the database, while no minflow runs.
+///
+/// # Errors
+/// One runs, the backup cannot be used, or something cannot be written: all is as it was.
+pub fn restore(config: &config::Config, backup: &Path) -> Result<Restored, Failure> {
+    let _lock = daemon::HomeLock::take(&config.home).map_err(|error| match error {
+        daemon::LockError::Held { .. } => Failure::refused(
+            format!("minflow runs on `{}`, and would go on with what it has in memory", config.home.display()),
+            "stop it with `minflow stop`, restore, and start it again",
+        ),
+        error => split(&error.to_string()),
+    })?;
+    Ok(store::restore(backup, &config.database.path)?)
+}
+
+/// Has the database's file shrink, beside a running minflow or without one. Answers its pages before and after.
+///
+/// # Errors
+/// It cannot be read or written, or not while minflow runs.
+pub fn vacuum(config: &config::Config) -> Result<(Pages, Pages), Failure> {
+    let lock = daemon::HomeLock::take(&config.home);
+    let how = match &lock {
+        Ok(_) => Vacuum::Whole,
+        Err(daemon::LockError::Held { .. }) => Vacuum::Beside,
+        Err(error) => return Err(split(&error.to_string())),
+    };
+    Ok(store::vacuum(&config.database.path, how)?)
+}
+
+/// Orders to whoever may write: the running minflow, else this process, which holds the home's lock meanwhile.
+enum Orders<'a> {
+    Running(&'a Home),
+    Alone(Database, #[allow(dead_code, reason = "held while it lives")] daemon::HomeLock),
+}
+
+impl Orders<'_> {
+    fn of(home: &Home) -> Result<Orders<'_>, Failure> {
+        match Client::connect(&home.config.home) {
+            Ok(_) => Ok(Orders::Running(home)),
+            Err(ConnectError::NotRunning(_)) => {
+                let lock = daemon::HomeLock::take(&home.config.home).map_err(|error| split(&error.to_string()))?;
+                let database = &home.config.database;
+                Ok(Orders::Alone(Database::open(&database.path, database.synchronous)?, lock))
+            }
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
+    /// Waits until nothing is left of what was retired, or has it go.
+    fn sweep(&mut self, home: &Home) -> Result<(), Failure> {
+        let reader = Reader::open(&home.config.database.path)?;
+        let path = &home.config.database.path;
+        match self {
+            Self::Alone(database, _) => {
+                keep::sweep(database, &reader, &Places::of(&home.config), &|| true)?;
+                Ok(keep::shrink(database, path, &|| true)?)
+            }
+            Self::Running(_) => {
+                while !reader.retired()?.is_empty() {
+                    // It goes on by itself, and after a crash its next start does.
+                    ping(&home.config.home)?;
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl keep::Port for Orders<'_> {
+    fn keep(&mut self, keep: Keep) -> Result<Vec<RunKey>, CommandError> {
+        match self {
+            Self::Alone(database, _) => database.keep(keep),
+            Self::Running(home) => match apply_running(home, Command::Keep(keep)) {
+                Ok(Done::Kept { runs }) => Ok(runs),
+                Ok(other) => Err(refusal(unexpected(&other))),
+                Err(failure) => Err(refusal(failure)),
+            },
+        }
+    }
+}
+
+fn refusal(failure: Failure) -> CommandError {
+    let (message, help) = match failure {
+        Failure::Refused { message, help } => (message, help),
+        _ => ("minflow has gone".to_owned(), "ask again: what has gone is gone as a whole".to_owned()),
+    };
+    CommandError { code: "refused".to_owned(), message, help }
+}
+
+/// Has runs go, and entries of the audit log (how many, and the key of the last), after the archive has taken in their rows. Answers how many
+/// runs have gone.
+///
+/// # Errors
+/// The archive cannot be written, or nobody may write: what went before is gone as a whole.
+pub fn clean(
+    home: &Home,
+    runs: &[RetiredRun],
+    (entries, until): (u64, i64),
+    archive: Option<&Path>,
+    asked: Value,
+) -> Result<usize, Failure> {
+    let mut orders = Orders::of(home)?;
+    let mut archive = archive.map(|path| Archive::open(path, &home.config.database.path)).transpose()?;
+    let gone = keep::retire(&mut orders, runs, false, archive.as_mut(), Some(asked))?.len();
+    if entries > 0 {
+        keep::cut_audit(&mut orders, until, entries, archive.as_mut())?;
+    }
+    if let Some(archive) = archive {
+        archive.finish()?;
+    }
+    orders.sweep(home)?;
+    Ok(gone)
+}
+
+/// Has a DAG go with all its runs, of which none is alive. Answers how many there were.
+///
+/// # Errors
+/// It has a file, or a run of it lives.
+pub fn delete_dag(home: &Home, dag_id: &DagId, runs: &[RetiredRun]) -> Result<usize, Failure> {
+    let mut orders = Orders::of(home)?;
+    let gone = keep::retire(&mut orders, runs, true, None, None)?.len();
+    orders.sweep(home)?;
+    keep::Port::keep(&mut orders, Keep::DeleteDag { dag_id: dag_id.clone() })?;
+    for folder in Places::of(&home.config).of_dag(dag_id) {
+        // Empty by now, unless somebody else has put something there.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(gone)
 }

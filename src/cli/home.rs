@@ -16,7 +16,7 @@ use crate::cli::{Failure, Globals, files, instants, plan, record, settings};
 use crate::config::Config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, DagRun, Instance};
+use crate::model::{Dag, DagRun, Instance, Pool, PoolName};
 use crate::operators::plugin;
 use crate::scheduler::DagRecord;
 use crate::secrets::Secrets;
@@ -123,8 +123,16 @@ impl Home {
     /// What holds where a DAG file says nothing, and the pools that it may name.
     pub fn defaults(&self) -> Defaults {
         let pools = self.reader.as_ref().and_then(|reader| reader.pools().ok()).unwrap_or_default();
-        let names: BTreeSet<String> = pools.iter().map(|pool| pool.name.to_string()).collect();
-        Defaults::from_config(&self.config, names).with_plugins(plugin::list(&self.config.home))
+        Defaults::from_config(&self.config, pools).with_plugins(plugin::list(&self.config.home))
+    }
+
+    /// All pools, by name.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn pools(&self) -> Result<BTreeMap<PoolName, Pool>, Failure> {
+        let stored = self.reader.as_ref().map(Reader::pools).transpose()?;
+        Ok(self.config.pools_with(stored.unwrap_or_default()))
     }
 
     /// The DAG as its file defines it now; if that is broken or gone, as it was when it last was not.
@@ -325,14 +333,15 @@ impl Home {
         Ok(runs.iter().map(&mut noted).collect())
     }
 
-    /// Task instances of a run as records, each with its note.
+    /// Task instances of a run as records, each with its note, and since when it is paused.
     pub fn instance_records(&self, run: &DagRun, instances: &[Instance]) -> Result<Vec<Value>, Failure> {
-        let mut notes = match &self.reader {
-            Some(reader) => reader.instance_notes(run.key)?,
-            None => BTreeMap::new(),
+        let (mut notes, pauses) = match &self.reader {
+            Some(reader) => (reader.instance_notes(run.key)?, reader.pauses(run.key)?),
+            None => (BTreeMap::new(), BTreeMap::new()),
         };
         let mut noted = |instance: &Instance| {
-            record::with_note(record::instance(&run.dag_id, &run.run_id, instance), notes.remove(&instance.key))
+            let record = record::instance(&run.dag_id, &run.run_id, instance);
+            record::with_note(record::with_pause(record, pauses.get(&instance.key)), notes.remove(&instance.key))
         };
         Ok(instances.iter().map(&mut noted).collect())
     }

@@ -5,13 +5,17 @@
 
 mod acts;
 mod assets;
+mod audit;
 mod backfill;
+mod completions;
 mod config;
 mod connections;
 mod cron;
 mod dags;
 mod db;
+mod du;
 pub mod engine;
+mod explain;
 mod failure;
 mod files;
 mod home;
@@ -24,10 +28,12 @@ mod plan;
 mod pools;
 mod record;
 mod run;
+mod service;
 mod settings;
 mod shape;
 mod simulate;
 mod status;
+mod stop;
 mod supervise;
 mod tasks;
 mod validate;
@@ -94,6 +100,10 @@ enum Command {
     Run(run::Arguments),
     /// Show what the running minflow is doing
     Status(status::Arguments),
+    /// Stop the running minflow, and wait until it has ended
+    Stop(stop::Arguments),
+    /// Say why a run or a task waits, or how it came to its state
+    Explain(explain::Arguments),
     /// Check DAG files and airflow.toml, and show every fault at once
     Validate(validate::Arguments),
     /// Show when a cron expression fires, in words and as a list
@@ -103,8 +113,13 @@ enum Command {
     /// Make DAG files from a crontab
     #[command(subcommand)]
     Import(import::Command),
+    /// Run minflow as a service of systemd
+    #[command(subcommand)]
+    Service(service::Command),
     /// Print the version
     Version,
+    /// Print a script that has a shell complete minflow's commands
+    Completions(completions::Arguments),
     /// See and steer DAGs
     #[command(subcommand)]
     Dags(dags::Command),
@@ -117,7 +132,7 @@ enum Command {
     /// See assets, and have them made
     #[command(subcommand)]
     Assets(assets::Command),
-    /// See pools
+    /// See and change pools
     #[command(subcommand)]
     Pools(pools::Command),
     /// See variables, as templates read them
@@ -129,9 +144,13 @@ enum Command {
     /// See the settled configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Check and migrate the database
+    /// Look after the database
     #[command(subcommand)]
     Db(db::Command),
+    /// Show what takes how much of the disk, by DAG
+    Du(du::Arguments),
+    /// List who asked for what, newest first
+    Audit(audit::Arguments),
     /// A built-in operator; minflow starts it by itself
     #[command(hide = true)]
     Operator(operator::Arguments),
@@ -168,20 +187,28 @@ fn dispatch(globals: &Globals, command: Command, output: &mut Output) -> Outcome
         Command::Init(arguments) => init::run(globals, &arguments),
         Command::Run(arguments) => run::run(globals, &arguments),
         Command::Status(arguments) => status::run(globals, &arguments, output),
+        Command::Explain(arguments) => explain::run(globals, &arguments, output),
+        Command::Stop(arguments) => stop::run(globals, &arguments),
         Command::Validate(arguments) => validate::run(globals, &arguments, output),
         Command::Cron(arguments) => cron::run(globals, &arguments, output),
         Command::Simulate(arguments) => simulate::run(globals, &arguments, output),
         Command::Import(command) => import::run(globals, command, output),
+        Command::Service(command) => service::run(globals, command, output),
         Command::Version => version::run(output),
+        Command::Completions(arguments) => {
+            completions::run(&arguments, <Cli as clap::CommandFactory>::command(), output)
+        }
         Command::Dags(command) => dags::run(globals, command, output),
         Command::Backfill(command) => backfill::run(globals, command, output),
         Command::Tasks(command) => tasks::run(globals, command, output),
         Command::Assets(command) => assets::run(globals, &command, output),
-        Command::Pools(command) => pools::run(globals, &command, output),
+        Command::Pools(command) => pools::run(globals, command, output),
         Command::Variables(command) => variables::run(globals, &command, output),
         Command::Connections(command) => connections::run(globals, &command, output),
         Command::Config(command) => config::run(globals, &command, output),
         Command::Db(command) => db::run(globals, &command, output),
+        Command::Du(arguments) => du::run(globals, &arguments, output),
+        Command::Audit(arguments) => audit::run(globals, &arguments, output),
         Command::Operator(arguments) => operator::run(&arguments),
         Command::Supervise(arguments) => supervise::run(globals, &arguments),
     }

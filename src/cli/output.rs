@@ -43,6 +43,8 @@ enum Kind {
     State,
     /// Seconds, shown in the unit that suits them.
     Span,
+    /// So many bytes, likewise.
+    Bytes,
 }
 
 impl Column {
@@ -56,6 +58,10 @@ impl Column {
 
     pub const fn state(field: &'static str) -> Self {
         Self { field, kind: Kind::State }
+    }
+
+    pub const fn bytes(field: &'static str) -> Self {
+        Self { field, kind: Kind::Bytes }
     }
 
     pub const fn span(field: &'static str) -> Self {
@@ -76,6 +82,7 @@ impl Column {
                 .parse::<Timestamp>()
                 .map_or_else(|_| text.clone(), |instant| local_time(instant, &TimeZone::system())),
             (Kind::State, Value::Null) => "none".to_owned(),
+            (Kind::Bytes, Value::Number(bytes)) => in_bytes(bytes.as_u64().unwrap_or_default()),
             (Kind::Span, Value::Number(seconds)) => span(seconds.as_f64().unwrap_or_default()),
             _ => cell(value),
         }
@@ -97,6 +104,18 @@ pub fn span(seconds: f64) -> String {
         (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
         (days, hours, _, _) => format!("{days} d {hours} h"),
     }
+}
+
+/// Bytes as people read them: `512 B`, `1.5 MiB`.
+fn in_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1 << 10 {
+        return format!("{bytes} B");
+    }
+    let power = (bytes.ilog2() / 10).min(UNITS.len() as u32);
+    // Rounded down, so that 1 MiB less a byte is not 1024.0 KiB.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 
 /// A value in a table: nothing for null, lists without brackets, one line in any case.

@@ -34,6 +34,12 @@ pub fn with_note(mut record: Value, note: Option<String>) -> Value {
     record
 }
 
+/// A record of a task instance with the instant since which it is paused; null if it is not.
+pub fn with_pause(mut record: Value, paused_at: Option<&jiff::Timestamp>) -> Value {
+    record["paused_at"] = paused_at.map_or(Value::Null, |&at| to_value(&json::Instant(at)));
+    record
+}
+
 /// How a try that did not succeed came to its end, in one line; None if nothing more is known than its state.
 pub fn ending(instance: &Instance) -> Option<String> {
     let reason = instance.reason.as_ref().map(|reason| reason.lines().next().unwrap_or_default().to_owned());

@@ -7,8 +7,8 @@ use crate::config::Flag;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Ctrl-C or SIGTERM stops it: nothing new is started, and what runs has `scheduler.drain_timeout` to finish. \
-    A second one ends it at once.\n\nExample:\n  minflow --home my-home run"
+    after_help = "Ctrl-C or SIGTERM stops it: nothing new is started, and what runs has `scheduler.drain_timeout` to finish; \
+    what then still runs is left running, and the next start takes it over. A second one ends it at once. SIGHUP has airflow.toml read again.\n\nExample:\n  minflow --home my-home run"
 )]
 pub struct Arguments {
     /// The address to listen on, a loopback one
@@ -30,6 +30,5 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> Outcome {
         })
     };
     let flags = [flag("host", &arguments.host), flag("port", &arguments.port)].into_iter().flatten().collect();
-    let loaded = settings::load_with(globals, flags)?;
-    engine::run(&loaded)
+    engine::run(settings::inputs(globals, settings::home(globals)?, flags))
 }

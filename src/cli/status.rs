@@ -72,6 +72,9 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
             tasks["running"], tasks["queued"], tasks["scheduled"], tasks["up_for_retry"], tasks["parallelism"]
         )?;
     }
+    for reason in list(&status["tasks"]["held_back_by"]) {
+        writeln!(output, "held     nothing new starts: {}", text(reason))?;
+    }
     if let (Some(median), Some(worst)) = (lag(status, "p50"), lag(status, "p99")) {
         writeln!(
             output,
@@ -92,6 +95,12 @@ fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io
             pool["running"],
             pool["queued"]
         )?;
+    }
+    for waiting in list(&status["waiting"]) {
+        let index = waiting["map_index"].as_i64().filter(|&index| index >= 0);
+        let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
+        let task = format!("{}.{}{index}", text(&waiting["dag_id"]), text(&waiting["task_id"]));
+        writeln!(output, "waits    {task} in {}: {}", text(&waiting["run_id"]), text(&waiting["message"]))?;
     }
     for error in list(&status["import_errors"]) {
         let place = format!("{}:{}:{}", text(&error["filename"]), error["line"], error["column"]);

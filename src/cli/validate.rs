@@ -14,16 +14,18 @@ use crate::cli::{Failure, Globals, Outcome, files, record, settings};
 use crate::config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, DagId};
+use crate::model::{Dag, DagId, Pool, RunAs};
 use crate::operators::plugin;
 use crate::secrets::{Masker, Secrets};
 use crate::store::Reader;
+use crate::supervisor::sys;
 use crate::template;
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each fault is shown as path:line:column: code: message, with its line and what to write instead. \
-    Exit code 3 if there is one.\n\nExamples:\n  minflow validate\n  minflow validate dags/host_report.toml -o json"
+    Exit code 3 if there is one. \
+    A warning is no fault.\n\nExamples:\n  minflow validate\n  minflow validate dags/host_report.toml -o json"
 )]
 pub struct Arguments {
     /// DAG files to check [default: all of the dags folder, and airflow.toml]
@@ -35,6 +37,8 @@ pub struct Arguments {
 #[derive(Default)]
 struct Findings {
     faults: Vec<Diagnostic>,
+    /// No faults, and likely not meant.
+    warnings: Vec<Diagnostic>,
     checked: usize,
     broken: BTreeSet<PathBuf>,
     /// Where each dag_id was first found.
@@ -90,9 +94,8 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     findings.tell(output)
 }
 
-fn stored_pools(config: &config::Config) -> BTreeSet<String> {
-    let pools = Reader::open(&config.database.path).ok().and_then(|reader| reader.pools().ok()).unwrap_or_default();
-    pools.iter().map(|pool| pool.name.to_string()).collect()
+fn stored_pools(config: &config::Config) -> Vec<Pool> {
+    Reader::open(&config.database.path).ok().and_then(|reader| reader.pools().ok()).unwrap_or_default()
 }
 
 impl Findings {
@@ -105,8 +108,11 @@ impl Findings {
     ) {
         self.checked += 1;
         let found = match files::read(path) {
-            Ok(bytes) => dagfile::parse(&shown, &bytes, defaults).and_then(|dag| {
+            Ok(bytes) => dagfile::read(&shown, &bytes, defaults).and_then(|(dag, warnings)| {
+                let masker = &self.masker;
+                self.warnings.extend(warnings.into_iter().map(|one| one.masked(|text| masker.mask_in(text))));
                 let mut faults = template::check(&dag, &shown, &String::from_utf8_lossy(&bytes));
+                faults.extend(unknown_users(&dag, &shown, &String::from_utf8_lossy(&bytes)));
                 faults.extend(self.claim(dag, &shown).err().unwrap_or_default());
                 if faults.is_empty() { Ok(()) } else { Err(faults) }
             }),
@@ -140,25 +146,63 @@ impl Findings {
         match output.format {
             Format::Json | Format::Yaml => {
                 let now = Timestamp::now();
-                let records: Vec<_> = self.faults.iter().map(|fault| record::fault(fault, now)).collect();
+                let record = |severity: &'static str| {
+                    move |fault: &Diagnostic| {
+                        let mut record = record::fault(fault, now);
+                        record["severity"] = severity.into();
+                        record
+                    }
+                };
+                let faults = self.faults.iter().map(record("error"));
+                let records: Vec<_> = faults.chain(self.warnings.iter().map(record("warning"))).collect();
                 output.list(&records, &[])?;
             }
             Format::Table | Format::Plain | Format::Svg => {
                 for fault in &self.faults {
                     writeln!(output, "{fault}\n")?;
                 }
+                for warning in &self.warnings {
+                    writeln!(output, "warning: {warning}\n")?;
+                }
             }
         }
         output.flush()?;
         let files = counted(self.checked, "file");
+        let warnings = match self.warnings.len() {
+            0 => String::new(),
+            count => format!(", {}", counted(count, "warning")),
+        };
         if self.faults.is_empty() {
-            eprint(&format!("{files} checked, no faults\n"));
+            eprint(&format!("{files} checked, no faults{warnings}\n"));
             return Ok(());
         }
         let faults = counted(self.faults.len(), "fault");
-        eprint(&format!("{files} checked, {faults} in {}\n", self.broken.len()));
+        eprint(&format!("{files} checked, {faults} in {}{warnings}\n", self.broken.len()));
         Err(Failure::InvalidTold)
     }
+}
+
+/// Tasks that are to run as users whom this host does not know. A user whom nobody can be asked about is not blamed.
+fn unknown_users(dag: &Dag, shown: &Path, text: &str) -> Vec<Diagnostic> {
+    let mut named: Vec<&RunAs> = dag.tasks.iter().filter_map(|task| task.run_as.as_deref()).collect();
+    // That of `default_args` is each task's.
+    named.sort_by_key(|run_as| run_as.at);
+    named.dedup();
+    let unknown = named.into_iter().filter(|run_as| matches!(sys::find_user(&run_as.user), Ok(None)));
+    let fault = |RunAs { user, at }: &RunAs| {
+        let source_line = text.lines().nth(at.line.saturating_sub(1) as usize).unwrap_or_default().to_owned();
+        Diagnostic {
+            path: shown.to_owned(),
+            line: at.line,
+            column: at.column,
+            width: user.chars().count() as u32 + 2,
+            source_line,
+            code: "unknown-user",
+            message: format!("this host has no user `{user}`"),
+            help: format!("create it (`useradd {user}`), or correct the name"),
+        }
+    };
+    unknown.map(fault).collect()
 }
 
 fn counted(count: usize, noun: &str) -> String {

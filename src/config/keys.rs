@@ -12,12 +12,14 @@ const fn section(name: &'static str, table: &'static Table, description: &'stati
 }
 
 /// The sections whose keys are fixed, in the order in which they are shown.
-pub const SECTIONS: [(&str, &Table); 6] = [
+pub const SECTIONS: [(&str, &Table); 8] = [
     ("core", &CORE),
     ("scheduler", &SCHEDULER),
+    ("admission", &ADMISSION),
     ("database", &DATABASE),
     ("api", &API),
     ("logging", &LOGGING),
+    ("retention", &RETENTION),
     ("heartbeat", &HEARTBEAT),
 ];
 
@@ -30,6 +32,22 @@ pub const LISTENING: [(&str, &str); 2] = [("api", "host"), ("api", "port")];
 
 /// The keys that hold a path: resolved against home, and never taken from Airflow's environment.
 pub const PATHS: [(&str, &str); 3] = [("core", "dags_folder"), ("database", "path"), ("logging", "base_log_folder")];
+
+/// The keys that are read at the start alone; what SIGHUP finds of them counts from the next start on. All others count at once.
+pub const AT_START: [(&str, &str); 12] = [
+    ("core", "cgroup"),
+    ("core", "dags_folder"),
+    ("database", "path"),
+    ("database", "synchronous"),
+    ("api", "host"),
+    ("api", "port"),
+    ("logging", "base_log_folder"),
+    ("logging", "compress_after"),
+    ("retention", "max_age"),
+    ("retention", "max_runs"),
+    ("retention", "max_bytes"),
+    ("retention", "max_audit_age"),
+];
 
 /// A whole airflow.toml.
 pub static AIRFLOW: Table = Table { name: "airflow.toml", keys: &[&PROFILES, &SECTION_KEYS] };
@@ -46,12 +64,14 @@ static PROFILES: [Key; 2] = [
     ),
 ];
 
-static SECTION_KEYS: [Key; 13] = [
+static SECTION_KEYS: [Key; 15] = [
     section("core", &CORE, "What runs, and how much of it at once"),
     section("scheduler", &SCHEDULER, "How runs are made and how minflow stops"),
+    section("admission", &ADMISSION, "What the host must have to spare before anything new starts"),
     section("database", &DATABASE, "Where the state is kept"),
     section("api", &API, "The address of the page and of `/status`"),
     section("logging", &LOGGING, "minflow's log and those of the tasks"),
+    section("retention", &RETENTION, "What of the history goes, and when"),
     section("heartbeat", &HEARTBEAT, "Whom minflow tells that it is alive"),
     key(
         "pools",
@@ -209,6 +229,12 @@ pub static POOL: Table = Table {
     keys: &[&[
         key("slots", SLOTS, Fallback::Toml("128"), "How many; -1 for no limit"),
         key("description", Kind::Text, Fallback::Toml("\"\""), "What the pool is for"),
+        key(
+            "include_deferred",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether a task that is deferred keeps its slots, such as a sensor between two looks",
+        ),
     ]],
 };
 
@@ -328,15 +354,17 @@ pub static SMTP: Table = Table {
     ]],
 };
 
+const PARALLELISM: Kind = Kind::Integer { min: 1, max: 4_096 };
+
 pub static CORE: Table = Table {
     name: "[core]",
     keys: &[&[
         key("dags_folder", Kind::Text, Fallback::Toml("\"dags\""), "Where the DAG files are"),
         key(
             "parallelism",
-            Kind::Integer { min: 1, max: 4_096 },
+            Kind::Either(&[PARALLELISM, Kind::OneOf(&["auto"])]),
             Fallback::Toml("32"),
-            "How many tasks may be running at once, in all",
+            "How many tasks may be running at once, in all; `\"auto\"` begins with two for each core, adds more while tasks wait and the host is at ease, and takes some back under strain",
         ),
         key(
             "max_active_tasks_per_dag",
@@ -388,6 +416,12 @@ pub static CORE: Table = Table {
             Fallback::Toml("\"5s\""),
             "How long after the signal that asks it to end a task is killed",
         ),
+        key(
+            "cgroup",
+            Kind::Text,
+            Fallback::Toml("\"auto\""),
+            "Under which cgroup (version 2) tasks with limits get one of their own: `auto` is minflow's own if it was delegated to it (systemd: `Delegate=yes`), a path is a folder that is minflow's alone, `off` is none",
+        ),
     ]],
 };
 
@@ -410,8 +444,83 @@ pub static SCHEDULER: Table = Table {
             "drain_timeout",
             Kind::Duration { min: 0 },
             Fallback::Toml("\"5s\""),
-            "How long a stopping minflow waits for running tasks before it ends them",
+            "How long a stopping minflow waits for running tasks before it leaves them to the next start",
         ),
+        key(
+            "max_tis_per_query",
+            COUNT,
+            Fallback::Toml("0"),
+            "How many waiting tasks one pass looks at, as in Airflow, blocked ones included; 0: all, so that what may start starts",
+        ),
+        key(
+            "fair_share",
+            Kind::Bool,
+            Fallback::Toml("false"),
+            "Whether DAGs share the slots of a pool: of those that wait for one, the DAG starts next whose queued and running tasks hold the fewest of them; priorities decide within a DAG and between equal ones",
+        ),
+        key(
+            "priority_ageing",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "For each such time that a task has waited for a slot its priority counts one more, and who has waited for that long and is first in line is kept what comes free of its pool and of the host; 0: no priority grows",
+        ),
+    ]],
+};
+
+pub static ADMISSION: Table = Table {
+    name: "[admission]",
+    keys: &[&[
+        key(
+            "min_memory",
+            Kind::Size { min: 0 },
+            Fallback::Toml("0"),
+            "Nothing new starts while less memory than this is available on the host; 0: not looked at",
+        ),
+        key(
+            "min_disk",
+            Kind::Size { min: 0 },
+            Fallback::Toml("0"),
+            "The same of the space that is free where home and logs lie",
+        ),
+        key(
+            "max_load",
+            Kind::Number { min: 0 },
+            Fallback::Toml("0"),
+            "Nothing new starts while the host's load of the last minute is higher; 0: not looked at",
+        ),
+        key(
+            "max_cpu_pressure",
+            Kind::Number { min: 0 },
+            Fallback::Toml("0"),
+            "The same of the percentage of the last ten seconds in which something waited for a processor (`/proc/pressure/cpu`, some avg10)",
+        ),
+        key("max_memory_pressure", Kind::Number { min: 0 }, Fallback::Toml("0"), "The same of memory"),
+        key("max_io_pressure", Kind::Number { min: 0 }, Fallback::Toml("0"), "The same of disks"),
+        key(
+            "on_battery",
+            Kind::OneOf(&["start", "wait"]),
+            Fallback::Toml("\"start\""),
+            "Whether tasks start while the host runs on battery",
+        ),
+        key(
+            "memory",
+            Kind::Size { min: 0 },
+            Fallback::Toml("0"),
+            "How much memory tasks with `needs.memory` may have reserved at once, in all; 0: all that the host has",
+        ),
+        key(
+            "cpus",
+            Kind::Number { min: 0 },
+            Fallback::Toml("0"),
+            "How many processors those with `needs.cpus` may; 0: all that the host has",
+        ),
+        key(
+            "min_parallelism",
+            PARALLELISM,
+            Fallback::Toml("1"),
+            "The least that `core.parallelism = \"auto\"` comes to",
+        ),
+        key("max_parallelism", PARALLELISM, Fallback::Toml("64"), "The most that it comes to"),
     ]],
 };
 
@@ -424,6 +533,12 @@ pub static DATABASE: Table = Table {
             Kind::OneOf(&["full", "normal"]),
             Fallback::Toml("\"full\""),
             "`full` survives a power cut; `normal` may lose the last moments before one, and is faster on slow disks",
+        ),
+        key(
+            "min_free",
+            Kind::Size { min: 0 },
+            Fallback::Toml("\"10MB\""),
+            "A reserve: nothing new starts while less than this is free where the database lies, so that what runs can still be recorded; 0: none",
         ),
     ]],
 };
@@ -464,6 +579,37 @@ pub static LOGGING: Table = Table {
             Kind::Size { min: 1_000 },
             Fallback::Toml("\"100MB\""),
             "The most that is kept of one try's output; the rest is dropped with a line that says so",
+        ),
+        key(
+            "compress_after",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "Logs of finished runs that are older become `.log.gz`, which minflow reads as before, and `zless` too; 0: none",
+        ),
+    ]],
+};
+
+pub static RETENTION: Table = Table {
+    name: "[retention]",
+    keys: &[&[
+        key(
+            "max_age",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "Finished runs go that ended longer ago, with their tries, XComs, logs and run_dirs; 0: none for their age",
+        ),
+        key("max_runs", COUNT, Fallback::Toml("0"), "How many runs of each DAG are kept, the newest; 0: all"),
+        key(
+            "max_bytes",
+            Kind::Size { min: 0 },
+            Fallback::Toml("0"),
+            "What the logs, run_dirs and large XComs of all runs may take on the disk together: beyond it the runs go that ended first; 0: any",
+        ),
+        key(
+            "max_audit_age",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("0"),
+            "Entries of the audit log go that are older; 0: none",
         ),
     ]],
 };

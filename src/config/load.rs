@@ -11,15 +11,17 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::choosing;
 use super::{
     Api, Config, Core, Database, Logging, Notices, PoolSetting, Scheduler, Synchronous, assets, callbacks, keys,
     secrets, smtp,
 };
 use crate::diagnostic::Diagnostic;
 use crate::keytable::{self, Fallback, Faults, Key, Kind, Limits, Source};
+use crate::model::admission::{AdmissionRules, ParallelismRange, Thresholds};
 use crate::model::asset::AssetDefinition;
 use crate::model::ids::AssetName;
-use crate::model::pool::DEFAULT_POOL;
+use crate::model::pool::{DEFAULT_POOL, DEFAULT_POOL_SLOTS};
 use crate::secrets::{Given, GivenConnection, GivenVariable, Sensitive};
 
 /// From where the values are taken, beside the defaults.
@@ -54,6 +56,8 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
     /// What is worth a line in the log.
     pub notes: Vec<String>,
+    /// The file that was read, or would have been.
+    pub file: PathBuf,
 }
 
 /// One value of the configuration.
@@ -67,8 +71,8 @@ pub struct Entry {
     pub origin: String,
 }
 
-/// As Airflow's `default_pool`.
-const DEFAULT_SLOTS: i64 = 128;
+/// The origin of what nobody has said.
+const BY_DEFAULT: &str = "default";
 
 const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 32 };
 
@@ -78,8 +82,7 @@ const LIMITS: Limits = Limits { bytes: 1 << 20, depth: 32 };
 /// Every fault of the file, the environment and the flags.
 pub fn load(inputs: ConfigInputs) -> Result<Loaded, Vec<Diagnostic>> {
     let shown = inputs.config.clone().unwrap_or_else(|| PathBuf::from("airflow.toml"));
-    let path = inputs.config.clone().unwrap_or_else(|| inputs.home.join("airflow.toml"));
-    let bytes = match std::fs::read(&path) {
+    let bytes = match std::fs::read(file(&inputs)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound && inputs.config.is_none() => Vec::new(),
         Err(error) => {
@@ -93,6 +96,10 @@ pub fn load(inputs: ConfigInputs) -> Result<Loaded, Vec<Diagnostic>> {
         }
     };
     settle(&inputs, &shown, &bytes)
+}
+
+fn file(inputs: &ConfigInputs) -> PathBuf {
+    inputs.config.clone().unwrap_or_else(|| inputs.home.join("airflow.toml"))
 }
 
 /// As [`load`], with the bytes of the file.
@@ -110,7 +117,8 @@ pub(super) fn settle(inputs: &ConfigInputs, shown: &Path, bytes: &[u8]) -> Resul
         return Err(layers.faults);
     }
     let config = layers.config(&inputs.home, profile);
-    Ok(Loaded { config, entries: layers.entries(&inputs.home), notes: layers.notes })
+    choosing::check_sources(&config.scheduler, |key| layers.sections["scheduler"][key].origin.clone())?;
+    Ok(Loaded { config, entries: layers.entries(&inputs.home), notes: layers.notes, file: file(inputs) })
 }
 
 fn find(section: &str, key: &str) -> Option<&'static Key> {
@@ -144,10 +152,10 @@ impl Layers {
             for key in table.iter() {
                 let Fallback::Toml(text) = key.default else { unreachable!("every key of a section has a value") };
                 let value = DeValue::parse(text).expect("a default in the table of keys is valid TOML");
-                self.set(section, key.name, value.get_ref(), "default".to_owned());
+                self.set(section, key.name, value.get_ref(), BY_DEFAULT.to_owned());
             }
         }
-        let slots = Setting { value: DEFAULT_SLOTS.into(), origin: "default".to_owned() };
+        let slots = Setting { value: DEFAULT_POOL_SLOTS.into(), origin: BY_DEFAULT.to_owned() };
         self.sections.insert("pools".to_owned(), BTreeMap::from([(DEFAULT_POOL.to_owned(), slots)]));
     }
 
@@ -322,9 +330,10 @@ impl Layers {
                 });
             }
         }
-        for (name, Setting { value, origin }) in &self.sections["pools"] {
-            let value = pool(value).slots.to_string();
-            entries.push(Entry { section: "pools".to_owned(), key: name.clone(), value, origin: origin.clone() });
+        for (name, setting) in &self.sections["pools"] {
+            let value = pool(setting).slots.to_string();
+            let origin = setting.origin.clone();
+            entries.push(Entry { section: "pools".to_owned(), key: name.clone(), value, origin });
         }
         entries
     }
@@ -338,12 +347,17 @@ impl Layers {
         fn count<T: TryFrom<i64>>(value: &Value) -> T {
             value.as_i64().and_then(|count| T::try_from(count).ok()).expect(CHECKED)
         }
+        let mut admission = admission(&self.sections["admission"], value("core", "parallelism") == "auto");
+        admission.thresholds.min_free = size(value("database", "min_free")).filter(|&bytes| bytes > 0);
         Config {
             home: home.to_owned(),
             profile,
             core: Core {
                 dags_folder: path("core", "dags_folder"),
-                parallelism: count(value("core", "parallelism")),
+                parallelism: match admission.parallelism {
+                    Some(range) => range.ceiling,
+                    None => count(value("core", "parallelism")),
+                },
                 max_active_tasks_per_dag: count(value("core", "max_active_tasks_per_dag")),
                 max_active_runs_per_dag: count(value("core", "max_active_runs_per_dag")),
                 default_timezone: text("core", "default_timezone"),
@@ -353,12 +367,17 @@ impl Layers {
                 dag_run_conf_overrides_params: is("core", "dag_run_conf_overrides_params"),
                 max_map_length: count(value("core", "max_map_length")),
                 killed_task_cleanup_time: seconds("core", "killed_task_cleanup_time"),
+                cgroup: Some(text("core", "cgroup")).filter(|cgroup| cgroup != "auto"),
             },
             scheduler: Scheduler {
                 catchup_by_default: is("scheduler", "catchup_by_default"),
                 create_cron_data_intervals: is("scheduler", "create_cron_data_intervals"),
                 drain_timeout: seconds("scheduler", "drain_timeout"),
+                max_tis_per_query: count(value("scheduler", "max_tis_per_query")),
+                fair_share: is("scheduler", "fair_share"),
+                priority_ageing: Some(seconds("scheduler", "priority_ageing")).filter(|ageing| !ageing.is_zero()),
             },
+            admission,
             database: Database {
                 path: path("database", "path"),
                 synchronous: match text("database", "synchronous").as_str() {
@@ -371,8 +390,15 @@ impl Layers {
                 level: text("logging", "level"),
                 base_log_folder: path("logging", "base_log_folder"),
                 max_file_size: size(value("logging", "max_file_size")).expect(CHECKED),
+                compress_after: Some(seconds("logging", "compress_after")).filter(|after| !after.is_zero()),
             },
-            pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(&setting.value))).collect(),
+            retention: super::Retention {
+                max_age: Some(seconds("retention", "max_age")).filter(|age| !age.is_zero()),
+                max_runs: Some(count(value("retention", "max_runs"))).filter(|&runs: &u64| runs > 0),
+                max_bytes: size(value("retention", "max_bytes")).filter(|&bytes| bytes > 0),
+                max_audit_age: Some(seconds("retention", "max_audit_age")).filter(|age| !age.is_zero()),
+            },
+            pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(setting))).collect(),
             assets: self.assets(),
             secrets: self.secrets(home),
             notices: self.notices(),
@@ -450,11 +476,43 @@ fn size(value: &Value) -> Option<u64> {
     value.as_str().map_or_else(|| value.as_u64(), keytable::parse_size)
 }
 
+/// What is 0 is not looked at.
+fn admission(settings: &BTreeMap<String, Setting>, is_auto: bool) -> AdmissionRules {
+    let bytes = |key: &str| size(&settings[key].value).filter(|&bytes| bytes > 0);
+    let number = |key: &str| settings[key].value.as_f64().filter(|&number| number > 0.0);
+    let count = |key: &str| settings[key].value.as_u64().map_or(1, |count| count as u32);
+    let floor = count("min_parallelism");
+    // A floor above the ceiling is a fault of the file; of two variables the floor wins.
+    let range = ParallelismRange { floor, ceiling: count("max_parallelism").max(floor) };
+    AdmissionRules {
+        thresholds: Thresholds {
+            min_memory: bytes("min_memory"),
+            min_disk: bytes("min_disk"),
+            min_free: None,
+            max_load: number("max_load"),
+            max_cpu_pressure: number("max_cpu_pressure"),
+            max_memory_pressure: number("max_memory_pressure"),
+            max_io_pressure: number("max_io_pressure"),
+            waits_on_battery: settings["on_battery"].value == "wait",
+        },
+        memory: bytes("memory"),
+        millicpus: number("cpus").map(|cpus| (cpus * 1_000.0) as u32),
+        parallelism: is_auto.then_some(range),
+    }
+}
+
 /// A number of slots, or a table with it.
-fn pool(value: &Value) -> PoolSetting {
+fn pool(setting: &Setting) -> PoolSetting {
+    let Setting { value, origin } = setting;
     let slots = value.get("slots").unwrap_or(value).as_i64();
     let description = value.get("description").and_then(Value::as_str).unwrap_or_default();
-    PoolSetting { slots: slots.unwrap_or(DEFAULT_SLOTS), description: description.to_owned() }
+    let include_deferred = value.get("include_deferred").and_then(Value::as_bool).unwrap_or_default();
+    PoolSetting {
+        slots: slots.unwrap_or(DEFAULT_POOL_SLOTS),
+        description: description.to_owned(),
+        include_deferred,
+        is_given: origin != BY_DEFAULT,
+    }
 }
 
 /// A value as airflow.toml would say it, without quotes.
@@ -469,12 +527,29 @@ fn print(kind: &Kind, value: &Value) -> String {
 
 /// Faults that the table of keys cannot express, of all values of a file or a profile.
 fn check_more(sections: &DeTable<'_>, faults: &mut Faults<'_>) {
+    check_range(sections, faults);
+    choosing::check(sections, faults);
     for (section, values) in sections {
         for (key, value) in values.get_ref().as_table().into_iter().flatten() {
             if let Some((message, help)) = more_faults(section.get_ref(), key.get_ref(), value.get_ref()) {
                 faults.add(value.span(), "bad-value", message, help);
             }
         }
+    }
+}
+
+/// The bounds of `core.parallelism = "auto"`.
+fn check_range(sections: &DeTable<'_>, faults: &mut Faults<'_>) {
+    let admission = sections.get("admission").and_then(|admission| admission.get_ref().as_table());
+    let bound = |key: &str| {
+        let value = admission?.get(key)?;
+        Some((value.span(), keytable::json(value.get_ref())?.as_i64()?))
+    };
+    if let (Some((_, floor)), Some((span, ceiling))) = (bound("min_parallelism"), bound("max_parallelism"))
+        && ceiling < floor
+    {
+        let message = format!("`max_parallelism` is less than the {floor} of `min_parallelism`");
+        faults.add(span, "bad-value", message, format!("write {floor} or more"));
     }
 }
 
@@ -491,6 +566,10 @@ fn more_faults(section: &str, key: &str, value: &DeValue<'_>) -> Option<(String,
     if (section, key) == ("heartbeat", "url") && !text.is_empty() && !is_address(text) {
         let message = format!("`{text}` is no address of http or https");
         return Some((message, "write for example `url = \"https://hc-ping.com/…\"`".to_owned()));
+    }
+    if (section, key) == ("core", "cgroup") && !["auto", "off"].contains(&text) && !text.starts_with('/') {
+        let message = format!("`{text}` is neither `auto` nor `off` nor an absolute path");
+        return Some((message, "write for example `cgroup = \"/sys/fs/cgroup/minflow\"`".to_owned()));
     }
     let is_empty_path = text.is_empty() && keys::PATHS.contains(&(section, key));
     is_empty_path.then(|| (format!("`{key}` is empty"), "write a path, relative to home or absolute".to_owned()))
@@ -513,6 +592,15 @@ fn value_of_text<'t>(kind: &Kind, text: &'t str) -> DeValue<'t> {
         Kind::Integer { .. } | Kind::Duration { .. } | Kind::Size { .. } => {
             let number = DeValue::parse(text).ok().map(Spanned::into_inner).filter(DeValue::is_integer);
             number.unwrap_or_else(as_text)
+        }
+        Kind::Number { .. } => {
+            let is_number = |value: &DeValue<'_>| value.is_integer() || value.is_float();
+            DeValue::parse(text).ok().map(Spanned::into_inner).filter(is_number).unwrap_or_else(as_text)
+        }
+        // The first that does not leave it a text.
+        Kind::Either(kinds) => {
+            let read = kinds.iter().map(|kind| value_of_text(kind, text));
+            read.into_iter().find(|value| !value.is_str()).unwrap_or_else(as_text)
         }
         _ => as_text(),
     }

@@ -5,6 +5,7 @@
 
 pub mod assets;
 mod callbacks;
+mod choosing;
 pub mod keys;
 mod load;
 mod secrets;
@@ -21,6 +22,7 @@ pub use callbacks::{Notices, Notifier, NotifierKind, check as check_callbacks, r
 pub use load::{ConfigInputs, Entry, Flag, Loaded, load};
 pub use smtp::SMTP_CONNECTION;
 
+use crate::model::admission::AdmissionRules;
 use crate::model::asset::AssetDefinition;
 use crate::model::ids::{AssetName, PoolName};
 use crate::model::pool::Pool;
@@ -34,9 +36,11 @@ pub struct Config {
     pub profile: Option<String>,
     pub core: Core,
     pub scheduler: Scheduler,
+    pub admission: AdmissionRules,
     pub database: Database,
     pub api: Api,
     pub logging: Logging,
+    pub retention: Retention,
     /// By name; `default_pool` is always there.
     pub pools: BTreeMap<String, PoolSetting>,
     /// `[assets]`, by name.
@@ -60,6 +64,7 @@ pub struct Heartbeat {
 pub struct Core {
     /// Absolute, like every path here: relative ones are resolved against home.
     pub dags_folder: PathBuf,
+    /// With [`AdmissionRules::parallelism`] the most that it chooses.
     pub parallelism: u32,
     pub max_active_tasks_per_dag: u32,
     pub max_active_runs_per_dag: u32,
@@ -72,6 +77,8 @@ pub struct Core {
     /// At least 1.
     pub max_map_length: u32,
     pub killed_task_cleanup_time: Duration,
+    /// A folder, or `off`; None: what was delegated to minflow.
+    pub cgroup: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +86,11 @@ pub struct Scheduler {
     pub catchup_by_default: bool,
     pub create_cron_data_intervals: bool,
     pub drain_timeout: Duration,
+    /// 0: all.
+    pub max_tis_per_query: u32,
+    pub fair_share: bool,
+    /// None: priorities stay as they are.
+    pub priority_ageing: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +119,26 @@ pub struct Logging {
     pub base_log_folder: PathBuf,
     /// Bytes of one try's log.
     pub max_file_size: u64,
+    /// None: logs stay as they are.
+    pub compress_after: Option<Duration>,
+}
+
+/// What of the history goes. None: nothing for that reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Since the end of a run.
+    pub max_age: Option<Duration>,
+    /// Of each DAG.
+    pub max_runs: Option<u64>,
+    /// Of the files of all runs together.
+    pub max_bytes: Option<u64>,
+    pub max_audit_age: Option<Duration>,
+}
+
+impl Retention {
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,16 +146,27 @@ pub struct PoolSetting {
     /// -1: without limit.
     pub slots: i64,
     pub description: String,
+    /// Whether what is deferred keeps its slots.
+    pub include_deferred: bool,
+    /// False of `default_pool` alone, where the configuration does not name it.
+    pub is_given: bool,
 }
 
 impl Config {
-    /// All pools of the configuration, by name; `default_pool` is always among them.
-    pub fn pools(&self) -> Vec<Pool> {
+    /// All pools that the configuration names, by name. They belong to it: no command changes them.
+    pub fn given_pools(&self) -> Vec<Pool> {
         let pool = |(name, setting): (&String, &PoolSetting)| Pool {
             name: PoolName::from(name.as_str()),
             slots: setting.slots,
             description: setting.description.clone(),
+            include_deferred: setting.include_deferred,
         };
-        self.pools.iter().map(pool).collect()
+        self.pools.iter().filter(|(_, setting)| setting.is_given).map(pool).collect()
+    }
+
+    /// All pools that there are, by name: those of the configuration, of the others those of the database, and `default_pool`.
+    pub fn pools_with(&self, stored: impl IntoIterator<Item = Pool>) -> BTreeMap<PoolName, Pool> {
+        let all = [Pool::default_pool()].into_iter().chain(stored).chain(self.given_pools());
+        all.map(|pool| (pool.name.clone(), pool)).collect()
     }
 }

@@ -1,3 +1,4 @@
+use crate::model::admission::{AdmissionRules, ParallelismRange, Thresholds};
 use std::path::Path;
 
 use super::load::settle;
@@ -54,11 +55,19 @@ fn an_empty_home_has_all_defaults() {
             dag_run_conf_overrides_params: true,
             max_map_length: 1_024,
             killed_task_cleanup_time: Duration::from_secs(5),
+            cgroup: None,
         },
         scheduler: Scheduler {
             catchup_by_default: false,
             create_cron_data_intervals: false,
             drain_timeout: Duration::from_secs(5),
+            max_tis_per_query: 0,
+            fair_share: false,
+            priority_ageing: None,
+        },
+        admission: AdmissionRules {
+            thresholds: Thresholds { min_free: Some(10_000_000), ..Thresholds::default() },
+            ..AdmissionRules::default()
         },
         database: Database { path: PathBuf::from("/home/x/minflow.db"), synchronous: Synchronous::Full },
         api: Api { host: [127, 0, 0, 1].into(), port: 8080 },
@@ -66,8 +75,13 @@ fn an_empty_home_has_all_defaults() {
             level: "info".to_owned(),
             base_log_folder: PathBuf::from("/home/x/logs"),
             max_file_size: 100_000_000,
+            compress_after: None,
         },
-        pools: BTreeMap::from([("default_pool".to_owned(), PoolSetting { slots: 128, description: String::new() })]),
+        retention: Retention::default(),
+        pools: BTreeMap::from([(
+            "default_pool".to_owned(),
+            PoolSetting { slots: 128, description: String::new(), include_deferred: false, is_given: false },
+        )]),
         assets: BTreeMap::new(),
         secrets: Given::default(),
         notices: crate::config::Notices::default(),
@@ -91,16 +105,37 @@ core.dag_run_conf_overrides_params = true
 core.max_map_length = 1024
 core.sensitive_var_conn_names = 
 core.killed_task_cleanup_time = 5s
+core.cgroup = auto
 scheduler.catchup_by_default = false
 scheduler.create_cron_data_intervals = false
 scheduler.drain_timeout = 5s
+scheduler.max_tis_per_query = 0
+scheduler.fair_share = false
+scheduler.priority_ageing = 0s
+admission.min_memory = 0B
+admission.min_disk = 0B
+admission.max_load = 0
+admission.max_cpu_pressure = 0
+admission.max_memory_pressure = 0
+admission.max_io_pressure = 0
+admission.on_battery = start
+admission.memory = 0B
+admission.cpus = 0
+admission.min_parallelism = 1
+admission.max_parallelism = 64
 database.path = /home/x/minflow.db
 database.synchronous = full
+database.min_free = 10MB
 api.host = 127.0.0.1
 api.port = 8080
 logging.level = info
 logging.base_log_folder = /home/x/logs
 logging.max_file_size = 100MB
+logging.compress_after = 0s
+retention.max_age = 0s
+retention.max_runs = 0
+retention.max_bytes = 0B
+retention.max_audit_age = 0s
 heartbeat.url = 
 heartbeat.interval = 1m
 pools.default_pool = 128"
@@ -195,10 +230,21 @@ fn airflows_own_variables_are_ignored_with_one_note_and_its_paths_never_taken() 
 #[test]
 fn pools_are_numbers_or_tables_and_the_default_pool_is_always_there() {
     let text = "[pools]\ncpu = { slots = 2, description = \"CPU-bound\" }\nfree = -1\n";
-    let pools = settled(text, &inputs(&[], &[])).unwrap().config.pools();
-    let lines: Vec<String> =
-        pools.iter().map(|pool| format!("{} {} {}", pool.name, pool.slots, pool.description)).collect();
-    assert_eq!(lines, ["cpu 2 CPU-bound", "default_pool 128 ", "free -1 "]);
+    let config = settled(text, &inputs(&[], &[])).unwrap().config;
+    let lines = |pools: Vec<Pool>| -> Vec<String> {
+        pools.iter().map(|pool| format!("{} {} {}", pool.name, pool.slots, pool.description)).collect()
+    };
+    assert_eq!(lines(config.given_pools()), ["cpu 2 CPU-bound", "free -1 "]);
+    let stored = [("cpu", 9), ("default_pool", 3)].map(|(name, slots)| Pool {
+        name: name.into(),
+        slots,
+        ..Pool::default_pool()
+    });
+    let all = |stored: &[Pool]| lines(config.pools_with(stored.to_vec()).into_values().collect());
+    assert_eq!(all(&[]), ["cpu 2 CPU-bound", "default_pool 128 ", "free -1 "]);
+    assert_eq!(all(&stored), ["cpu 2 CPU-bound", "default_pool 3 ", "free -1 "]);
+    let given = settled("[pools]\ndefault_pool = 128\n", &inputs(&[], &[])).unwrap().config;
+    assert_eq!(given.pools_with(stored)["default_pool"].slots, 128);
 }
 
 #[test]
@@ -240,7 +286,7 @@ help: write whole seconds, or text like \"90s\", \"1h30m\", \"2d\" (units w, d, 
 airflow.toml:6:1: unknown-key: unknown key `max_task_retry_delay`
 6 | max_task_retry_delay = 1024
   | ^^^^^^^^^^^^^^^^^^^^
-help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `max_map_length`, `sensitive_var_conn_names`, `killed_task_cleanup_time`
+help: the keys of [core] are `dags_folder`, `parallelism`, `max_active_tasks_per_dag`, `max_active_runs_per_dag`, `default_timezone`, `default_task_retries`, `default_task_retry_delay`, `dags_are_paused_at_creation`, `dag_run_conf_overrides_params`, `max_map_length`, `sensitive_var_conn_names`, `killed_task_cleanup_time`, `cgroup`
 airflow.toml:8:8: bad-value: `0.0.0.0` is no loopback address, and minflow has no users to tell apart yet
 8 | host = \"0.0.0.0\"
   |        ^^^^^^^^^
@@ -479,8 +525,8 @@ MINFLOW__API__HOST: bad-value: `192.168.0.1` is no loopback address, and minflow
 help: use `127.0.0.1` or `::1`; reach it from elsewhere through `ssh -L 8080:localhost:8080`
 MINFLOW__CORE__PARALELISM: unknown-key: no setting has this name
 help: did you mean `MINFLOW__CORE__PARALLELISM`?
-MINFLOW__CORE__PARALLELISM: wrong-type: `parallelism` must be an integer, not text
-help: write for example `parallelism = 32`
+MINFLOW__CORE__PARALLELISM: bad-value: `many` is not a value of `parallelism`
+help: use one of `auto`, or an integer
 MINFLOW__POOLS__NONE: unknown-key: no setting has this name
 help: `minflow config list` shows all settings; the form is `MINFLOW__SECTION__KEY`
 --port: out-of-range: `port` cannot be -1
@@ -508,6 +554,20 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
     crate::keytable::assert_checked_in("docs/configuration.md", &documentation());
 }
 
+#[test]
+fn what_counts_from_the_next_start_on_is_a_key_and_is_said_on_the_page() {
+    let page = documentation();
+    let told = page.split("**A running minflow**").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    for (section, key) in keys::AT_START {
+        let (_, table) = keys::SECTIONS.iter().find(|(name, _)| *name == section).unwrap();
+        assert!(table.find(key).is_some(), "{section}.{key}");
+        assert!(
+            told.contains(&format!("`[{section}]`")) || told.contains(&format!("`{section}.{key}`")),
+            "{section}.{key}"
+        );
+    }
+}
+
 fn documentation() -> String {
     let mut text = include_str!("configuration.head.md").to_owned();
     for (section, table) in keys::SECTIONS {
@@ -515,6 +575,7 @@ fn documentation() -> String {
     }
     text += "\n## `[pools]`\n\nEach key is the name of a pool; its value is the number of slots, or a table:\n\n";
     text += &crate::keytable::markdown(&keys::POOL);
+    text += include_str!("configuration.pools.md");
     text += include_str!("configuration.secrets.md");
     text += &crate::keytable::markdown(&keys::CONNECTION);
     text += include_str!("configuration.smtp.md");
@@ -525,4 +586,38 @@ fn documentation() -> String {
     text += &crate::keytable::markdown(&keys::DEFAULTS);
     text += "\n## `profile` and `[profiles.NAME]`\n\nA profile holds sections as above, whose values win over those of the file while it is chosen.\n";
     text + "\n```toml\n[profiles.production.core]    # chosen by `profile = \"production\"`, MINFLOW_PROFILE or --profile\nparallelism = 64\n```\n"
+}
+
+#[test]
+fn admission_is_off_until_a_threshold_is_given_and_auto_takes_its_bounds_from_there() {
+    let text = "[core]\nparallelism = \"auto\"\n[admission]\nmin_memory = \"2GB\"\nmax_load = 1.5\non_battery = \"wait\"\n\
+        min_parallelism = 4\nmax_parallelism = 12\n";
+    let config = settled(text, &inputs(&[], &[])).unwrap().config;
+    let thresholds = Thresholds {
+        min_memory: Some(2_000_000_000),
+        max_load: Some(1.5),
+        min_free: Some(10_000_000),
+        waits_on_battery: true,
+        ..Thresholds::default()
+    };
+    let parallelism = Some(ParallelismRange { floor: 4, ceiling: 12 });
+    assert_eq!(config.admission, AdmissionRules { thresholds, parallelism, ..AdmissionRules::default() });
+    assert_eq!(config.core.parallelism, 12);
+    let by_variable = inputs(&[("MINFLOW__CORE__PARALLELISM", "7"), ("MINFLOW__ADMISSION__MAX_LOAD", "2.5")], &[]);
+    let config = settled(text, &by_variable).unwrap().config;
+    assert_eq!((config.core.parallelism, config.admission.parallelism), (7, None));
+    assert_eq!(config.admission.thresholds.max_load, Some(2.5));
+}
+
+#[test]
+fn bad_values_of_admission_are_told_where_they_stand() {
+    let text = "[core]\nparallelism = \"all\"\n[admission]\nmin_memory = -1\nmax_load = \"much\"\nmin_parallelism = 9\nmax_parallelism = 3\n\
+        [database]\nmin_free = \"some\"\n";
+    let faults = settled(text, &inputs(&[], &[])).unwrap_err();
+    let places: Vec<_> = faults.iter().map(|fault| (fault.line, fault.code)).collect();
+    assert_eq!(
+        places,
+        [(2, "bad-value"), (4, "bad-size"), (5, "wrong-type"), (7, "bad-value"), (9, "bad-size")],
+        "{faults:#?}"
+    );
 }

@@ -64,6 +64,7 @@ fn rendered(job: &Job) -> (String, String, BTreeMap<String, String>) {
         max_tries: 1,
         map_index: -1,
         run_dir: PathBuf::from("/run"),
+        host: "".into(),
         variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|_| None),

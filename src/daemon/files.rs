@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
-
 use crate::health::Health;
 use crate::model::AssetKey;
-use crate::scheduler::Event;
+use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::{FileWatch, FileWish};
 use crate::settled::{Pattern, Settled, Told, Until, Wish};
 
@@ -14,14 +12,14 @@ use crate::settled::{Pattern, Settled, Told, Until, Wish};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct FileTriggers {
-    events: Sender<Event>,
+    events: EventSender,
     health: Health,
     settled: Option<Settled<AssetKey>>,
 }
 
 impl FileTriggers {
     /// Starts no thread yet.
-    pub fn new(events: Sender<Event>, health: Health) -> Self {
+    pub fn new(events: EventSender, health: Health) -> Self {
         Self { events, health, settled: None }
     }
 
@@ -46,7 +44,7 @@ impl FileTriggers {
 
 impl FileWatch for FileTriggers {
     fn watch(&mut self, asset: AssetKey, wish: FileWish) {
-        let Ok(pattern) = Pattern::parse(&wish.pattern) else {
+        let Ok(pattern) = Pattern::parse(wish.pattern.as_str()) else {
             log::error!("`{}` is no pattern of files; correct the asset's uri", wish.pattern);
             return;
         };

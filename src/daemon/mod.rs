@@ -3,22 +3,25 @@
 //! Order matters here, and only here: the supervisor is started before any thread, socket, lock or database exists, so that what
 //! it forks keeps none of them; the loop's end comes before that of the parts which it drives.
 
+mod defaults;
 mod files;
 mod heartbeat;
+mod keeper;
 mod lock;
+mod manager;
 mod offline;
+mod reload;
 mod screen;
 mod trial;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, unbounded};
+use crossbeam::channel::bounded;
 
 use crate::api::database::DatabaseSource;
 use crate::api::protocol::Pong;
@@ -27,29 +30,36 @@ use crate::api::server::{Server, StartError};
 use crate::api::socket::{Patience, SocketError, SocketServer};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
-use crate::dagfile::{self, Defaults};
-use crate::diagnostic::Diagnostic;
+use crate::dagfile::Defaults;
 use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
-use crate::model::Pool;
-use crate::observe::host::HostProbe;
+use crate::model::{AdmissionRules, DagId};
+use crate::observe::host::{self, HostProbe};
+use crate::observe::pressure::LocalHost;
 use crate::operators::plugin;
-use crate::scheduler::command::{Asker, Command, Stop};
+use crate::scheduler::admission::Admission;
+use crate::scheduler::change::Snapshot;
+use crate::scheduler::command::{Asker, Command, Done, Stop};
+use crate::scheduler::event::{self, Event, EventSender};
+use crate::scheduler::explain::TaskFinding;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::ReplyTo;
+use crate::scheduler::ready::Choosing;
 use crate::scheduler::turn::{Parts, Scheduler};
-use crate::scheduler::world::{Restore, Settings};
-use crate::scheduler::{Event, Store, StoreError};
-use crate::secrets::Secrets;
+use crate::scheduler::world::{Drained, Settings};
+use crate::scheduler::{Store, StoreError};
 use crate::store::{Checkpointer, Database, OpenError, ReaderPool};
-use crate::supervisor::{self, sys};
-use crate::template;
+use crate::supervisor::{self, Origin, Tasks, sys};
 use crate::timer::SystemTimer;
 use crate::triggerer::LocalTriggerer;
-use crate::watch::{Parse, WatchSettings, Watcher};
+use crate::watch::{WatchSettings, Watcher};
 
+use defaults::{Circle, LiveDefaults, words_of};
 pub use lock::{HomeLock, LockError};
+use manager::Manager;
 pub use offline::apply_offline;
+pub use reload::{Load, SetLevel};
+use reload::{Reloader, Terminal};
 pub use trial::{DagTrial, TaskTrial, Tried, test_dag, test_task};
 
 /// Why minflow could not start. Every message says what to do next.
@@ -105,15 +115,26 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |cause| RunError::Io { what, cause }
 }
 
-/// `minflow run`: the scheduler of a home, until it is told to stop. `started` is told the address of HTTP once all is up.
+/// What `minflow run` leaves to who calls it.
+pub struct Hooks {
+    /// Is told the address of HTTP once all is up.
+    pub started: Box<dyn FnOnce(&str)>,
+    pub load: Box<Load>,
+    pub set_level: Box<SetLevel>,
+}
+
+/// `minflow run`: the scheduler of a home, until it is told to stop.
 ///
 /// # Errors
 /// It could not start: another minflow has the home, the port is taken, the database cannot be used.
-pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> {
+pub fn run(loaded: Loaded, hooks: Hooks) -> Result<(), RunError> {
     let config = &loaded.config;
     sys::keep_heaps_small();
+    let manager = Manager::take();
+    let terminal = Terminal::look();
     let exe = std::env::current_exe().map_err(io_error("find this program's own file"))?;
-    let supervisor = supervisor::spawn(&exe, &config.home).map_err(io_error("start the supervisor"))?;
+    let origin = Origin { exe, home: config.home.clone(), cgroup: config.core.cgroup.clone(), tasks: Tasks::OutliveIt };
+    let supervisor = supervisor::spawn(&origin).map_err(io_error("start the supervisor"))?;
     let requests_to_end = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;
     let _lock = HomeLock::take(&config.home)?;
 
@@ -122,11 +143,13 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
     let mut database = Database::open(&config.database.path, config.database.synchronous)?;
     let _checkpointer = Checkpointer::start(&mut database, health.clone())?;
     let readers = Arc::new(ReaderPool::new(&config.database.path));
-    let (events, inbox) = unbounded();
+    let (events, inbox) = event::channel();
     let (board, commits) = (health.clone(), heartbeat.clone());
 
-    let http = Server::start(&config.api, site(config, &readers, &gauges, &health, &heartbeat, &clock))
-        .map_err(RunError::Http)?;
+    let http = {
+        let site = site(config, &readers, &gauges, &health, &heartbeat, &clock, events.clone());
+        Server::start(&config.api, site).map_err(RunError::Http)?
+    };
     let address = http.address().to_string();
     let pong =
         Pong { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned(), http: Some(address.clone()) };
@@ -134,33 +157,75 @@ pub fn run(loaded: &Loaded, started: impl FnOnce(&str)) -> Result<(), RunError> 
         SocketServer::start(&config.home, pong, events.clone(), Patience::default()).map_err(RunError::Socket)?;
 
     let settings = ExecutorSettings::of(config);
-    let secrets = settings.secrets.clone();
+    let tunables = settings.tunables.clone();
     let executor = LocalExecutor::start(settings, supervisor, readers, events.clone(), clock.clone(), health.clone())
         .map_err(io_error("start the workers"))?;
     let timer = SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?;
-    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()).with_plugins(plugin::list(&config.home)));
     let snapshot = database.load()?;
+    let defaults = live_defaults(config, &snapshot);
+    let watch = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
+    let parse = defaults.parse(tunables.clone(), config.home.clone());
+    let watcher =
+        Watcher::start(watch, parse, events.clone(), health.clone()).map_err(io_error("watch the DAG files"))?;
+    let watcher = Arc::new(watcher);
+    let keeper = keeper::Keeper::start(config, events.clone(), health.clone()).map_err(io_error("start the keeper"))?;
     let parts = Parts {
         store: Box::new(database),
         executor: Box::new(executor),
         triggerer: Box::new(LocalTriggerer::new(events.clone(), health.clone())),
         timer: Box::new(timer),
+        host: Box::new(LocalHost::new(
+            vec![config.home.clone(), config.logging.base_log_folder.clone()],
+            config.database.path.parent().unwrap_or(&config.home).to_owned(),
+            events.clone(),
+        )),
         files: Box::new(files::FileTriggers::new(events.clone(), health.clone())),
+        followers: Box::new(Circle {
+            defaults: defaults.clone(),
+            watcher: watcher.clone(),
+            manager: manager.clone(),
+            keeper: keeper.bell(),
+        }),
         clock,
         health: health.clone(),
         gauges,
         heartbeat,
     };
-    let scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
-    let watch = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher = Watcher::start(watch, parse(defaults, secrets, config.home.clone()), events.clone(), health)
-        .map_err(io_error("watch the DAG files"))?;
-    forward_requests_to_end(requests_to_end, events).map_err(io_error("watch for signals"))?;
-    let _pulse = heartbeat::Pulse::start(config.heartbeat.as_ref(), board, commits, Arc::new(SystemClock))
-        .map_err(io_error("start the heartbeat"))?;
-    started(&address);
+    let scheduler = Scheduler::new(scheduler_settings(config), snapshot, defaults.restore(), parts);
+    let start_pulse = Box::new(move |config: &Config| {
+        let clock = Arc::new(SystemClock);
+        heartbeat::Pulse::start(config.heartbeat.as_ref(), board.clone(), commits.clone(), clock)
+    });
+    let pulse = start_pulse(config).map_err(io_error("start the heartbeat"))?;
+    let _watchdog = manager.watch(events.clone()).map_err(io_error("start the watchdog"))?;
+    let status = format!("http://{address}");
+    let reloader = Reloader::new(reload::Parts {
+        loaded,
+        load: hooks.load,
+        set_level: hooks.set_level,
+        start_pulse,
+        pulse,
+        defaults,
+        tunables,
+        watcher,
+        events: events.clone(),
+        manager: manager.clone(),
+        status: status.clone(),
+    });
+    let hang_up = move || {
+        let is_reload = !terminal.is_gone();
+        if is_reload {
+            reloader.reload();
+        }
+        is_reload
+    };
+    forward_requests_to_end(requests_to_end, events, hang_up).map_err(io_error("watch for signals"))?;
+    (hooks.started)(&address);
+    manager.ready(&status);
     sys::forget_start();
     scheduler.run(&inbox);
+    drop(keeper);
+    manager.stopping(Duration::ZERO);
     Ok(())
 }
 
@@ -171,6 +236,7 @@ fn site(
     health: &Health,
     heartbeat: &Heartbeat,
     clock: &Arc<dyn Clock>,
+    events: EventSender,
 ) -> Site {
     let (heartbeat, clock) = (heartbeat.clone(), clock.clone());
     let folders = [&config.home, &config.core.dags_folder, &config.logging.base_log_folder];
@@ -184,79 +250,79 @@ fn site(
         health: health.clone(),
         host: HostProbe::new(folders.map(Clone::clone).to_vec()),
         turn_running_for: Box::new(move || heartbeat.committing_for(clock.boot())),
+        waiting: Box::new(move |dag_id| waiting(&events, dag_id)),
         home: config.home.display().to_string(),
         started: Instant::now(),
     }
 }
 
+/// What waits for a slot, as the loop knows it; None: a turn lasts for too long just now.
+fn waiting(events: &EventSender, dag_id: Option<&str>) -> Option<Vec<TaskFinding>> {
+    const SHOWN: usize = 20;
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let (sender, answer) = bounded(1);
+    let reply = ReplyTo::new(move |reply| {
+        // Who asked may have given up.
+        let _ = sender.send(reply);
+    });
+    let command = Command::ListWaiting { dag_id: dag_id.map(DagId::from), limit: SHOWN };
+    events.send(Event::Command { command, reply }).ok()?;
+    match answer.recv_timeout(PATIENCE) {
+        Ok(Ok(Done::Waiting(waiting))) => Some(waiting),
+        _ => None,
+    }
+}
+
+fn live_defaults(config: &Config, snapshot: &Snapshot) -> LiveDefaults {
+    let defaults = Defaults::from_config(config, snapshot.pools.iter().cloned());
+    LiveDefaults::new(defaults.with_plugins(plugin::list(&config.home)))
+}
+
 fn scheduler_settings(config: &Config) -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     Settings {
-        parallelism: config.core.parallelism,
+        parallelism: config
+            .admission
+            .parallelism
+            .map_or(config.core.parallelism, |range| Admission::first_parallelism(range, cores)),
+        admission: AdmissionRules {
+            memory: config.admission.memory.or_else(host::total_memory),
+            millicpus: config.admission.millicpus.or(Some(cores.saturating_mul(1_000))),
+            ..config.admission.clone()
+        },
         drain_timeout: config.scheduler.drain_timeout,
-        pools: pools(config),
+        drained: Drained::Kept,
+        choosing: choosing(config),
+        pools: config.given_pools(),
         overrides: config.core.dag_run_conf_overrides_params.into(),
         assets: config.assets.values().cloned().collect(),
     }
 }
 
-fn pools(config: &Config) -> Vec<Pool> {
-    let pool = |(name, setting): (&String, &crate::config::PoolSetting)| Pool {
-        name: name.as_str().into(),
-        slots: setting.slots,
-        description: setting.description.clone(),
-    };
-    config.pools.iter().map(pool).collect()
+fn choosing(config: &Config) -> Choosing {
+    Choosing {
+        rows: NonZeroU32::new(config.scheduler.max_tis_per_query),
+        fair_share: config.scheduler.fair_share,
+        ageing: config.scheduler.priority_ageing,
+    }
 }
 
-/// Faults are told without the home's secrets, which a file may repeat.
-fn parse(defaults: Arc<Defaults>, secrets: Arc<Secrets>, home: PathBuf) -> Parse {
-    Arc::new(move |path: &Path, bytes: &[u8]| {
-        let again = |faults| {
-            // A plugin may have come since minflow started.
-            let plugins = plugin::list(&home);
-            if plugins == defaults.plugins {
-                return Err(faults);
-            }
-            dagfile::parse(path, bytes, &Defaults::clone(&defaults).with_plugins(plugins))
-        };
-        let parsed = dagfile::parse(path, bytes, &defaults).or_else(again).and_then(|dag| {
-            let faults = template::check(&dag, path, &String::from_utf8_lossy(bytes));
-            if faults.is_empty() { Ok(dag) } else { Err(faults) }
-        });
-        let masker = secrets.masker();
-        let masked = |fault: Diagnostic| fault.masked(|text| masker.mask_in(text));
-        let parsed = parsed.map_err(|faults| faults.into_iter().map(masked).collect::<Vec<_>>());
-        if let Err(faults) = &parsed {
-            // Who saves a file looks at the terminal that minflow runs in, and at nothing else yet.
-            for fault in faults {
-                log::warn!("{fault}");
-            }
-        }
-        parsed
-    })
-}
-
-/// Stored texts become definitions by the same parser as files.
-fn restore(defaults: &Defaults) -> Box<Restore> {
-    let defaults = defaults.clone().for_stored();
-    Box::new(move |record, version| {
-        let parsed = dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults);
-        parsed.ok().map(Arc::new)
-    })
-}
-
-/// SIGTERM, SIGINT and SIGHUP stop minflow; a second one ends at once what still runs.
-fn forward_requests_to_end(signals: std::os::fd::OwnedFd, events: Sender<Event>) -> io::Result<()> {
+/// SIGTERM and SIGINT stop minflow; a second one ends at once what still runs. So does SIGHUP, unless `hang_up` says that it has been
+/// dealt with.
+fn forward_requests_to_end(
+    signals: std::os::fd::OwnedFd,
+    events: EventSender,
+    hang_up: impl Fn() -> bool + Send + 'static,
+) -> io::Result<()> {
     let mut signals = File::from(signals);
     let forward = move || {
         let mut stop = Stop::Drain;
         let mut record = [0; sys::SIGNAL_RECORD];
         while signals.read_exact(&mut record).is_ok() {
-            let words = match stop {
-                Stop::Drain => "stopping; what still runs has the drain_timeout to end (again: ends it at once)",
-                Stop::Now => "ending what still runs",
-            };
-            log::info!("{words}");
+            if sys::signal_of(&record) == libc::SIGHUP && hang_up() {
+                continue;
+            }
+            log::info!("stopping: {}", words_of(stop));
             let command = Command::Stop { how: stop, by: Asker::Signal };
             if events.send(Event::Command { command, reply: ReplyTo::new(|_| ()) }).is_err() {
                 return;

@@ -1,27 +1,28 @@
 //! A command without a running minflow: this process takes the home's lock, makes the change, and ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam::channel::{bounded, unbounded};
+use crossbeam::channel::bounded;
 
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::dagfile::Defaults;
+use crate::executor::LiveTunables;
 use crate::health::Health;
-use crate::model::{AssetKey, TryKey, Wait};
-use crate::operators::plugin;
-use crate::scheduler::command::{Command, CommandError, Reply};
-use crate::scheduler::event::DagFile;
+use crate::model::{AssetKey, PoolName, TryKey, Wait};
+use crate::scheduler::command::{Asker, Command, CommandError, Reply, Stop};
+use crate::scheduler::event::{self, DagFile};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Triggerer, Work};
+use crate::scheduler::port::{
+    Call, Executor, FileWatch, FileWish, Followers, HostWatch, Kill, Left, ReplyTo, Timer, Triggerer, Work,
+};
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::{Event, Store};
-use crate::secrets::Secrets;
 use crate::store::Database;
 use crate::watch::{WatchSettings, Watcher};
 
-use super::{HomeLock, RunError, io_error, parse, restore, scheduler_settings};
+use super::{HomeLock, LiveDefaults, RunError, io_error, live_defaults, scheduler_settings};
 
 /// Carries out `command` on the home of `config`.
 ///
@@ -31,20 +32,22 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
     let _lock = HomeLock::take(&config.home)?;
     let mut database = Database::open(&config.database.path, config.database.synchronous)?;
     let snapshot = database.load()?;
-    let defaults = Arc::new(Defaults::from_config(config, BTreeSet::new()).with_plugins(plugin::list(&config.home)));
+    let defaults = live_defaults(config, &snapshot);
     let parts = Parts {
         store: Box::new(database),
         executor: Box::new(Nobody),
         triggerer: Box::new(Nobody),
         timer: Box::new(Nobody),
         files: Box::new(Nobody),
+        followers: Box::new(Nobody),
+        host: Box::new(Nobody),
         clock: Arc::new(SystemClock),
         health: Health::default(),
         gauges: GaugeBoard::default(),
         heartbeat: Heartbeat::default(),
     };
-    let mut scheduler = Scheduler::new(scheduler_settings(config), snapshot, restore(&defaults), parts);
-    let files = dag_files(config, defaults)?;
+    let mut scheduler = Scheduler::new(scheduler_settings(config), snapshot, defaults.restore(), parts);
+    let files = dag_files(config, &defaults)?;
     let (sender, replies) = bounded(1);
     let reply = ReplyTo::new(move |reply| {
         let _ = sender.send(reply);
@@ -64,12 +67,16 @@ pub fn apply_offline(config: &Config, command: Command) -> Result<Reply, RunErro
 }
 
 /// All DAG files, read and parsed once.
-fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, RunError> {
-    let (events, found) = unbounded();
-    let secrets = Arc::new(Secrets::of_process(config.secrets.clone()));
+fn dag_files(config: &Config, defaults: &LiveDefaults) -> Result<Vec<DagFile>, RunError> {
+    let (events, found) = event::channel();
     let settings = WatchSettings { dags_folder: config.core.dags_folder.clone(), home: config.home.clone() };
-    let _watcher = Watcher::start(settings, parse(defaults, secrets, config.home.clone()), events, Health::default())
-        .map_err(io_error("read the DAG files"))?;
+    let _watcher = Watcher::start(
+        settings,
+        defaults.parse(LiveTunables::of(config), config.home.clone()),
+        events,
+        Health::default(),
+    )
+    .map_err(io_error("read the DAG files"))?;
     let mut files = Vec::new();
     while let Ok(Event::DagFiles { files: piece, .. }) = found.recv() {
         files.extend(piece);
@@ -81,11 +88,14 @@ fn dag_files(config: &Config, defaults: Arc<Defaults>) -> Result<Vec<DagFile>, R
 pub(super) struct Nobody;
 
 impl Executor for Nobody {
-    fn start(&mut self, _: Work) {}
+    fn prepare(&mut self, _: Work) {}
+    fn start(&mut self, _: &[TryKey]) {}
     fn kill(&mut self, _: TryKey, _: Kill) {}
-    fn reclaim(&mut self, _: Stray) {}
+    fn pause(&mut self, _: TryKey) {}
+    fn resume(&mut self, _: TryKey) {}
+    fn reclaim(&mut self, _: Left) {}
     fn call(&mut self, _: Box<Call>) {}
-    fn look(&mut self, _: Box<Work>) {}
+    fn look(&mut self, _: Vec<Work>) {}
     fn forget(&mut self, _: TryKey) {}
     fn acknowledge(&mut self, _: &[TryKey]) {}
 }
@@ -99,7 +109,16 @@ impl Timer for Nobody {
     fn arm(&mut self, _: Option<jiff::Timestamp>, _: Option<crate::clock::BootInstant>) {}
 }
 
+impl HostWatch for Nobody {
+    fn ask(&mut self) {}
+}
+
 impl FileWatch for Nobody {
     fn watch(&mut self, _: AssetKey, _: FileWish) {}
     fn forget(&mut self, _: AssetKey) {}
+}
+
+impl Followers for Nobody {
+    fn pools_changed(&mut self, _: BTreeMap<PoolName, i64>) {}
+    fn stopping(&mut self, _: Stop, _: Asker, _: Duration) {}
 }

@@ -16,16 +16,17 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::{ExecutorSettings, LocalExecutor, paths};
 use crate::health::Health;
-use crate::model::{Awaited, Dag, DagRun, Instance, InstanceKey, RunState, Schedule, TaskIx, TryKey};
+use crate::model::{AdmissionRules, Awaited, Dag, DagRun, Instance, InstanceKey, RunState, Schedule, TaskIx, TryKey};
 use crate::scheduler::Event;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
-use crate::scheduler::event::{DagFile, Found, Outcome, TryEnd};
+use crate::scheduler::event::{self, DagFile, EventReceiver, EventSender, Found, Outcome, TryEnd};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, Force, Kill, ReplyTo, Stray, Work};
+use crate::scheduler::port::{Call, Executor, Force, Kill, Left, ReplyTo, Work};
 use crate::scheduler::turn::{Parts, Scheduler};
+use crate::scheduler::world::{Drained, Settings};
 use crate::store::{MemoryStore, ReaderPool};
-use crate::supervisor::{self, SupervisorHandle, sys};
+use crate::supervisor::{self, Origin, SupervisorHandle, Tasks, sys};
 use crate::template::Lookup;
 use crate::timer::SystemTimer;
 use crate::timetable::Timetable;
@@ -77,28 +78,40 @@ struct Telling {
 }
 
 impl Executor for Telling {
-    fn start(&mut self, work: Work) {
+    fn prepare(&mut self, work: Work) {
         let handed = handed(&self.logs, &work);
         self.watch.add(&handed.log);
         // Nobody listens any more once the run has ended.
         let _ = self.handed.send((work.key, handed));
-        self.inner.start(work);
+        self.inner.prepare(work);
+    }
+
+    fn start(&mut self, keys: &[TryKey]) {
+        self.inner.start(keys);
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
         self.inner.kill(key, how);
     }
 
-    fn reclaim(&mut self, stray: Stray) {
-        self.inner.reclaim(stray);
+    fn pause(&mut self, key: TryKey) {
+        self.inner.pause(key);
+    }
+
+    fn resume(&mut self, key: TryKey) {
+        self.inner.resume(key);
+    }
+
+    fn reclaim(&mut self, left: Left) {
+        self.inner.reclaim(left);
     }
 
     fn call(&mut self, call: Box<Call>) {
         self.inner.call(call);
     }
 
-    fn look(&mut self, work: Box<Work>) {
-        self.inner.look(work);
+    fn look(&mut self, works: Vec<Work>) {
+        self.inner.look(works);
     }
 
     fn forget(&mut self, key: TryKey) {
@@ -148,7 +161,8 @@ impl Bench {
     fn new(config: &Config) -> Result<Self, RunError> {
         let exe = std::env::current_exe().map_err(io_error("find this program's own file"))?;
         let aside = Aside::new()?;
-        let supervisor = supervisor::spawn(&exe, &aside.0).map_err(io_error("start the supervisor"))?;
+        let origin = Origin { exe, home: aside.0.clone(), cgroup: config.core.cgroup.clone(), tasks: Tasks::EndWithIt };
+        let supervisor = supervisor::spawn(&origin).map_err(io_error("start the supervisor"))?;
         let signals = sys::watch_requests_to_end().map_err(io_error("watch for signals"))?;
         let settings = ExecutorSettings {
             // The numbers of its instances are those of others in the home.
@@ -168,30 +182,36 @@ impl Bench {
 pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result<Tried, RunError> {
     let bench = Bench::new(config)?;
     let store = MemoryStore::default();
-    let (events, inbox) = unbounded();
-    let (tapped, tap) = unbounded();
+    let (events, inbox) = event::channel();
+    let (told, heard) = event::channel();
+    let tap = tap(heard).map_err(io_error("listen to the workers"))?;
     let (handed_to, handed) = unbounded();
     let (watch, _open, grown) = LogWatch::new();
     let health = Health::default();
-    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.secrets.masker());
+    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.tunables.now().secrets.masker());
     let _aside = bench.aside;
     let lookup: Arc<dyn Lookup> = Arc::new(store.clone());
     let inner =
-        LocalExecutor::start(bench.settings, bench.supervisor, lookup, tapped, bench.clock.clone(), health.clone())
+        LocalExecutor::start(bench.settings, bench.supervisor, lookup, told, bench.clock.clone(), health.clone())
             .map_err(io_error("start the workers"))?;
+    // Who tries a DAG wants to see it run, however busy the host is.
+    let settings =
+        Settings { admission: AdmissionRules::default(), drained: Drained::Ended, ..scheduler_settings(config) };
     let parts = Parts {
         store: Box::new(store.clone()),
         executor: Box::new(Telling { inner, logs, watch, handed: handed_to }),
         triggerer: Box::new(LocalTriggerer::new(events.clone(), health.clone())),
         timer: Box::new(SystemTimer::start(events.clone()).map_err(io_error("start the timer"))?),
         files: Box::new(offline::Nobody),
+        followers: Box::new(offline::Nobody),
+        host: Box::new(offline::Nobody),
         clock: bench.clock,
         health,
         gauges: GaugeBoard::default(),
         heartbeat: Heartbeat::default(),
     };
-    let scheduler = Scheduler::new(scheduler_settings(config), Snapshot::default(), Box::new(|_, _| None), parts);
-    forward_requests_to_end(bench.signals, events.clone()).map_err(io_error("watch for signals"))?;
+    let scheduler = Scheduler::new(settings, Snapshot::default(), Box::new(|_, _| None), parts);
+    forward_requests_to_end(bench.signals, events.clone(), || false).map_err(io_error("watch for signals"))?;
     begin(trial, &events);
     let looping = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || scheduler.run(&inbox));
     let looping = looping.map_err(io_error("start the scheduler"))?;
@@ -210,7 +230,7 @@ pub fn test_dag(config: &Config, trial: DagTrial, out: &mut dyn Write) -> Result
 }
 
 /// The script of a trial: the one file, one run, and a stop when it has ended.
-fn begin(trial: DagTrial, events: &Sender<Event>) {
+fn begin(trial: DagTrial, events: &EventSender) {
     let dag_id = trial.dag.dag_id.clone();
     // As its schedule says; Airflow's `dags test` infers it from the logical date too.
     let timetable = Timetable::of(&trial.dag).ok();
@@ -228,7 +248,7 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
         conf: trial.conf,
         unpause: false,
     };
-    let stop = |events: &Sender<Event>| {
+    let stop = |events: &EventSender| {
         let command = Command::Stop { how: Stop::Drain, by: Asker::Cli };
         // The loop has ended already if nobody listens.
         let _ = events.send(Event::Command { command, reply: ReplyTo::new(|_| ()) });
@@ -251,6 +271,14 @@ fn begin(trial: DagTrial, events: &Sender<Event>) {
     let _ = events.send(Event::Command { command: Command::Trigger(trigger), reply: when_triggered });
 }
 
+/// What the executor tells, as something that can be waited for together with others.
+fn tap(events: EventReceiver) -> io::Result<Receiver<Event>> {
+    let (sender, tap) = unbounded();
+    let forward = move || events.into_iter().all(|event| sender.send(event).is_ok());
+    std::thread::Builder::new().name("tap".to_owned()).stack_size(128 * 1024).spawn(forward)?;
+    Ok(tap)
+}
+
 /// What is heard during a trial run.
 struct Told {
     /// From the executor.
@@ -261,7 +289,7 @@ struct Told {
 }
 
 /// Passes what the executor tells on to the loop, and shows the logs as they grow. Returns when the executor has closed.
-fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
+fn show(told: &Told, events: &EventSender, mut screen: Screen<'_>) {
     let mut logs: BTreeMap<TryKey, PathBuf> = BTreeMap::new();
     loop {
         let mut hear = |screen: &mut Screen<'_>| {
@@ -275,11 +303,15 @@ fn show(told: &Told, events: &Sender<Event>, mut screen: Screen<'_>) {
                 // The loop drops its executor, and with it the tap, when it ends.
                 let Ok(event) = event else { return };
                 hear(&mut screen);
-                if let Event::Ended(end) | Event::Looked(end) = &event
-                    && !looks_on(&end.outcome)
-                    && let Some(log) = logs.remove(&end.key)
-                {
-                    screen.close(&log, &in_words(&end.outcome));
+                let ends = match &event {
+                    Event::Ended(end) => std::slice::from_ref(&**end),
+                    Event::Looked(ends) => ends,
+                    _ => &[],
+                };
+                for end in ends.iter().filter(|end| !looks_on(&end.outcome)) {
+                    if let Some(log) = logs.remove(&end.key) {
+                        screen.close(&log, &in_words(&end.outcome));
+                    }
                 }
                 let _ = events.send(without_others(event));
             }
@@ -319,6 +351,7 @@ fn in_words(outcome: &Outcome) -> String {
         Outcome::Exited(code) => format!("exit code {code}"),
         Outcome::Signaled(signal) => format!("signal {signal}"),
         Outcome::TimedOut => "timed out".to_owned(),
+        Outcome::Exceeded { limit, .. } => limit.to_string(),
         Outcome::Killed { reason }
         | Outcome::Faulted { reason }
         | Outcome::GivenUp { reason }
@@ -342,14 +375,15 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
         return Ok(RunState::Success);
     }
     let bench = Bench::new(config)?;
-    let (events, ends) = unbounded();
-    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.secrets.masker());
+    let (events, heard) = event::channel();
+    let ends = tap(heard).map_err(io_error("listen to the workers"))?;
+    let (logs, masker) = (bench.settings.logs.clone(), bench.settings.tunables.now().secrets.masker());
     let _aside = bench.aside;
     let lookup: Arc<dyn Lookup> = Arc::new(ReaderPool::new(&config.database.path));
     let mut executor =
         LocalExecutor::start(bench.settings, bench.supervisor, lookup, events.clone(), bench.clock, Health::default())
             .map_err(io_error("start the workers"))?;
-    forward_requests_to_end(bench.signals, events).map_err(io_error("watch for signals"))?;
+    forward_requests_to_end(bench.signals, events, || false).map_err(io_error("watch for signals"))?;
     let key = TryKey { instance: InstanceKey(0), try_number: 1 };
     let run = Arc::new(trial.run);
     let mut work = Work {
@@ -368,7 +402,8 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
     watch.add(&log);
     let mut screen = Screen::new(out, masker);
     screen.open(log.clone(), title);
-    executor.start(work.clone());
+    executor.prepare(work.clone());
+    executor.start(&[key]);
     loop {
         let event = crossbeam::select! {
             recv(ends) -> event => event,
@@ -377,29 +412,35 @@ pub fn test_task(config: &Config, trial: TaskTrial, out: &mut dyn Write) -> Resu
                 continue;
             }
         };
-        match event {
+        let outcome = match event {
             Ok(Event::Ended(end)) if looks_on(&end.outcome) => {
                 if let Outcome::Deferred(wait) = end.outcome {
                     work.earlier = Some(Arc::from(wait));
                 }
-                executor.look(Box::new(work.clone()));
+                executor.look(vec![work.clone()]);
+                continue;
             }
-            Ok(Event::Ended(end) | Event::Looked(end)) => {
-                screen.close(&log, &in_words(&end.outcome));
-                let is_well = match end.outcome {
-                    Outcome::Exited(code) => code == 0 || spec.skip_on_exit_code.contains(&code),
-                    // One look is made, nothing is waited for, and no other DAG runs.
-                    Outcome::Deferred(_) | Outcome::Asks(_) => true,
-                    _ => false,
-                };
-                return Ok(if is_well { RunState::Success } else { RunState::Failed });
-            }
+            Ok(Event::Ended(end)) => end.outcome,
+            Ok(Event::Looked(mut ends)) => match ends.pop() {
+                Some(end) => end.outcome,
+                None => continue,
+            },
             Ok(Event::Command { command: Command::Stop { how: stop, .. }, .. }) => {
                 let force = if stop == Stop::Now { Force::Immediate } else { Force::Graceful };
                 executor.kill(key, Kill { reason: "stopped".to_owned(), force });
+                continue;
             }
-            Ok(_) => {}
+            Ok(_) => continue,
             Err(_) => return Ok(RunState::Failed),
-        }
+        };
+        screen.close(&log, &in_words(&outcome));
+        executor.acknowledge(&[key]);
+        let is_well = match outcome {
+            Outcome::Exited(code) => code == 0 || spec.skip_on_exit_code.contains(&code),
+            // One look is made, nothing is waited for, and no other DAG runs.
+            Outcome::Deferred(_) | Outcome::Asks(_) => true,
+            _ => false,
+        };
+        return Ok(if is_well { RunState::Success } else { RunState::Failed });
     }
 }

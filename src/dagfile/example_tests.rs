@@ -70,8 +70,11 @@ fn every_example_of_the_page_is_a_dag() {
     let pages = [
         include_str!("dag-format.head.md"),
         include_str!("dag-format.schedules.md"),
+        include_str!("dag-format.limits.md"),
         include_str!("dag-format.retries.md"),
+        include_str!("dag-format.needs.md"),
         include_str!("dag-format.setup.md"),
+        include_str!("dag-format.processes.md"),
         include_str!("dag-format.groups.md"),
         include_str!("dag-format.mapping.md"),
         include_str!("dag-format.deciders.md"),

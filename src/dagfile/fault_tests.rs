@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn faults(bytes: &[u8]) -> Vec<Diagnostic> {
-    let defaults = Defaults { pools: BTreeSet::from(["cpu_intensive".to_owned()]), ..Defaults::default() };
+    let defaults = Defaults { pools: BTreeMap::from([("cpu_intensive".into(), 2)]), ..Defaults::default() };
     parse(Path::new("d.toml"), bytes, &defaults).err().unwrap_or_default()
 }
 
@@ -58,6 +58,11 @@ fn the_checked_in_faults_of_http_are_printed_as_they_stand() {
 }
 
 #[test]
+fn the_checked_in_faults_of_limits_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.limits.txt", include_str!("faults.limits.txt"));
+}
+
+#[test]
 fn the_checked_in_faults_of_virtual_environments_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.venv.txt", include_str!("faults.venv.txt"));
 }
@@ -70,6 +75,11 @@ fn the_checked_in_faults_of_email_are_printed_as_they_stand() {
 #[test]
 fn the_checked_in_faults_of_docker_are_printed_as_they_stand() {
     check_printed("src/dagfile/faults.docker.txt", include_str!("faults.docker.txt"));
+}
+
+#[test]
+fn the_checked_in_faults_of_needs_are_printed_as_they_stand() {
+    check_printed("src/dagfile/faults.needs.txt", include_str!("faults.needs.txt"));
 }
 
 #[test]

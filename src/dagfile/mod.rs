@@ -10,7 +10,9 @@ mod deadline;
 mod decider;
 mod edges;
 pub mod keys;
+mod limits;
 mod mapping;
+mod needs;
 mod outline;
 mod params;
 mod retry;
@@ -51,8 +53,9 @@ use crate::model::asset::AssetDefinition;
 use crate::model::callback::{Callback, Hook};
 use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
-use crate::model::ids::{AssetName, DagId, MAX_ID_BYTES};
+use crate::model::ids::{AssetName, DagId, MAX_ID_BYTES, PoolName};
 use crate::model::mapping::Group;
+use crate::model::pool::Pool;
 
 /// The most bytes of one DAG file.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -76,8 +79,8 @@ pub struct Defaults {
     pub catchup: bool,
     /// Whether runs of cron expressions and periods have the data intervals of Airflow 2.
     pub data_intervals: bool,
-    /// The names of all pools, of airflow.toml and of the database. `default_pool` is known in any case.
-    pub pools: BTreeSet<String>,
+    /// The slots of all pools by name (-1: without limit). `default_pool` is known in any case.
+    pub pools: BTreeMap<PoolName, i64>,
     /// The names of all notifiers.
     pub notifiers: BTreeSet<String>,
     /// The callbacks of DAGs that give none.
@@ -121,7 +124,7 @@ impl Default for Defaults {
             grace: Duration::from_secs(5),
             catchup: false,
             data_intervals: false,
-            pools: BTreeSet::new(),
+            pools: BTreeMap::new(),
             notifiers: BTreeSet::new(),
             on_success: Vec::new(),
             on_failure: Vec::new(),
@@ -134,8 +137,7 @@ impl Default for Defaults {
 
 impl Defaults {
     /// `pools` are those of the database; those of the configuration are added.
-    pub fn from_config(config: &Config, mut pools: BTreeSet<String>) -> Self {
-        pools.extend(config.pools.keys().cloned());
+    pub fn from_config(config: &Config, pools: impl IntoIterator<Item = Pool>) -> Self {
         Self {
             max_active_tasks: config.core.max_active_tasks_per_dag,
             max_active_runs: config.core.max_active_runs_per_dag,
@@ -147,7 +149,7 @@ impl Defaults {
             grace: config.core.killed_task_cleanup_time,
             catchup: config.scheduler.catchup_by_default,
             data_intervals: config.scheduler.create_cron_data_intervals,
-            pools,
+            pools: config.pools_with(pools).into_values().map(|pool| (pool.name, pool.slots)).collect(),
             notifiers: config.notices.notifiers.keys().cloned().collect(),
             on_success: config.notices.on_success.clone(),
             on_failure: config.notices.on_failure.clone(),
@@ -172,6 +174,14 @@ impl Defaults {
 /// # Errors
 /// Every fault of the file, in the order of its text; at most a hundred.
 pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<Diagnostic>> {
+    read(path, bytes, defaults).map(|(dag, _)| dag)
+}
+
+/// As [`parse`], with what is no fault of the file and likely not meant.
+///
+/// # Errors
+/// As those of [`parse`].
+pub fn read(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<(Dag, Vec<Diagnostic>), Vec<Diagnostic>> {
     let limits = Limits { bytes: MAX_BYTES, depth: MAX_DEPTH };
     let text =
         limits.read(bytes).map_err(|(code, message, help)| vec![Diagnostic::of_file(path, code, message, help)])?;
@@ -185,7 +195,7 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults) -> Result<Dag, Vec<
     let dag = keytable::parse_document(&limits, &mut faults)
         .and_then(|document| Reader { defaults, faults: &mut faults, named: Vec::new() }.dag(&document));
     match dag {
-        Some(dag) if faults.is_empty() => Ok(dag),
+        Some(dag) if faults.is_empty() => Ok((dag, faults.take_warnings())),
         _ => Err(faults.into_list()),
     }
 }

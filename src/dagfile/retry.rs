@@ -8,7 +8,7 @@ use crate::keytable::{ENDING_SIGNALS, Fields, signal_number};
 use crate::model::retry::{EndedBy, RetryRule, output_pattern};
 
 /// The conditions of which a try can meet one only.
-const ENDS: [&str; 3] = ["exit_code", "signal", "timeout"];
+const ENDS: [&str; 4] = ["exit_code", "signal", "timeout", "out_of_memory"];
 
 /// What `true` means (Airflow).
 const DOUBLING: f64 = 2.0;
@@ -41,7 +41,10 @@ fn rule(fields: &Fields<'_>) -> RetryRule {
         ended: match (codes.is_empty(), signal) {
             (false, _) => Some(EndedBy::ExitCode(codes)),
             (true, Some(signal)) => Some(EndedBy::Signal(signal)),
-            (true, None) => fields.bool("timeout").map(|_| EndedBy::Timeout),
+            (true, None) => {
+                let memory = fields.bool("out_of_memory").map(|_| EndedBy::OutOfMemory);
+                fields.bool("timeout").map(|_| EndedBy::Timeout).or(memory)
+            }
         },
         output: fields.text("output").map(str::to_owned),
         retries: fields.integer("retries"),
@@ -61,7 +64,7 @@ impl Reader<'_, '_> {
                 }
                 (None, _) if fields.get("output").is_none() => {
                     let message = "a rule of `retry_on` needs a condition";
-                    let help = "add `exit_code`, `signal`, `timeout = true` or `output`; for all failures the task's own `retries` and `retry_delay` hold";
+                    let help = "add `exit_code`, `signal`, `timeout = true`, `out_of_memory = true` or `output`; for all failures the task's own `retries` and `retry_delay` hold";
                     self.faults.add(item.span(), "bad-rule", message, help);
                 }
                 _ => {}

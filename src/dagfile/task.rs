@@ -9,15 +9,18 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, OPERATORS};
+use super::limits;
 use super::outline::Outline;
-use super::retry;
 use super::schedule::{Timing, instant};
 use super::{Reader, UnknownPools, json_object};
+use super::{needs, retry};
 use crate::keytable::{self, Fields};
-use crate::model::dag::{Bash, Operator, Output, Position, Python, Requirements, Script, Task, Template, Venv};
+use crate::model::dag::{
+    Bash, KillTree, Operator, Output, Position, Python, Requirements, Script, Task, Template, Venv,
+};
 use crate::model::graph::{Node, Role};
 use crate::model::ids::{PoolName, TaskId};
-use crate::model::pool::DEFAULT_POOL;
+use crate::model::pool::{DEFAULT_POOL, DEFAULT_POOL_SLOTS};
 use crate::model::state::{TriggerRule, WeightRule};
 
 /// The keys of a task, and those of `default_args` behind them, the innermost group's first.
@@ -81,16 +84,20 @@ impl Reader<'_, '_> {
             && let Some(pool) = value.get_ref().as_str()
             && pool != DEFAULT_POOL
             && self.defaults.unknown_pools == UnknownPools::Refused
-            && !self.defaults.pools.contains(pool)
+            && !self.defaults.pools.contains_key(pool)
         {
-            let known = self.defaults.pools.iter().map(String::as_str).chain([DEFAULT_POOL]);
+            let known = self.defaults.pools.keys().map(PoolName::as_str).chain([DEFAULT_POOL]);
             let help = match keytable::suggest(pool, known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add it to airflow.toml: `[pools]` and below it `{pool} = 4`"),
+                None => format!(
+                    "add it to airflow.toml: `[pools]` and below it `{pool} = 4`; or say `minflow pools set {pool} 4 \"\"`"
+                ),
             };
             self.faults.add(value.span(), "unknown-pool", format!("there is no pool `{pool}`"), help);
         }
+        self.check_limits(fields);
         self.check_retry_rules(fields.list("retry_on"));
+        self.check_needs(fields);
         self.check_task_callbacks(fields);
         for (name, _) in fields.table("env").into_iter().flatten() {
             let variable: &str = name.get_ref();
@@ -98,6 +105,21 @@ impl Reader<'_, '_> {
                 let message = format!("`{}` cannot be the name of a variable", variable.escape_debug());
                 self.faults.add(name.span(), "bad-value", message, "use a name without `=`");
             }
+        }
+    }
+
+    /// More slots than its pool has are no fault, since the pool may grow; until then the task waits.
+    fn check_slots(&mut self, layers: &Layers<'_, '_>) {
+        let pool = layers.text("pool").unwrap_or(DEFAULT_POOL);
+        let is_default = pool == DEFAULT_POOL;
+        let known = self.defaults.pools.get(pool).copied().or_else(|| is_default.then_some(DEFAULT_POOL_SLOTS));
+        let wanted = layers.read("pool_slots", |fields, name| fields.integer::<i64>(name));
+        let (Some(value), Some(wanted), Some(slots)) = (layers.get("pool_slots"), wanted, known) else { return };
+        if slots >= 0 && wanted > slots && self.defaults.unknown_pools == UnknownPools::Refused {
+            let message =
+                format!("pool `{pool}` has {slots} slots: a task that takes {wanted} waits until it has more");
+            let help = format!("take at most {slots}, or make the pool larger");
+            self.faults.warn(value.span(), "pool-slots", message, help);
         }
     }
 
@@ -332,6 +354,7 @@ impl Reader<'_, '_> {
             .map(|name| layers.read(name, |fields, name| fields.get(name).map(|_| fields.list(name))))
             .map(|list| self.asset_names(list.unwrap_or_default()));
         let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
+        self.check_slots(layers);
         Task {
             owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
             doc_md: layers.text("doc_md").unwrap_or_default().to_owned(),
@@ -340,14 +363,24 @@ impl Reader<'_, '_> {
             retry_exponential_backoff: layers.read("retry_exponential_backoff", retry::multiplier).unwrap_or_default(),
             max_retry_delay: layers.read("max_retry_delay", |f, name| f.duration(name)),
             retry_on: layers.read("retry_on", |f, name| Some(retry::rules(f.list(name)))).unwrap_or_default(),
+            needs: layers.read("needs", |f, name| needs::needs(f.get(name)?)),
             execution_timeout: layers.read("execution_timeout", |f, name| f.duration(name)),
             grace: layers.read("grace", |f, name| f.duration(name)).unwrap_or(defaults.grace),
             kill_signal: layers
                 .text("kill_signal")
                 .and_then(|name| keytable::signal_number(keytable::KILL_SIGNALS, name))
                 .unwrap_or(libc::SIGTERM),
+            kill_tree: match layers.text("kill_tree") {
+                Some("strict") => KillTree::Strict,
+                _ => KillTree::Tree,
+            },
+            leave_running: is("leave_running", false),
+            limits: layers.get("limits").and_then(limits::limits),
+            run_as: layers.get("run_as").map(|value| Box::new(self.run_as(value))),
             pool: PoolName::from(layers.text("pool").unwrap_or(DEFAULT_POOL)),
             pool_slots: layers.read("pool_slots", |fields, name| fields.integer(name)).unwrap_or(1),
+            max_active_tis_per_dag: layers.read("max_active_tis_per_dag", |fields, name| fields.integer(name)),
+            max_active_tis_per_dagrun: layers.read("max_active_tis_per_dagrun", |fields, name| fields.integer(name)),
             env: env.map(|(name, value)| (name.get_ref().to_string(), self.template(value))).collect(),
             cwd: layers.get("cwd").map(|value| self.template(value)),
             output: match layers.text("output") {

@@ -7,7 +7,7 @@ use crate::model::retry::{EndedBy, RetryRule};
 use crate::model::state::{TriggerRule, WeightRule};
 
 fn defaults() -> Defaults {
-    Defaults { pools: BTreeSet::from(["cpu_intensive".to_owned()]), ..Defaults::default() }
+    Defaults { pools: BTreeMap::from([("cpu_intensive".into(), 2)]), ..Defaults::default() }
 }
 
 pub(super) fn read(text: &str) -> Result<Dag, Vec<Diagnostic>> {
@@ -280,8 +280,29 @@ fn trigger_rules_are_airflows() {
 }
 
 #[test]
+fn the_schema_takes_a_plugin_with_its_table_and_no_slip_beside_an_operator() {
+    let schema = keys::json_schema();
+    let fits = |task: serde_json::Value| {
+        let file = serde_json::json!({ "tasks": { "t": task } });
+        crate::params::check(&schema, &file).is_ok()
+    };
+    assert!(fits(serde_json::json!({ "bash": "x", "retries": 1 })));
+    assert!(fits(serde_json::json!({ "fetch": { "any": ["thing", 1] }, "retries": 1 })));
+    for slip in [
+        serde_json::json!({ "bash": "x", "retires": 1 }),
+        serde_json::json!({ "bash": "x", "fetch": {} }),
+        serde_json::json!({ "http": { "url": "x" }, "evn": {} }),
+        serde_json::json!({ "bsah": "x" }),
+        serde_json::json!({ "fetch": {}, "retires": 1 }),
+        serde_json::json!({ "fetch": {}, "retries": "many" }),
+    ] {
+        assert!(!fits(slip.clone()), "{slip}");
+    }
+}
+
+#[test]
 fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
-    let schema = serde_json::to_string_pretty(&keytable::json_schema("minflow DAG file", &keys::DAG)).unwrap() + "\n";
+    let schema = serde_json::to_string_pretty(&keys::json_schema()).unwrap() + "\n";
     keytable::assert_checked_in("schemas/dag.schema.json", &schema);
     let mut text = include_str!("dag-format.head.md").to_owned();
     let tables = [
@@ -290,7 +311,9 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
         ("`[tasks.ID]`", &keys::TASK),
         ("`[groups.ID]`", &keys::GROUP),
         ("Mapping: an input of `expand` or `expand_kwargs` as a table", &keys::INPUT),
+        ("`limits`", &keys::LIMITS),
         ("A rule of `retry_on`", &keys::RETRY_RULE),
+        ("`needs`", &keys::NEEDS),
         ("A callback", &crate::config::keys::CALLBACK),
         ("`http` of a callback", &crate::config::keys::CALLBACK_HTTP),
         ("A deadline", &keys::DEADLINE),
@@ -320,9 +343,13 @@ fn the_checked_in_schema_and_documentation_follow_the_table_of_keys() {
                 concat!(include_str!("dag-format.venv.md"), include_str!("dag-format.xcoms.md"))
             }
             name if name == keys::SCHEDULE.name => include_str!("dag-format.schedules.md"),
-            name if name == keys::TASK.name => include_str!("dag-format.setup.md"),
+            name if name == keys::TASK.name => {
+                concat!(include_str!("dag-format.setup.md"), include_str!("dag-format.processes.md"))
+            }
             name if name == keys::GROUP.name => include_str!("dag-format.groups.md"),
             name if name == keys::INPUT.name => include_str!("dag-format.mapping.md"),
+            name if name == keys::LIMITS.name => include_str!("dag-format.limits.md"),
+            name if name == keys::NEEDS.name => include_str!("dag-format.needs.md"),
             name if name == keys::RETRY_RULE.name => include_str!("dag-format.retries.md"),
             name if name == keys::DEADLINE.name => include_str!("dag-format.callbacks.md"),
             name if name == keys::HTTP.name => include_str!("dag-format.http.md"),
@@ -387,4 +414,22 @@ fn deciders_have_all_their_forms() {
     let text = "short_circuit = { ignore_downstream_trigger_rules = false, expr = '1' }";
     assert_eq!(operator(text), short(expr(68), false));
     assert_eq!(operator("latest_only = true"), Operator::LatestOnly);
+}
+
+#[test]
+fn more_slots_than_a_pool_has_are_a_warning_at_their_place() {
+    let warnings = |text: &str, defaults: &Defaults| -> Vec<String> {
+        let (_, warnings) = super::read(Path::new("d.toml"), text.as_bytes(), defaults).unwrap();
+        warnings.iter().map(ToString::to_string).collect()
+    };
+    let text = "[default_args]\npool = 'cpu_intensive'\npool_slots = 3\n[tasks.a]\nbash = 'x'\n[tasks.b]\nbash = 'x'\n[tasks.c]\nbash = 'x'\npool_slots = 2\n[tasks.d]\nbash = 'x'\npool = 'default_pool'\npool_slots = 129\n";
+    let expected = [
+        "d.toml:3:14: pool-slots: pool `cpu_intensive` has 2 slots: a task that takes 3 waits until it has more\n3 | pool_slots = 3\n  |              ^\nhelp: take at most 2, or make the pool larger",
+        "d.toml:14:14: pool-slots: pool `default_pool` has 128 slots: a task that takes 129 waits until it has more\n14 | pool_slots = 129\n   |              ^^^\nhelp: take at most 128, or make the pool larger",
+    ];
+    assert_eq!(warnings(text, &defaults()), expected);
+    let endless = BTreeMap::from([("cpu_intensive".into(), -1), ("default_pool".into(), 1_000)]);
+    assert_eq!(warnings(text, &Defaults { pools: endless, ..Defaults::default() }), Vec::<String>::new());
+    // A stored definition was judged when it was stored.
+    assert_eq!(warnings(text, &defaults().for_stored()), Vec::<String>::new());
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::executor::adopt::{self, Memo};
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Variables};
 use crate::executor::reclaim::{self, Remains};
@@ -20,9 +21,11 @@ use crate::model::callback::{DEFAULT_TIMEOUT, Subject};
 use crate::model::{InstanceKey, TaskIx, TryKey};
 use crate::operators::notify::{self, Notice};
 use crate::operators::{Fault, Place, Program, TemplateFolder};
+use crate::scheduler::LOST;
 use crate::scheduler::event::{CallEnd, CallOutcome};
 use crate::scheduler::port::{Call, Work};
-use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start};
+use crate::supervisor::adoption::Kept;
+use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start, Tree};
 use crate::template::{Context, UndefinedKind};
 
 const GRACE: Duration = Duration::from_secs(2);
@@ -39,6 +42,14 @@ pub struct Begun {
     call: Box<Call>,
     log: TryLog,
     files: Vec<PathBuf>,
+    origin: Origin,
+}
+
+/// Who has prepared it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Own,
+    Adopted,
 }
 
 impl Begun {
@@ -55,9 +66,6 @@ pub fn is_call(key: TryKey) -> bool {
 /// Begins a callback. None: the supervisor has it.
 pub fn run(shared: &Shared, call: Box<Call>) -> Option<CallEnd> {
     let key = call.row.try_key();
-    if let Some(stray) = call.stray {
-        end_stray(shared, stray);
-    }
     let head = format!("begins try {} of {} {}: {}", call.row.tries, call.row.hook, call.row.number, about(&call));
     let log = match TryLog::open(log_path(shared, &call), &head, shared.clock.now()) {
         Ok(log) => log,
@@ -67,16 +75,23 @@ pub fn run(shared: &Shared, call: Box<Call>) -> Option<CallEnd> {
         Ok(prepared) => prepared,
         Err(fault) => return Some(close(shared, &call, &log, outcome_of(fault))),
     };
-    let (begun, outcome) = shared.hand_over_call(Box::new(Begun { call, log, files }), start).err()?;
-    begun.files.iter().for_each(remove);
-    Some(close(shared, &begun.call, &begun.log, outcome))
+    let (begun, told) =
+        shared.hand_over_call(Box::new(Begun { call, log, files, origin: Origin::Own }), start).err()?;
+    Some(conclude(shared, &begun, told))
 }
 
 /// From what the supervisor tells to the end of a callback.
 pub fn conclude(shared: &Shared, begun: &Begun, told: Told) -> CallEnd {
     let outcome = match told {
-        Told::Ended(end) => of_end(&end, begun),
-        Told::NotStarted { kind: Refusal::Transient, message } => CallOutcome::CutOff { reason: message },
+        Told::Ended(end) => {
+            if begun.origin == Origin::Adopted {
+                begun.log.take_back(end.output_to);
+            }
+            of_end(&end, begun)
+        }
+        Told::NotStarted { kind: Refusal::Transient, message: reason } | Told::Killed { reason } => {
+            CallOutcome::CutOff { reason }
+        }
         Told::NotStarted { kind: Refusal::Permanent, message } => CallOutcome::Failed { reason: message },
         Told::Gone { .. } => {
             end_stray(shared, begun.call.row.try_key());
@@ -97,6 +112,7 @@ fn of_end(end: &End, begun: &Begun) -> CallOutcome {
     };
     match (&end.cause, end.exit) {
         (Cause::Killed { reason }, _) => CallOutcome::CutOff { reason: reason.clone() },
+        (Cause::Exceeded { limit }, _) => failed(format!("it was ended {limit}")),
         (Cause::TimedOut, _) => failed("it took longer than its `timeout`".to_owned()),
         (Cause::Itself, Exit::Code(0)) => CallOutcome::Done,
         (Cause::Itself, Exit::Code(code)) => failed(format!("exit code {code}")),
@@ -104,9 +120,22 @@ fn of_end(end: &End, begun: &Begun) -> CallOutcome {
     }
 }
 
+/// A callback that an earlier minflow had begun, and that a supervisor knows.
+pub fn adopted(shared: &Shared, call: Box<Call>, kept: &Kept) -> Begun {
+    let log = adopt::reopen(log_path(shared, &call), kept.output_from);
+    Begun { call, log, files: Memo::read(&kept.memo).files, origin: Origin::Adopted }
+}
+
+/// One that nobody knows: what lives of it is ended, and it is made again.
+pub fn reclaim(shared: &Shared, call: &Call) -> CallEnd {
+    let key = call.row.try_key();
+    end_stray(shared, key);
+    ended(shared, key, CallOutcome::CutOff { reason: LOST.to_owned() })
+}
+
 fn end_stray(shared: &Shared, key: TryKey) {
     let mark = environment::mark(&shared.settings.owner, key);
-    reclaim::end(&Remains { mark, process: None, kill_signal: libc::SIGTERM, grace: GRACE });
+    reclaim::end(&Remains { mark, log: None, process: None, kill_signal: libc::SIGTERM, grace: GRACE });
 }
 
 fn remove(path: &PathBuf) {
@@ -128,7 +157,7 @@ fn ended(shared: &Shared, key: TryKey, outcome: CallOutcome) -> CallEnd {
 fn close(shared: &Shared, call: &Call, log: &TryLog, mut outcome: CallOutcome) -> CallEnd {
     if let CallOutcome::Failed { reason } | CallOutcome::CutOff { reason } = &mut outcome {
         // It may quote a template's fault or what was said in answer; from here it goes to the database and the pages.
-        shared.settings.secrets.masker().mask_in(reason);
+        shared.settings.tunables.now().secrets.masker().mask_in(reason);
     }
     let now = shared.clock.now();
     let words = match &outcome {
@@ -187,7 +216,7 @@ fn prepare(shared: &Shared, call: &Call, log: &TryLog) -> Result<(Start, Vec<Pat
     // What it had by its mapping; where that cannot be had any longer, it is told of without.
     let mut variables = mapped::variables(&context, &shared.values, u64::MAX).unwrap_or_default();
     let tail = try_log_path(shared, call).map(|path| log_tail(&path)).unwrap_or_default();
-    let tail = settings.secrets.masker().mask(&tail).into_owned();
+    let tail = settings.tunables.now().secrets.masker().mask(&tail).into_owned();
     let notice = Notice { call, home: &settings.home, log_tail: tail };
     variables.extend(notice.variables());
     context.variables = Arc::new(variables);
@@ -201,10 +230,10 @@ fn prepare(shared: &Shared, call: &Call, log: &TryLog) -> Result<(Start, Vec<Pat
         now: shared.clock.now(),
         earlier: None,
     };
-    let Program { argv, stdin, files, .. } = notify::prepare(&notice, &settings.notifiers, &place)?;
+    let Program { argv, stdin, files, .. } = notify::prepare(&notice, &settings.tunables.now().notifiers, &place)?;
     let run_dir = utf8(&context.run_dir)?;
     let Variables { added, removed } = environment_of(shared, call, &context, &notice)?;
-    let timeout = row.callback.timeout.or_else(|| notify::timeout(&row.callback, &settings.notifiers));
+    let timeout = row.callback.timeout.or_else(|| notify::timeout(&row.callback, &settings.tunables.now().notifiers));
     let start = Start {
         key,
         argv,
@@ -212,12 +241,18 @@ fn prepare(shared: &Shared, call: &Call, log: &TryLog) -> Result<(Start, Vec<Pat
         stdin: stdin.as_deref().map(utf8).transpose()?.map(str::to_owned),
         env: added,
         env_removed: removed,
+        limits: None,
+        user: None,
         log: utf8(log.path())?.to_owned(),
-        max_log_bytes: settings.max_log_bytes.min(MAX_LOG_BYTES),
+        max_log_bytes: settings.tunables.now().max_log_bytes.min(MAX_LOG_BYTES),
         timeout_ms: Some(timeout.unwrap_or(DEFAULT_TIMEOUT).as_millis() as u64),
         kill_signal: libc::SIGTERM,
         grace_ms: GRACE.as_millis() as u64,
+        tree: Tree::Whole,
+        leaves: false,
         wants_tail: false,
+        output_from: log.output_from(),
+        memo: adopt::memo(None, None, &files),
     };
     Ok((start, files))
 }
@@ -270,11 +305,12 @@ fn context(shared: &Shared, call: &Call, run_dir: PathBuf) -> Context {
         max_tries: task.map_or(0, |task| task.max_tries),
         map_index: task.map_or(-1, |task| task.map_index),
         run_dir,
+        host: settings.host.clone(),
         variables: Arc::new(Map::<String, Value>::new()),
-        overrides_params: settings.overrides_params,
+        overrides_params: settings.tunables.now().overrides_params,
         now: shared.clock.now(),
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
-        lookup: Arc::new(Asked::of(shared.lookup.clone(), settings.secrets.clone())),
+        lookup: Arc::new(Asked::of(shared.lookup.clone(), settings.tunables.now().secrets.clone())),
         files: Arc::new(TemplateFolder::new(dag_file.parent().unwrap_or(&settings.dags_folder))),
         additions: Arc::default(),
         undefined: UndefinedKind::Strict,

@@ -19,14 +19,16 @@ pub struct Crew<J>(Arc<Inner<J>>);
 struct Inner<J> {
     name: &'static str,
     state: Mutex<State<J>>,
-    /// One for each thread that may be.
-    bells: Vec<Condvar>,
+    /// How many threads there may be; asked before one is added.
+    most: Box<dyn Fn() -> usize + Send + Sync>,
     work: Box<dyn Fn(J) + Send + Sync>,
 }
 
 struct State<J> {
     jobs: VecDeque<J>,
     threads: Vec<JoinHandle<()>>,
+    /// One for each thread that was ever started.
+    bells: Vec<Arc<Condvar>>,
     /// Those that wait for their bells; the last one was busy last.
     idle: Vec<usize>,
     /// A thread has been woken, or started, and has not looked at the jobs yet.
@@ -35,15 +37,24 @@ struct State<J> {
 }
 
 impl<J: Send + 'static> Crew<J> {
-    /// At most `most` threads, and one at once.
+    /// At most `most` threads, which may be more later, and one at once.
     ///
     /// # Errors
     /// The host has no threads left.
-    pub fn start(name: &'static str, most: usize, work: impl Fn(J) + Send + Sync + 'static) -> io::Result<Self> {
-        let state =
-            State { jobs: VecDeque::new(), threads: Vec::new(), idle: Vec::new(), is_waking: false, is_closed: false };
-        let bells = (0..most.max(1)).map(|_| Condvar::new()).collect();
-        let inner = Arc::new(Inner { name, state: Mutex::new(state), bells, work: Box::new(work) });
+    pub fn start(
+        name: &'static str,
+        most: impl Fn() -> usize + Send + Sync + 'static,
+        work: impl Fn(J) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let state = State {
+            jobs: VecDeque::new(),
+            threads: Vec::new(),
+            bells: Vec::new(),
+            idle: Vec::new(),
+            is_waking: false,
+            is_closed: false,
+        };
+        let inner = Arc::new(Inner { name, state: Mutex::new(state), most: Box::new(most), work: Box::new(work) });
         inner.add_thread(&mut inner.state.lock())?;
         Ok(Self(inner))
     }
@@ -63,7 +74,7 @@ impl<J: Send + 'static> Crew<J> {
         state.is_closed = true;
         state.jobs.clear();
         for idle in std::mem::take(&mut state.idle) {
-            self.0.bells[idle].notify_one();
+            state.bells[idle].notify_one();
         }
     }
 
@@ -84,22 +95,24 @@ impl<J: Send + 'static> Inner<J> {
         }
         if let Some(idle) = state.idle.pop() {
             state.is_waking = true;
-            self.bells[idle].notify_one();
-        } else if state.threads.len() < self.bells.len() {
+            state.bells[idle].notify_one();
+        } else if state.threads.len() < (self.most)() {
             // Without another thread, those that there are do it later.
             let _ = self.add_thread(state);
         }
     }
 
     fn add_thread(self: &Arc<Self>, state: &mut State<J>) -> io::Result<()> {
-        let (number, inner) = (state.threads.len(), self.clone());
+        let (number, inner, bell) = (state.threads.len(), self.clone(), Arc::new(Condvar::new()));
+        let own = bell.clone();
         let thread = std::thread::Builder::new().name(format!("{}-{number}", self.name)).stack_size(STACK_BYTES);
-        state.threads.push(thread.spawn(move || inner.serve(number))?);
+        state.threads.push(thread.spawn(move || inner.serve(number, &own))?);
+        state.bells.push(bell);
         state.is_waking = true;
         Ok(())
     }
 
-    fn serve(self: Arc<Self>, number: usize) {
+    fn serve(self: Arc<Self>, number: usize, bell: &Condvar) {
         let mut state = self.state.lock();
         state.is_waking = false;
         loop {
@@ -115,7 +128,7 @@ impl<J: Send + 'static> Inner<J> {
             }
             state.idle.push(number);
             while state.idle.contains(&number) {
-                self.bells[number].wait(&mut state);
+                bell.wait(&mut state);
             }
             state.is_waking = false;
         }
@@ -140,7 +153,7 @@ mod tests {
             let _ = begun.send(job);
             let _ = gate.recv_timeout(PATIENCE);
         };
-        (Crew::start("test", most, work).unwrap(), seen, go)
+        (Crew::start("test", move || most, work).unwrap(), seen, go)
     }
 
     #[test]
@@ -171,6 +184,29 @@ mod tests {
             }
         }
         assert_eq!(crew.0.state.lock().threads.len(), 1);
+        crew.close();
+        crew.join();
+    }
+
+    #[test]
+    fn a_crew_that_may_be_larger_takes_the_next_threads_then() {
+        let most = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+        let (begun, seen) = channel::unbounded();
+        let (go, gate) = channel::unbounded::<()>();
+        let allowed = most.clone();
+        let work = move |job: u32| {
+            let _ = begun.send(job);
+            let _ = gate.recv_timeout(PATIENCE);
+        };
+        let crew = Crew::start("test", move || allowed.load(std::sync::atomic::Ordering::SeqCst), work).unwrap();
+        (0..2).for_each(|job| crew.give(job));
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok(0));
+        assert!(seen.is_empty() && crew.0.state.lock().threads.len() == 1);
+        most.store(3, std::sync::atomic::Ordering::SeqCst);
+        crew.give(2);
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok(1));
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok(2));
+        (0..3).for_each(|_| go.send(()).unwrap());
         crew.close();
         crew.join();
     }

@@ -13,6 +13,8 @@ pub fn farewell(end: &TryEnd) -> String {
         Outcome::Exited(code) => format!("ended with exit code {code}{took}{}", consequence(end.decision.as_ref())),
         Outcome::Signaled(signal) => format!("ended by signal {signal}{took}"),
         Outcome::TimedOut => format!("ended at its execution_timeout{took}"),
+        Outcome::Exceeded { limit, exit_code: Some(code), .. } => format!("ended {limit}, with exit code {code}{took}"),
+        Outcome::Exceeded { limit, .. } => format!("ended {limit}{took}"),
         Outcome::Killed { reason } => format!("ended by minflow ({reason}){took}"),
         Outcome::Faulted { reason } => format!("failed: {reason}"),
         Outcome::Asks(request) => format!("asks for a run of {}{took}", request.dag_id),

@@ -19,13 +19,15 @@ use crate::scheduler::port::Work;
 /// A value whose JSON is longer goes to a file, in bytes.
 const MAX_INLINE: usize = 1 << 20;
 
+/// Whether an earlier try of the instance may have left some. What a first try could find is nobody's.
+pub fn may_have_earlier(work: &Work) -> bool {
+    work.key.try_number > 1
+}
+
 /// Removes what earlier tries of the instance have left.
 pub fn clear(shared: &Shared, work: &Work) {
-    // What a first try could find is nobody's.
-    if work.key.try_number > 1 {
-        // It may be gone, or on a disk that cannot be written; then it takes room, and nothing else.
-        let _ = fs::remove_dir_all(folder(shared, work));
-    }
+    // It may be gone, or on a disk that cannot be written; then it takes room, and nothing else.
+    let _ = fs::remove_dir_all(folder(shared, work));
 }
 
 /// Moves the large values of a try's end to files. A full disk is waited for.

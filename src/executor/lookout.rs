@@ -36,9 +36,9 @@ pub enum Sight {
 }
 
 enum Note {
-    Look(Box<Request>),
+    Look(Vec<Request>),
     Forget(TryKey),
-    Seen(Seen),
+    Seen(Vec<Seen>),
     /// The process with this number is gone.
     Gone(u64),
     Close,
@@ -52,7 +52,7 @@ struct Request {
 }
 
 struct UnderWay {
-    request: Box<Request>,
+    request: Request,
     until: Instant,
     is_forgotten: bool,
 }
@@ -64,13 +64,14 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// `command` is the process that looks, but for its standard input; `tell` is called by a thread of the lookout's own.
+    /// `command` is the process that looks, but for its standard input; `tell` is called by a thread of the lookout's own, with what has
+    /// come of one look or of several.
     ///
     /// # Errors
     /// The host has no threads left.
     pub fn start(
         command: impl Fn() -> io::Result<Command> + Send + 'static,
-        tell: impl Fn(TryKey, Sight) + Send + 'static,
+        tell: impl Fn(Vec<(TryKey, Sight)>) + Send + 'static,
     ) -> io::Result<Self> {
         let (notes, inbox) = unbounded();
         let post = Post {
@@ -82,14 +83,16 @@ impl Lookout {
             asked: 0,
             waiting: VecDeque::new(),
             under_way: BTreeMap::new(),
+            seen: Vec::new(),
             rests_since: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("looks".to_owned()).spawn(move || post.serve(&inbox))?;
         Ok(Self { notes, thread: Some(thread) })
     }
 
-    pub fn look(&self, key: TryKey, looking: Looking) {
-        self.send(Note::Look(Box::new(Request { key, looking, is_suspect: false })));
+    pub fn look(&self, looks: Vec<(TryKey, Looking)>) {
+        let request = |(key, looking)| Request { key, looking, is_suspect: false };
+        self.send(Note::Look(looks.into_iter().map(request).collect()));
     }
 
     /// Nobody wants to know any longer. What is under way ends by itself.
@@ -128,16 +131,21 @@ struct Process {
     socket: UnixStream,
 }
 
+/// Is told what has come of looks.
+type Tell = dyn Fn(Vec<(TryKey, Sight)>) + Send;
+
 /// What the thread has.
 struct Post {
     command: Box<dyn Fn() -> io::Result<Command> + Send>,
-    tell: Box<dyn Fn(TryKey, Sight) + Send>,
+    tell: Box<Tell>,
     notes: Sender<Note>,
     process: Option<Process>,
     processes: u64,
     asked: u64,
-    waiting: VecDeque<Box<Request>>,
+    waiting: VecDeque<Request>,
     under_way: BTreeMap<u64, UnderWay>,
+    /// What is to be told.
+    seen: Vec<(TryKey, Sight)>,
     rests_since: Instant,
 }
 
@@ -149,9 +157,9 @@ impl Post {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match note {
-                Ok(Note::Look(request)) => self.waiting.push_back(request),
+                Ok(Note::Look(requests)) => self.waiting.extend(requests),
                 Ok(Note::Forget(key)) => self.forget(key),
-                Ok(Note::Seen(seen)) => self.take(seen),
+                Ok(Note::Seen(seen)) => seen.into_iter().for_each(|seen| self.take(seen)),
                 Ok(Note::Gone(number)) if self.process.as_ref().is_some_and(|process| process.number == number) => {
                     self.bury();
                 }
@@ -162,7 +170,11 @@ impl Post {
                     return;
                 }
             }
+            // Before the telling, which takes its time.
             self.ask_next();
+            if !self.seen.is_empty() {
+                (self.tell)(std::mem::take(&mut self.seen));
+            }
         }
     }
 
@@ -186,9 +198,9 @@ impl Post {
         }
     }
 
-    fn report(&self, under_way: &UnderWay, sight: Sight) {
+    fn report(&mut self, under_way: &UnderWay, sight: Sight) {
         if !under_way.is_forgotten {
-            (self.tell)(under_way.request.key, sight);
+            self.seen.push((under_way.request.key, sight));
         }
     }
 
@@ -251,48 +263,46 @@ impl Post {
         own.or_else(|| child.wait().ok())
     }
 
+    /// Asks for as many as may be under way, by one write.
     fn ask_next(&mut self) {
+        let (mut asked, mut lines) = (Vec::new(), Vec::new());
         while let Some(next) = self.waiting.front() {
             let is_apart = next.is_suspect || self.under_way.values().any(|under_way| under_way.request.is_suspect);
             if self.under_way.len() >= AT_ONCE || (is_apart && !self.under_way.is_empty()) {
-                return;
+                break;
             }
             if let Err(error) = self.start_process() {
                 let reason = format!("no process can be started that looks: {error}; free processes or descriptors");
-                for request in std::mem::take(&mut self.waiting) {
-                    (self.tell)(request.key, Sight::Blind(reason.clone()));
-                }
-                return;
+                let waiting = std::mem::take(&mut self.waiting).into_iter();
+                return self.seen.extend(waiting.map(|request| (request.key, Sight::Blind(reason.clone()))));
             }
-            if let Some(request) = self.waiting.pop_front() {
-                self.ask(request);
-            }
+            let Some(request) = self.waiting.pop_front() else { break };
+            self.asked += 1;
+            let looking = &request.looking;
+            serde_json::to_writer(&mut lines, &AskedRef { id: self.asked, looking })
+                .expect("a look has text keys and finite numbers");
+            lines.push(b'\n');
+            let until = Instant::now() + looking.bound() + GRACE;
+            self.under_way.insert(self.asked, UnderWay { request, until, is_forgotten: false });
+            asked.push(self.asked);
+        }
+        let Some(process) = self.process.as_ref().filter(|_| !asked.is_empty()) else { return };
+        if (&process.socket).write_all(&lines).is_err() {
+            self.take_back(&asked);
+            self.ask_next();
         }
     }
 
-    fn ask(&mut self, mut request: Box<Request>) {
-        self.asked += 1;
-        let id = self.asked;
-        let Some(process) = &self.process else { return self.waiting.push_front(request) };
-        let Request { looking, .. } = &*request;
-        let until = Instant::now() + looking.bound() + GRACE;
-        let asked = AskedRef { id, looking };
-        let mut line = serde_json::to_vec(&asked).expect("a look has text keys and finite numbers");
-        line.push(b'\n');
-        if (&process.socket).write_all(&line).is_ok() {
-            self.under_way.insert(id, UnderWay { request, until, is_forgotten: false });
-            return;
-        }
-        // It has ended, or stands still.
-        if request.is_suspect {
-            let reason = "the process that looks does not take it; look at the host's load, or ask for less".to_owned();
-            (self.tell)(request.key, Sight::Fatal(reason));
-        } else {
-            request.is_suspect = true;
-            self.waiting.push_front(request);
-        }
+    /// The process did not take these: it has ended, or stands still.
+    fn take_back(&mut self, asked: &[u64]) {
         self.end_process();
-        for (_, one) in std::mem::take(&mut self.under_way).into_iter().rev() {
+        for (id, mut one) in std::mem::take(&mut self.under_way).into_iter().rev() {
+            if asked.contains(&id) && one.request.is_suspect {
+                let reason = "the process that looks does not take it; look at the host's load, or ask for less";
+                self.report(&one, Sight::Fatal(reason.to_owned()));
+                continue;
+            }
+            one.request.is_suspect |= asked.contains(&id);
             self.put_back(one);
         }
     }
@@ -313,8 +323,8 @@ impl Post {
         self.rests_since = Instant::now();
         let thread = std::thread::Builder::new().name("looks-reader".to_owned());
         let reading = thread.spawn(move || {
-            for line in BufReader::new(reader).lines() {
-                let Some(seen) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            let mut lines = BufReader::new(reader);
+            while let Some(seen) = read(&mut lines) {
                 if notes.send(Note::Seen(seen)).is_err() {
                     return;
                 }
@@ -327,6 +337,18 @@ impl Post {
         }
         Ok(())
     }
+}
+
+/// What has come by now, at least one. None: nothing more will, or it cannot be read.
+fn read(lines: &mut BufReader<UnixStream>) -> Option<Vec<Seen>> {
+    let mut seen = Vec::new();
+    let mut line = String::new();
+    while seen.is_empty() || lines.buffer().contains(&b'\n') {
+        line.clear();
+        lines.read_line(&mut line).ok()?;
+        seen.push(serde_json::from_str(&line).ok()?);
+    }
+    Some(seen)
 }
 
 /// What is asked for (`looks::Asked`), whose look stays where it is.
@@ -375,7 +397,7 @@ mod tests {
 
     fn lookout(command: impl Fn() -> io::Result<Command> + Send + 'static) -> (Lookout, Receiver<(TryKey, Sight)>) {
         let (tell, told) = unbounded();
-        let lookout = Lookout::start(command, move |key, sight| tell.send((key, sight)).unwrap());
+        let lookout = Lookout::start(command, move |sights| sights.into_iter().for_each(|one| tell.send(one).unwrap()));
         (lookout.unwrap(), told)
     }
 
@@ -390,7 +412,7 @@ mod tests {
         let (lookout, told) = lookout(script);
         for number in 0..20 {
             let what = if number == 7 { "fatal" } else { "fine" };
-            lookout.look(key(number), looking(what, PATIENCE));
+            lookout.look(vec![(key(number), looking(what, PATIENCE))]);
         }
         let mut sights: Vec<(TryKey, Sight)> = (0..20).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
         sights.sort_by_key(|(key, _)| *key);
@@ -414,13 +436,13 @@ mod tests {
     #[test]
     fn a_look_that_does_not_come_back_is_ended_and_one_that_is_forgotten_is_not_told() {
         let (lookout, told) = lookout(script);
-        lookout.look(key(1), looking("silent", Duration::ZERO));
-        lookout.look(key(2), looking("silent", PATIENCE));
+        lookout.look(vec![(key(1), looking("silent", Duration::ZERO))]);
+        lookout.look(vec![(key(2), looking("silent", PATIENCE))]);
         lookout.forget(key(2));
         let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(&sight, Sight::Fatal(reason) if reason.contains("not come back within 0 s")), "{sight:?}");
         assert_eq!(of, key(1));
-        lookout.look(key(3), looking("fine", PATIENCE));
+        lookout.look(vec![(key(3), looking("fine", PATIENCE))]);
         let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
         assert!(of == key(3) && matches!(sight, Sight::Seen(_)), "another process looks: {sight:?}");
     }
@@ -428,7 +450,7 @@ mod tests {
     #[test]
     fn where_no_process_can_be_started_nobody_waits_for_its_look() {
         let (lookout, told) = lookout(|| Err(io::Error::from_raw_os_error(libc::EMFILE)));
-        lookout.look(key(1), looking("fine", PATIENCE));
+        lookout.look(vec![(key(1), looking("fine", PATIENCE))]);
         let (of, sight) = told.recv_timeout(PATIENCE).unwrap();
         assert!(
             of == key(1) && matches!(&sight, Sight::Blind(reason) if reason.contains("free processes")),

@@ -19,6 +19,17 @@ use crate::template::{self, Context};
 const KEPT: usize = 4;
 /// The longest name of an instance, in characters (Airflow: the column's width).
 const MAX_NAME: usize = 250;
+/// How much of an element is shown, in characters.
+const MAX_SHOWN: usize = 80;
+
+/// As much of it as a reason has room for.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
 
 /// Whose value it is; `epoch` tells those of one push from those of a later one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +88,9 @@ impl Elements<'_> {
         Context { variables: Arc::new(variables), ..self.context.clone() }
     }
 
-    fn failed(&self, what: &str, error: &template::TemplateError) -> Stop {
-        Stop::Fault(format!("the `{what}` of its mapping fails on element {}: {error}", self.at))
+    fn failed(&self, what: &str, element: &Value, error: &template::TemplateError) -> Stop {
+        let shown = shortened(element.to_string());
+        Stop::Fault(format!("the `{what}` of its mapping fails on element {}, `{shown}`: {error}", self.at))
     }
 }
 
@@ -108,12 +120,12 @@ impl Source for Elements<'_> {
     }
 
     fn map(&mut self, template: &Template, element: Value) -> Result<Value, Stop> {
-        template::native(template, &self.context_of(&element)).map_err(|error| self.failed("map", &error))
+        template::native(template, &self.context_of(&element)).map_err(|error| self.failed("map", &element, &error))
     }
 
     fn passes(&mut self, template: &Template, element: &Value) -> Result<bool, Stop> {
         let value = template::native(template, &self.context_of(element));
-        value.map(|value| mapping::is_true(&value)).map_err(|error| self.failed("filter", &error))
+        value.map(|value| mapping::is_true(&value)).map_err(|error| self.failed("filter", element, &error))
     }
 
     fn refused(&mut self) -> Stop {
@@ -189,7 +201,7 @@ pub fn measure(dag: &Dag, task: TaskIx, mut end: TryEnd, max_length: u32) -> Try
         let value = end.xcoms.iter().find(|(name, _)| name == key).map(|(_, value)| value);
         let length = match value {
             _ if is_mapped => Ok(value.map(|_| 1)),
-            value => length_of(value, max_length).map(Some),
+            value => length_of(value, key, max_length).map(Some),
         };
         match length {
             Ok(length) => lengths.extend(length.map(|length| (key.to_owned(), length))),
@@ -206,16 +218,18 @@ pub fn measure(dag: &Dag, task: TaskIx, mut end: TryEnd, max_length: u32) -> Try
 }
 
 /// Else what was expected, and what came.
-fn length_of(value: Option<&Value>, max_length: u32) -> Result<u32, String> {
+fn length_of(value: Option<&Value>, key: &str, max_length: u32) -> Result<u32, String> {
     let wanted = "a list or a table";
+    let way = match key {
+        RETURN_VALUE => "print it as JSON on the last line, with `output = \"json\"`".to_owned(),
+        _ => format!("write it to $MINFLOW_XCOM as JSON: `{{\"{key}\": [1, 2]}}`"),
+    };
     let Some(value) = value.filter(|value| !value.is_null()) else {
-        return Err(format!(
-            "{wanted}, and it gave nothing; print it as JSON on the last line, with `output = \"json\"`"
-        ));
+        return Err(format!("{wanted}, and it gave nothing; {way}"));
     };
     let length = mapping::elements(value).ok_or_else(|| {
-        let hint = if value.is_string() { "; `output = \"json\"` reads the last line as JSON" } else { "" };
-        format!("{wanted}, and it gave {}{hint}", mapping::kind_of(value))
+        let shown = shortened(value.to_string());
+        format!("{wanted}, and it gave {}, `{shown}`; {way}", mapping::kind_of(value))
     })?;
     u32::try_from(length).ok().filter(|&length| length <= max_length).ok_or_else(|| {
         format!("at most {max_length} elements long, and it gave {length}; give fewer, or raise core.max_map_length")

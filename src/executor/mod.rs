@@ -4,48 +4,58 @@
 //! neither states nor retries. Looks of sensors that ask a service go another way ([`look`]). No thread waits for a process: what its end needs stands in a table until then. When the
 //! supervisor dies, its tries are ended and lost, another is spawned, and work goes on.
 
+mod adopt;
 pub mod asked;
 mod call;
 mod crew;
 pub mod environment;
 mod farewell;
+mod gate;
 mod large;
+pub mod log_file;
 mod look;
 mod lookout;
 pub mod mapped;
 mod output;
 pub mod paths;
 mod reclaim;
+mod run_as;
 #[cfg(test)]
 mod tests;
+mod tries;
 mod try_log;
+mod tunables;
 mod worker;
 
+pub use tunables::{LiveTunables, Tunables};
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 
-use crate::builtin::looks::Looking;
 use crate::clock::Clock;
-use crate::config::Notifier;
+use crate::executor::adopt::Adoptions;
 use crate::executor::crew::Crew;
-use crate::executor::lookout::{Lookout, Sight};
+use crate::executor::gate::Gate;
+use crate::executor::look::Looks;
 use crate::executor::mapped::Values;
+use crate::executor::tries::{Handed, Slot};
 use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
 use crate::model::{ProcessIdentity, TryKey};
-use crate::operators;
-use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
-use crate::scheduler::port::{Call, Executor, Kill, Stray, Work};
-use crate::secrets::Secrets;
+use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, EventSender, Outcome, TryEnd};
+use crate::scheduler::port::{Call, Executor, Kill, Left, Stray, Work};
+use crate::supervisor::adopter::{self, AdoptedLine, Inheritance};
 use crate::supervisor::protocol::{Answer, End, Refusal, Start};
-use crate::supervisor::{self, Gone, Notice, Supervise, SupervisorClient, SupervisorHandle};
+use crate::supervisor::{self, Gone, Notice, Origin, Supervise, SupervisorClient, SupervisorHandle, Tasks};
 use crate::template::Lookup;
 
 /// Under which the board tells of a supervisor that died.
@@ -72,20 +82,11 @@ pub struct ExecutorSettings {
     /// Where XComs lie that are too large for the database.
     pub xcoms: PathBuf,
     pub dags_folder: PathBuf,
-    /// How many tries run at once.
-    pub parallelism: u32,
-    /// `core.max_map_length`.
-    pub max_map_length: u32,
-    /// `logging.max_file_size`.
-    pub max_log_bytes: u64,
-    /// `core.dag_run_conf_overrides_params`.
-    pub overrides_params: bool,
     /// The `PATH` on which interpreters are looked up, unless a task's `env` has its own.
     pub search_path: String,
-    /// The home's variables and connections.
-    pub secrets: Arc<Secrets>,
-    /// Those of airflow.toml, by name.
-    pub notifiers: Arc<BTreeMap<String, Notifier>>,
+    /// The name of this host.
+    pub host: Arc<str>,
+    pub tunables: LiveTunables,
 }
 
 impl ExecutorSettings {
@@ -96,12 +97,8 @@ impl ExecutorSettings {
             logs: config.logging.base_log_folder.clone(),
             xcoms: config.home.join("xcoms"),
             dags_folder: config.core.dags_folder.clone(),
-            parallelism: config.core.parallelism,
-            max_map_length: config.core.max_map_length,
-            max_log_bytes: config.logging.max_file_size,
-            overrides_params: config.core.dag_run_conf_overrides_params,
-            secrets: Arc::new(Secrets::of_process(config.secrets.clone())),
-            notifiers: Arc::new(config.notices.notifiers.clone()),
+            tunables: LiveTunables::of(config),
+            host: supervisor::procfs::host_name().into(),
             search_path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()),
         }
     }
@@ -113,10 +110,12 @@ const PANICKED: &str = "minflow failed on this try, which is a fault of minflow:
 
 /// A worker's next piece of work.
 enum Job {
-    Run(Box<Work>),
+    /// The gate opens when the try is started.
+    Run(Box<Work>, Arc<Gate>),
     Conclude(Box<Begun>, Told),
     Reclaim(Box<Stray>),
-    Look(Box<Work>),
+    ReclaimCall(Box<Call>),
+    Look(Vec<Work>),
     Call(Box<Call>),
     ConcludeCall(Box<call::Begun>, Told),
 }
@@ -128,24 +127,21 @@ enum Told {
         message: String,
     },
     Ended(Box<End>),
+    /// It was to be ended before it had one.
+    Killed {
+        reason: String,
+    },
     /// The supervisor is gone; the process, if one was started, may still live.
     Gone {
         process: Option<ProcessIdentity>,
     },
 }
 
-/// A try between `start` and its end.
-#[derive(Default)]
-struct Slot {
-    /// Why it is to be ended.
-    kill: Option<String>,
-    handed: Option<Handed>,
-}
-
-/// The supervisor has it.
-struct Handed {
-    begun: Box<Begun>,
-    process: Option<ProcessIdentity>,
+impl Told {
+    fn without_supervisor() -> Self {
+        let message = "the supervisor is gone and another is being started".to_owned();
+        Self::NotStarted { kind: Refusal::Transient, message }
+    }
 }
 
 /// A callback between `call` and its end.
@@ -155,15 +151,14 @@ struct CallSlot {
     kill: Option<String>,
     /// The supervisor has it.
     begun: Option<Box<call::Begun>>,
+    /// An earlier one, if that is who has it.
+    line: Option<Arc<AdoptedLine>>,
 }
 
-/// The looks that are under way, and who makes them.
-#[derive(Default)]
-struct Looks {
-    /// Started by the first.
-    lookout: Option<Lookout>,
-    /// None: it is being rendered.
-    begun: BTreeMap<TryKey, Option<look::Begun>>,
+impl CallSlot {
+    fn is_of(&self, line: &Arc<AdoptedLine>) -> bool {
+        self.line.as_ref().is_some_and(|own| Arc::ptr_eq(own, line))
+    }
 }
 
 /// What the workers, the supervisor's reader and the loop share.
@@ -173,13 +168,18 @@ struct Shared {
     health: Health,
     lookup: Arc<dyn Lookup>,
     values: Values,
-    events: Sender<Event>,
+    events: EventSender,
     /// None while there is none, and when the executor closes.
     supervisor: Mutex<Option<Arc<dyn Supervise>>>,
     tries: Mutex<BTreeMap<TryKey, Slot>>,
     /// Their keys are negative.
     calls: Mutex<BTreeMap<TryKey, CallSlot>>,
     looks: Mutex<Looks>,
+    /// Files of tries whose ends are not recorded yet.
+    discarded: Mutex<BTreeMap<TryKey, Vec<PathBuf>>>,
+    adoptions: Mutex<Adoptions>,
+    /// Whether anything was ever taken over.
+    has_adoptions: AtomicBool,
     /// As many threads as tries run at once, at most: none waits for another that is slow to prepare.
     crew: Crew<Job>,
     /// Disconnected when the executor closes: ends the wait between two respawns.
@@ -187,53 +187,25 @@ struct Shared {
 }
 
 impl Shared {
-    /// Why it is to be ended, if it is.
-    fn killed(&self, key: TryKey) -> Option<String> {
-        self.tries.lock().get(&key)?.kill.clone()
-    }
-
-    /// Gives a try to the supervisor, unless it was killed meanwhile. Under one lock, so that a kill comes either before, and
-    /// is seen here, or after, and follows the start on the line.
-    fn hand_over(&self, begun: Box<Begun>, start: Start) -> Result<(), (Box<Begun>, Outcome)> {
-        let mut tries = self.tries.lock();
-        let slot = tries.entry(start.key).or_default();
-        if let Some(reason) = &slot.kill {
-            return Err((begun, Outcome::Killed { reason: reason.clone() }));
-        }
-        let supervisor = self.supervisor.lock().clone();
-        match supervisor.map_or(Err(Gone), |supervisor| supervisor.start(start)) {
-            Ok(()) => {
-                slot.handed = Some(Handed { begun, process: None });
-                Ok(())
-            }
-            Err(Gone) => {
-                let reason = "the supervisor is gone and another is being started".to_owned();
-                Err((begun, Outcome::Unstarted { reason }))
-            }
-        }
-    }
-
-    /// Called by the supervisor's reader.
-    fn hear(&self, answer: Answer) {
+    /// Called by the supervisor's reader. What the loop is to hear of it is added to `news`: of a short task, start and end go together
+    /// and are one turn.
+    fn hear(&self, answer: Answer, news: &mut Vec<Event>) {
         match answer {
             // Its row says already that it runs.
             Answer::Started { key, .. } if call::is_call(key) => {}
             Answer::Started { key, process, at } => {
                 self.health.clear(WAITING);
-                if let Some(handed) = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.as_mut()) {
-                    handed.process = Some(process.clone());
-                }
-                // A loop that has ended wants no more events.
-                let _ = self.events.send(Event::Started(Attempt { key, process, started_at: at }));
+                self.note_process(key, &process);
+                news.push(Event::Started(Attempt { key, process, started_at: at }));
             }
-            Answer::NotStarted { key, kind, message } => self.tell(key, Told::NotStarted { kind, message }),
-            Answer::Ended(end) => self.tell(end.key, Told::Ended(end)),
+            Answer::NotStarted { key, kind, message } => self.tell(key, Told::NotStarted { kind, message }, news),
+            Answer::Ended(end) => self.tell(end.key, Told::Ended(end), news),
             Answer::Hello { .. } | Answer::Refused { .. } => {}
         }
     }
 
     /// What can be concluded at once is, on this thread: a short task's end wakes no other.
-    fn tell(&self, key: TryKey, told: Told) {
+    fn tell(&self, key: TryKey, told: Told, news: &mut Vec<Event>) {
         if call::is_call(key) {
             let begun = self.calls.lock().get_mut(&key).and_then(|slot| slot.begun.take());
             if let Some(begun) = begun {
@@ -244,18 +216,25 @@ impl Shared {
         let handed = self.tries.lock().get_mut(&key).and_then(|slot| slot.handed.take());
         let Some(Handed { begun, .. }) = handed else { return };
         if worker::is_brief(&begun, &told) {
-            self.perform_try(key, || Some(worker::conclude(self, &begun, told, XcomFile::Absent)));
+            let end = self.attempt(key, || Some(worker::conclude(self, &begun, told, XcomFile::Absent)));
+            news.extend(end.map(|end| self.over(key, end)));
         } else {
             self.crew.give(Job::Conclude(begun, told));
         }
     }
 
-    /// Tells the loop of an end.
-    fn report(&self, key: TryKey, end: TryEnd) {
+    /// What the loop is to hear of an end.
+    fn over(&self, key: TryKey, end: TryEnd) -> Event {
         self.tries.lock().remove(&key);
         self.tell_of_end(&end);
-        // A loop that has ended wants no more events.
-        let _ = self.events.send(Event::Ended(Box::new(end)));
+        Event::Ended(Box::new(end))
+    }
+
+    fn tell_loop(&self, news: impl IntoIterator<Item = Event>) {
+        for event in news {
+            // A loop that has ended wants no more events.
+            let _ = self.events.send(event);
+        }
     }
 
     fn report_call(&self, end: CallEnd) {
@@ -264,34 +243,32 @@ impl Shared {
         let _ = self.events.send(Event::Called(Box::new(end)));
     }
 
-    /// Gives a callback to the supervisor, under one lock as a try.
-    fn hand_over_call(&self, begun: Box<call::Begun>, start: Start) -> Result<(), (Box<call::Begun>, CallOutcome)> {
+    /// Gives a callback to the supervisor, unless it was killed meanwhile. Under one lock, so that a kill comes either before, and is
+    /// seen here, or after, and follows the start on the line.
+    fn hand_over_call(&self, begun: Box<call::Begun>, start: Start) -> Result<(), (Box<call::Begun>, Told)> {
         let mut calls = self.calls.lock();
         let slot = calls.entry(start.key).or_default();
         if let Some(reason) = &slot.kill {
-            return Err((begun, CallOutcome::CutOff { reason: reason.clone() }));
+            return Err((begun, Told::Killed { reason: reason.clone() }));
         }
         let supervisor = self.supervisor.lock().clone();
-        match supervisor.map_or(Err(Gone), |supervisor| supervisor.start(start)) {
+        match supervisor.map_or(Err(Gone), |supervisor| supervisor.start(vec![start])) {
             Ok(()) => {
                 slot.begun = Some(begun);
                 Ok(())
             }
-            Err(Gone) => {
-                let reason = "the supervisor is gone and another is being started".to_owned();
-                Err((begun, CallOutcome::CutOff { reason }))
-            }
+            Err(Gone) => Err((begun, Told::without_supervisor())),
         }
     }
 
     /// The supervisor died: its tries are ended by their workers, and another supervisor takes its place.
-    fn rescue(self: &Arc<Self>, reason: &str, exe: &Path, home: &Path) {
+    fn rescue(self: &Arc<Self>, reason: &str, origin: &Origin) {
         *self.supervisor.lock() = None;
         self.health.raise(CONDITION, format!("{reason}; its tasks are ended and another is started: see the log"));
         self.abandon();
         let mut pause = FIRST_RESPAWN_PAUSE;
         loop {
-            match supervisor::spawn(exe, home).and_then(|handle| self.connect(handle)) {
+            match supervisor::spawn(origin).and_then(|handle| self.connect(handle)) {
                 Ok(()) if self.is_closing() => return *self.supervisor.lock() = None,
                 Ok(()) => return self.health.clear(CONDITION),
                 Err(error) => self.health.raise(CONDITION, format!("cannot start another supervisor: {error}")),
@@ -310,25 +287,53 @@ impl Shared {
 
     /// Has the workers end what the supervisor had.
     fn abandon(&self) {
-        let tries: Vec<Handed> = self.tries.lock().values_mut().filter_map(|slot| slot.handed.take()).collect();
-        for Handed { begun, process } in tries {
+        let own = |handed: &mut Handed| handed.line.is_none();
+        let tries: Vec<Handed> = self.tries.lock().values_mut().filter_map(|slot| slot.handed.take_if(own)).collect();
+        for Handed { begun, process, .. } in tries {
             self.crew.give(Job::Conclude(begun, Told::Gone { process }));
         }
-        let calls: Vec<_> = self.calls.lock().values_mut().filter_map(|slot| slot.begun.take()).collect();
+        let mut calls = self.calls.lock();
+        let own = calls.values_mut().filter(|slot| slot.line.is_none());
+        let calls: Vec<_> = own.filter_map(|slot| slot.begun.take()).collect();
         for begun in calls {
             self.crew.give(Job::ConcludeCall(begun, Told::Gone { process: None }));
         }
     }
 
     fn connect(self: &Arc<Self>, handle: SupervisorHandle) -> io::Result<()> {
-        let (exe, home) = handle.origin();
+        let origin = handle.origin().clone();
         let shared = self.clone();
+        let news = RefCell::new(Vec::new());
         let client = SupervisorClient::connect(handle, move |notice| match notice {
-            Notice::Answer(answer) => shared.hear(answer),
-            Notice::Gone { reason } => shared.rescue(&reason, &exe, &home),
+            Notice::Answer(answer) => shared.hear(answer, &mut news.borrow_mut()),
+            Notice::Quiet => shared.tell_loop(news.borrow_mut().drain(..)),
+            Notice::Gone { reason } => {
+                shared.tell_loop(news.borrow_mut().drain(..));
+                shared.rescue(&reason, &origin);
+            }
         })?;
         *self.supervisor.lock() = Some(Arc::new(client));
         Ok(())
+    }
+
+    /// Keeps files of a try until its end is recorded: if that never comes about, the next minflow has to read them.
+    fn discard_later<'a>(&self, key: TryKey, files: impl Iterator<Item = &'a PathBuf>) {
+        let files: Vec<PathBuf> = files.cloned().collect();
+        if !files.is_empty() {
+            self.discarded.lock().insert(key, files);
+        }
+    }
+
+    fn discard(&self, keys: &[TryKey]) {
+        let mut discarded = self.discarded.lock();
+        if discarded.is_empty() {
+            return;
+        }
+        let files: Vec<PathBuf> = keys.iter().filter_map(|key| discarded.remove(key)).flatten().collect();
+        drop(discarded);
+        for file in files {
+            let _ = std::fs::remove_file(file);
+        }
     }
 
     /// What the host refuses to one try concerns all; the first that starts again shows that it is over, and the first whose
@@ -338,57 +343,6 @@ impl Shared {
             self.health.raise_for(WAITING, format!("cannot be started and wait: {reason}"), REFUSAL_HOLDS);
         } else if end.started_at.is_some() {
             self.health.clear(UNREAD);
-        }
-    }
-
-    /// Asks for a look that is rendered.
-    fn hand_look(self: &Arc<Self>, key: TryKey, begun: look::Begun, looking: Looking) {
-        let mut looks = self.looks.lock();
-        let Some(place) = looks.begun.get_mut(&key) else { return };
-        *place = Some(begun);
-        if looks.lookout.is_none() {
-            match self.start_lookout() {
-                Ok(lookout) => looks.lookout = Some(lookout),
-                Err(error) => {
-                    drop(looks);
-                    let reason = format!("no thread can be started: {error}; raise the limit (ulimit -u)");
-                    return self.hear_look(key, Sight::Blind(reason));
-                }
-            }
-        }
-        if let Some(lookout) = &looks.lookout {
-            lookout.look(key, looking);
-        }
-    }
-
-    fn start_lookout(self: &Arc<Self>) -> io::Result<Lookout> {
-        let (home, shared) = (self.settings.home.clone(), Arc::downgrade(self));
-        let command = move || {
-            let program = operators::builtin::this_program().map_err(|fault| io::Error::other(fault.to_string()))?;
-            Ok(lookout::command(&program, &home))
-        };
-        Lookout::start(command, move |key, sight| {
-            if let Some(shared) = shared.upgrade() {
-                shared.hear_look(key, sight);
-            }
-        })
-    }
-
-    /// Called by the lookout's thread. One that was forgotten is not concluded.
-    fn hear_look(&self, key: TryKey, sight: Sight) {
-        let begun = self.looks.lock().begun.get_mut(&key).and_then(Option::take);
-        if let Some(begun) = begun {
-            self.report_look(key, || look::conclude(self, &begun, sight));
-        }
-    }
-
-    /// As [`perform_try`](Self::perform_try).
-    fn report_look(&self, key: TryKey, act: impl FnOnce() -> TryEnd) {
-        let end = catch_unwind(AssertUnwindSafe(act))
-            .unwrap_or_else(|_| TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now()));
-        if self.looks.lock().begun.remove(&key).is_some() {
-            // A loop that has ended wants no more events.
-            let _ = self.events.send(Event::Looked(Box::new(end)));
         }
     }
 
@@ -402,22 +356,16 @@ impl Shared {
 
     fn perform(self: &Arc<Self>, job: Job) {
         match job {
-            Job::Look(work) => {
+            Job::Look(works) => self.begin_looks(works),
+            Job::Run(work, gate) => {
                 let key = work.key;
-                match catch_unwind(AssertUnwindSafe(|| look::begin(self, work))) {
-                    Ok(Ok((begun, looking))) => self.hand_look(key, begun, looking),
-                    Ok(Err(end)) => self.report_look(key, || *end),
-                    Err(panic) => self.report_look(key, || resume_unwind(panic)),
-                }
-            }
-            Job::Run(work) => {
-                let key = work.key;
-                self.perform_try(key, || worker::run(self, work));
+                self.perform_try(key, || worker::run(self, work, gate));
             }
             Job::Conclude(begun, told) => {
                 self.perform_try(begun.key(), || Some(worker::conclude(self, &begun, told, XcomFile::Possible)));
             }
             Job::Reclaim(stray) => self.perform_try(stray.key, || Some(worker::reclaim(self, &stray))),
+            Job::ReclaimCall(call) => self.perform_call(call.row.try_key(), || Some(call::reclaim(self, &call))),
             Job::Call(call) => {
                 let key = call.row.try_key();
                 self.perform_call(key, || call::run(self, call));
@@ -429,14 +377,17 @@ impl Shared {
     }
 
     /// A panic costs one try: it must not take the thread with it, and leave a try behind that holds its slots for good.
-    fn perform_try(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) {
-        let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+    fn attempt(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) -> Option<TryEnd> {
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
             Some(TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now()))
-        });
-        end.into_iter().for_each(|end| self.report(key, end));
+        })
     }
 
-    /// As [`perform_try`](Self::perform_try).
+    fn perform_try(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) {
+        self.tell_loop(self.attempt(key, act).map(|end| self.over(key, end)));
+    }
+
+    /// As [`attempt`](Self::attempt).
     fn perform_call(&self, key: TryKey, act: impl FnOnce() -> Option<CallEnd>) {
         let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
             let outcome = CallOutcome::Failed { reason: PANICKED.to_owned() };
@@ -451,6 +402,8 @@ pub struct LocalExecutor {
     shared: Arc<Shared>,
     /// Dropped to say that the executor closes.
     open: Option<Sender<()>>,
+    /// What earlier supervisors have left, until it is taken over.
+    inheritance: Inheritance,
 }
 
 impl LocalExecutor {
@@ -462,34 +415,42 @@ impl LocalExecutor {
         settings: ExecutorSettings,
         handle: SupervisorHandle,
         lookup: Arc<dyn Lookup>,
-        events: Sender<Event>,
+        events: EventSender,
         clock: Arc<dyn Clock>,
         health: Health,
     ) -> io::Result<Self> {
-        let executor = Self::without_supervisor(settings, lookup, events, clock, health)?;
+        let mut executor = Self::without_supervisor(settings, lookup, events, clock, health)?;
+        let (origin, own) = (handle.origin().clone(), handle.pid());
         executor.shared.connect(handle)?;
+        if origin.tasks == Tasks::OutliveIt {
+            executor.inheritance = adopter::find(&origin.home, own);
+        }
         Ok(executor)
     }
 
     fn without_supervisor(
         settings: ExecutorSettings,
         lookup: Arc<dyn Lookup>,
-        events: Sender<Event>,
+        events: EventSender,
         clock: Arc<dyn Clock>,
         health: Health,
     ) -> io::Result<Self> {
         let (open, closing) = channel::bounded(0);
-        let most = settings.parallelism as usize;
+        let tunables = settings.tunables.clone();
         let (supervisor, tries, calls) = (Mutex::new(None), Mutex::default(), Mutex::default());
-        let looks = Mutex::default();
+        let (looks, adoptions, has_adoptions) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
         // The crew is part of what its jobs need, and does not keep it alive.
         let whole = Arc::new(OnceLock::<Weak<Shared>>::new());
         let seen = whole.clone();
-        let crew = Crew::start("worker", most, move |job| {
-            if let Some(shared) = seen.get().and_then(Weak::upgrade) {
-                shared.perform(job);
-            }
-        })?;
+        let crew = Crew::start(
+            "worker",
+            move || tunables.now().parallelism as usize,
+            move |job| {
+                if let Some(shared) = seen.get().and_then(Weak::upgrade) {
+                    shared.perform(job);
+                }
+            },
+        )?;
         let shared = Arc::new(Shared {
             settings,
             clock,
@@ -501,14 +462,17 @@ impl LocalExecutor {
             tries,
             calls,
             looks,
+            discarded: Mutex::default(),
+            adoptions,
+            has_adoptions,
             crew,
             closing,
         });
         let _ = whole.set(Arc::downgrade(&shared));
-        Ok(Self { shared, open: Some(open) })
+        Ok(Self { shared, open: Some(open), inheritance: Inheritance::default() })
     }
 
-    /// Closes the supervisor, which ends what still runs, and waits for the workers. Tries that are cut off by it send no event:
+    /// Closes the supervisor, which ends what still runs or keeps it for the next start, and waits for the workers. Tries that are cut off by it send no event:
     /// the next start finds them.
     pub fn shutdown(self) {
         drop(self);
@@ -516,9 +480,12 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
-    fn start(&mut self, work: Work) {
-        self.shared.tries.lock().insert(work.key, Slot::default());
-        self.shared.crew.give(Job::Run(Box::new(work)));
+    fn prepare(&mut self, work: Work) {
+        self.shared.prepare(work);
+    }
+
+    fn start(&mut self, keys: &[TryKey]) {
+        self.shared.start(keys);
     }
 
     fn call(&mut self, call: Box<Call>) {
@@ -526,25 +493,21 @@ impl Executor for LocalExecutor {
         self.shared.crew.give(Job::Call(call));
     }
 
-    fn look(&mut self, work: Box<Work>) {
-        self.shared.looks.lock().begun.insert(work.key, None);
-        self.shared.crew.give(Job::Look(work));
+    fn look(&mut self, works: Vec<Work>) {
+        self.shared.give_looks(works);
     }
 
     fn forget(&mut self, key: TryKey) {
-        let mut looks = self.shared.looks.lock();
-        if looks.begun.remove(&key).is_some()
-            && let Some(lookout) = &looks.lookout
-        {
-            lookout.forget(key);
-        }
+        self.shared.looks.lock().forget(key);
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
         if call::is_call(key) {
             let mut calls = self.shared.calls.lock();
             let Some(slot) = calls.get_mut(&key) else { return };
-            if slot.begun.is_some()
+            if let Some(line) = &slot.line {
+                line.kill(key, &how.reason, how.force);
+            } else if slot.begun.is_some()
                 && let Some(supervisor) = &*self.shared.supervisor.lock()
             {
                 supervisor.kill(key, &how.reason, how.force);
@@ -552,22 +515,33 @@ impl Executor for LocalExecutor {
             slot.kill.get_or_insert(how.reason);
             return;
         }
-        let mut tries = self.shared.tries.lock();
-        let Some(slot) = tries.get_mut(&key) else { return };
-        if slot.handed.is_some()
-            && let Some(supervisor) = &*self.shared.supervisor.lock()
-        {
-            supervisor.kill(key, &how.reason, how.force);
-        }
-        // The first reason stands, as it does with the supervisor.
-        slot.kill.get_or_insert(how.reason);
+        self.shared.kill(key, how);
     }
 
-    fn reclaim(&mut self, stray: Stray) {
-        self.shared.crew.give(Job::Reclaim(Box::new(stray)));
+    fn pause(&mut self, key: TryKey) {
+        self.shared.tell_supervisor(key, |supervisor| supervisor.pause(key));
+    }
+
+    fn resume(&mut self, key: TryKey) {
+        self.shared.tell_supervisor(key, |supervisor| supervisor.resume(key));
+    }
+
+    fn reclaim(&mut self, left: Left) {
+        let inheritance = std::mem::take(&mut self.inheritance);
+        let has_any = !inheritance.supervisors.is_empty() || !inheritance.records.is_empty();
+        self.shared.has_adoptions.store(has_any, Ordering::Relaxed);
+        self.shared.reclaim(left, inheritance);
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {
+        self.shared.discard(keys);
+        let own;
+        let keys = if self.shared.has_adoptions.load(Ordering::Relaxed) {
+            own = self.shared.acknowledge_adopted(keys);
+            &own[..]
+        } else {
+            keys
+        };
         if let Some(supervisor) = &*self.shared.supervisor.lock() {
             supervisor.acknowledge(keys);
         }
@@ -578,11 +552,19 @@ impl Drop for LocalExecutor {
     fn drop(&mut self) {
         self.open = None;
         self.shared.crew.close();
-        // Its drop waits until the supervisor has ended.
+        self.shared.tries.lock().values().for_each(|slot| slot.gate.bar());
+        // Its drop waits until the supervisor has ended, unless that keeps what runs.
         let supervisor = self.shared.supervisor.lock().take();
+        if let Some(supervisor) = supervisor.as_ref().filter(|_| self.shared.has_handed()) {
+            supervisor.leave();
+        }
         drop(supervisor);
+        let readers = self.shared.adoptions.lock().hang_up();
+        for reader in readers {
+            let _ = reader.join();
+        }
         self.shared.crew.join();
-        let lookout = self.shared.looks.lock().lookout.take();
+        let lookout = self.shared.looks.lock().take_lookout();
         drop(lookout);
     }
 }

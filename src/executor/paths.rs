@@ -37,6 +37,23 @@ pub fn callback_log(
     }
 }
 
+/// `LOGS/dag_id=D/run_id=R`: all logs of a run.
+pub fn run_logs(logs: &Path, dag_id: &str, run_id: &str) -> PathBuf {
+    logs.join(format!("dag_id={dag_id}")).join(format!("run_id={}", run_id.replace('/', "_")))
+}
+
+/// What a log becomes when it is compressed: `attempt=N.log.gz`.
+pub fn compressed(log: &Path) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    name.push(".gz");
+    PathBuf::from(name)
+}
+
+/// Where the large XComs of a run lie.
+pub fn run_xcoms(xcoms: &Path, dag_id: &str, run_id: &str) -> PathBuf {
+    xcoms.join(dag_id).join(folder_name(run_id))
+}
+
 /// `HOME/runs/DAG_ID/RUN_ID` with `:` and `+` as `_`.
 pub fn run_dir(home: &Path, dag_id: &str, run_id: &str) -> PathBuf {
     home.join("runs").join(dag_id).join(folder_name(run_id))
@@ -45,7 +62,7 @@ pub fn run_dir(home: &Path, dag_id: &str, run_id: &str) -> PathBuf {
 /// Where the large XComs of one instance lie: `XCOMS/DAG_ID/RUN_ID/TASK_ID[.MAP_INDEX]/TRY-N.json`, with a run_dir's name for the run.
 pub fn large_xcoms(xcoms: &Path, dag_id: &str, run_id: &str, task_id: &str, map_index: i32) -> PathBuf {
     let mapped = if map_index >= 0 { format!(".{map_index}") } else { String::new() };
-    xcoms.join(dag_id).join(folder_name(run_id)).join(format!("{task_id}{mapped}"))
+    run_xcoms(xcoms, dag_id, run_id).join(format!("{task_id}{mapped}"))
 }
 
 fn folder_name(run_id: &str) -> String {

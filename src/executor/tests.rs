@@ -12,10 +12,11 @@ use crate::model::{
     Bash, Dag, DagId, DagRun, Graph, InstanceKey, Node, Operator, RunId, RunKey, RunState, RunType, Script, Task,
     TaskIx, Template, Usage,
 };
-use crate::scheduler::event::TryEnd;
+use crate::scheduler::event::{self, EventReceiver, TryEnd};
+use crate::scheduler::port::Force;
 use crate::secrets::{Given, Secrets};
 use crate::supervisor::fake::FakeSupervisor;
-use crate::supervisor::protocol::{Cause, Exit};
+use crate::supervisor::protocol::{Cause, Exit, Request};
 use crate::template::NoLookup;
 
 /// Answers nothing, and panics when it is asked for another run.
@@ -76,6 +77,72 @@ fn work(instance: i64, operator: Operator) -> Work {
     }
 }
 
+/// An executor with one worker before a supervisor that answers as `script` says.
+struct Stage {
+    executor: LocalExecutor,
+    supervisor: Arc<FakeSupervisor>,
+    events: EventReceiver,
+    _home: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, lookup: Arc<dyn Lookup>) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let (sender, events) = event::channel();
+        let settings = ExecutorSettings {
+            home: home.path().to_owned(),
+            owner: home.path().to_owned(),
+            logs: home.path().join("logs"),
+            xcoms: home.path().join("xcoms"),
+            dags_folder: home.path().join("dags"),
+            search_path: "/usr/bin:/bin".to_owned(),
+            host: "box".into(),
+            tunables: LiveTunables::new(Tunables {
+                parallelism: 1,
+                max_map_length: 1_024,
+                max_log_bytes: 1 << 20,
+                overrides_params: true,
+                secrets: Arc::new(Secrets::new(Given::default(), [])),
+                notifiers: Arc::default(),
+            }),
+        };
+        let clock = Arc::new(SystemClock);
+        let executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();
+        let shared = executor.shared.clone();
+        let notify = Arc::new(move |notice| {
+            if let Notice::Answer(answer) = notice {
+                let mut news = Vec::new();
+                shared.hear(answer, &mut news);
+                shared.tell_loop(news);
+            }
+        });
+        let supervisor = Arc::new(FakeSupervisor::new(notify, script));
+        *executor.shared.supervisor.lock() = Some(supervisor.clone());
+        Self { executor, supervisor, events, _home: home }
+    }
+
+    /// Returns when nothing is missing but its start.
+    fn prepare(&mut self, work: Work) -> TryKey {
+        let key = work.key;
+        self.executor.prepare(work);
+        let is_ready = || self.executor.shared.tries.lock().get(&key).is_some_and(Slot::is_ready);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !is_ready() {
+            assert!(std::time::Instant::now() < deadline, "it is not ready after a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        key
+    }
+
+    fn ended(&self) -> TryEnd {
+        loop {
+            if let Event::Ended(end) = self.events.recv_timeout(Duration::from_secs(60)).unwrap() {
+                return *end;
+            }
+        }
+    }
+}
+
 /// Runs one try whose start is answered as `script` says.
 fn run_with(script: impl Fn(&Start) -> Vec<Answer> + Send + Sync + 'static, is_gone: bool) -> TryEnd {
     run_try(script, is_gone, "true", Arc::new(NoLookup))
@@ -87,39 +154,13 @@ fn run_try(
     bash_script: &str,
     lookup: Arc<dyn Lookup>,
 ) -> TryEnd {
-    let home = tempfile::tempdir().unwrap();
-    let (sender, events) = channel::unbounded();
-    let settings = ExecutorSettings {
-        home: home.path().to_owned(),
-        owner: home.path().to_owned(),
-        logs: home.path().join("logs"),
-        xcoms: home.path().join("xcoms"),
-        dags_folder: home.path().join("dags"),
-        parallelism: 1,
-        max_map_length: 1_024,
-        max_log_bytes: 1 << 20,
-        overrides_params: true,
-        search_path: "/usr/bin:/bin".to_owned(),
-        secrets: Arc::new(Secrets::new(Given::default(), [])),
-        notifiers: Arc::default(),
-    };
-    let clock = Arc::new(SystemClock);
-    let mut executor = LocalExecutor::without_supervisor(settings, lookup, sender, clock, Health::default()).unwrap();
-    let shared = executor.shared.clone();
-    let notify = Arc::new(move |notice| {
-        if let Notice::Answer(answer) = notice {
-            shared.hear(answer);
-        }
-    });
-    let fake = FakeSupervisor::new(notify, script);
-    *fake.is_gone.lock() = is_gone;
-    *executor.shared.supervisor.lock() = Some(Arc::new(fake));
-    executor.start(work(1, bash(bash_script)));
-    loop {
-        if let Event::Ended(end) = events.recv_timeout(Duration::from_secs(60)).unwrap() {
-            return *end;
-        }
-    }
+    let mut stage = Stage::new(script, lookup);
+    *stage.supervisor.is_gone.lock() = is_gone;
+    let work = work(1, bash(bash_script));
+    let key = work.key;
+    stage.executor.prepare(work);
+    stage.executor.start(&[key]);
+    stage.ended()
 }
 
 fn ended(start: &Start, exit: Exit, cause: Cause, tail: Option<&str>) -> Vec<Answer> {
@@ -132,7 +173,10 @@ fn ended(start: &Start, exit: Exit, cause: Cause, tail: Option<&str>) -> Vec<Ans
         started_at: at,
         ended_at: at,
         log_bytes_dropped: tail.map_or(0, |_| 1),
+        output_to: 0,
         tail: tail.map(str::to_owned),
+        noted_bytes: 0,
+        notes: Vec::new(),
     }))]
 }
 
@@ -178,4 +222,51 @@ fn a_fault_of_minflow_fails_its_try_and_no_other() {
     let end = run_try(|_| Vec::new(), false, "echo {{ ti.xcom_pull('t', run_id='other') }}", Arc::new(BrokenLookup));
     let Outcome::Faulted { reason } = end.outcome else { panic!("{:?}", end.outcome) };
     assert!(reason.contains("please report it"), "{reason}");
+}
+
+#[test]
+fn a_prepared_try_runs_when_it_is_started() {
+    let mut stage = Stage::new(|start| ended(start, Exit::Code(0), Cause::Itself, None), Arc::new(NoLookup));
+    let key = stage.prepare(work(1, bash("true")));
+    assert!(stage.supervisor.seen.lock().is_empty(), "its turn is not committed");
+    stage.executor.start(&[key]);
+    assert_eq!(stage.ended().outcome, Outcome::Exited(0));
+    assert!(matches!(&stage.supervisor.seen.lock()[..], [Request::Start(start)] if start.key == key));
+}
+
+#[test]
+fn a_prepared_try_that_is_killed_or_finds_no_supervisor_runs_never() {
+    let mut stage = Stage::new(|_| Vec::new(), Arc::new(NoLookup));
+    let key = stage.prepare(work(1, bash("true")));
+    stage.executor.kill(key, Kill { reason: "enough".to_owned(), force: Force::Graceful });
+    stage.executor.start(&[key]);
+    assert_eq!(stage.ended().outcome, Outcome::Killed { reason: "enough".to_owned() });
+    let key = stage.prepare(work(1, bash("true")));
+    *stage.supervisor.is_gone.lock() = true;
+    stage.executor.start(&[key]);
+    assert!(matches!(stage.ended().outcome, Outcome::Unstarted { .. }));
+    assert!(stage.supervisor.seen.lock().is_empty());
+}
+
+#[test]
+fn a_kill_of_a_running_try_follows_its_start() {
+    let mut stage = Stage::new(|_| Vec::new(), Arc::new(NoLookup));
+    let key = stage.prepare(work(1, bash("true")));
+    stage.executor.start(&[key]);
+    stage.executor.kill(key, Kill { reason: "enough".to_owned(), force: Force::Immediate });
+    let seen = stage.supervisor.seen.lock();
+    assert!(matches!(&seen[..], [Request::Start(_), Request::Kill { immediate: true, .. }]), "{seen:?}");
+}
+
+#[test]
+fn what_is_asked_before_the_start_waits_for_it_and_an_executor_that_closes_waits_for_nothing() {
+    let asks = || work(1, bash("echo {{ ti.xcom_pull('other') }}"));
+    let mut stage = Stage::new(|_| Vec::new(), Arc::new(BrokenLookup));
+    let key = asks().key;
+    stage.executor.prepare(asks());
+    stage.executor.start(&[key]);
+    assert!(matches!(stage.ended().outcome, Outcome::Unstarted { .. }), "it asked when it was started");
+    stage.executor.prepare(asks());
+    drop(stage.executor);
+    assert!(stage.events.try_iter().next().is_none_or(|event| matches!(event, Event::Ended(_))));
 }

@@ -17,7 +17,7 @@ pub struct TryLog {
     file: File,
     path: PathBuf,
     /// Where the task's own output begins.
-    output_from: u64,
+    output_from: Cell<u64>,
     /// Whether the output was seen to the end, and left its last line open.
     is_open_line: Cell<Option<bool>>,
 }
@@ -31,25 +31,46 @@ impl TryLog {
         let file = open(&path).map_err(|error| Fault::of_file("open the log", &path, &error))?;
         let written = (&file).write_all(line(head, now).as_bytes()).and_then(|()| file.metadata());
         match written {
-            Ok(metadata) => Ok(Self { file, path, output_from: metadata.len(), is_open_line: Cell::new(None) }),
+            Ok(metadata) => {
+                Ok(Self { file, path, output_from: Cell::new(metadata.len()), is_open_line: Cell::new(None) })
+            }
             Err(error) => Err(Fault::of_file("write the log", &path, &error)),
         }
+    }
+
+    /// Opens the log of a try that an earlier minflow began; `output_from`: see [`Self::output_from`].
+    ///
+    /// # Errors
+    /// It is gone, or the host lacks something.
+    pub fn reopen(path: PathBuf, output_from: u64) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self { file, path, output_from: Cell::new(output_from), is_open_line: Cell::new(None) })
+    }
+
+    /// Where the task's own output begins, in bytes.
+    pub fn output_from(&self) -> u64 {
+        self.output_from.get()
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// What follows the head line is minflow's, too.
+    pub fn skip(&self, bytes: u64) {
+        self.output_from.set(self.output_from.get() + bytes);
+    }
+
     /// The last [`TAIL_BYTES`] of the task's output.
     pub fn tail(&self) -> Vec<u8> {
         let mut short = [0; 1024];
-        if let Ok(count @ 0..1024) = self.file.read_at(&mut short, self.output_from) {
+        if let Ok(count @ 0..1024) = self.file.read_at(&mut short, self.output_from.get()) {
             // The output of most tasks: all of it, with one call.
             self.is_open_line.set(Some(count > 0 && short[count - 1] != b'\n'));
             return short[..count].to_vec();
         }
         let size = self.file.metadata().map_or(0, |metadata| metadata.len());
-        let from = size.saturating_sub(TAIL_BYTES as u64).max(self.output_from);
+        let from = size.saturating_sub(TAIL_BYTES as u64).max(self.output_from.get());
         let mut bytes = vec![0; size.saturating_sub(from) as usize];
         match self.file.read_exact_at(&mut bytes, from) {
             Ok(()) => bytes,
@@ -57,13 +78,16 @@ impl TryLog {
         }
     }
 
-    /// Writes lines that somebody has said for the task, each with its end, unless the log has `most` bytes already.
-    pub fn write(&self, lines: &str, most: u64) {
-        if self.file.metadata().is_ok_and(|metadata| metadata.len() < most) {
-            // A disk that is full loses it.
-            let _ = (&self.file).write_all(lines.as_bytes());
+    /// Takes away what an earlier minflow has written behind the task's output, which ends at `output_to`: it had concluded the try, and
+    /// was gone before that was recorded.
+    pub fn take_back(&self, output_to: u64) {
+        const OWN: &[u8] = b"Z] minflow: ";
+        let mut behind = [0; 64];
+        let count = self.file.read_at(&mut behind, output_to).unwrap_or_default();
+        let behind = behind[..count].strip_prefix(b"\n").unwrap_or(&behind[..count]);
+        if output_to > 0 && behind.starts_with(b"[") && behind.windows(OWN.len()).any(|part| part == OWN) {
+            let _ = self.file.set_len(output_to);
         }
-        self.is_open_line.set(None);
     }
 
     /// Writes a line of minflow's before the tail line.
@@ -83,6 +107,18 @@ impl TryLog {
     }
 }
 
+/// Adds to the log of a try that goes on, with one call: a head line, what was said, unless the log has `most` bytes already, and a tail
+/// line. Each is whole lines, as all that was written before.
+///
+/// # Errors
+/// The disk or the folder does not take it.
+pub fn append(path: &Path, [head, said, tail]: [&str; 3], most: u64) -> Result<(), Fault> {
+    let file = open(path).map_err(|error| Fault::of_file("open the log", path, &error))?;
+    let is_full = file.metadata().is_ok_and(|metadata| metadata.len() >= most);
+    let text = [head, if is_full { "" } else { said }, tail].concat();
+    (&file).write_all(text.as_bytes()).map_err(|error| Fault::of_file("write the log", path, &error))
+}
+
 /// Writes a tail line to the log of a try that somebody else began. Without a log there is nothing to close.
 pub fn close_left(path: &Path, tail: &str, now: Timestamp) {
     if let Ok(mut file) = File::options().read(true).append(true).open(path) {
@@ -98,7 +134,8 @@ fn own_line(file: &File, text: &str, now: Timestamp) -> String {
     format!("{gap}{}", line(text, now))
 }
 
-fn line(text: &str, now: Timestamp) -> String {
+/// A line of minflow's, with its end.
+pub fn line(text: &str, now: Timestamp) -> String {
     format!("[{now:.6}] minflow: {text}\n")
 }
 
@@ -131,6 +168,30 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_an_earlier_minflow_wrote_behind_the_output_is_taken_back_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for (said, is_ours) in [("no newline", true), ("a line\n", true), ("", true), ("kept\n", false)] {
+            let path = folder.path().join("log");
+            let log = TryLog::open(path.clone(), "begins", Timestamp::UNIX_EPOCH).unwrap();
+            File::options().append(true).open(&path).unwrap().write_all(said.as_bytes()).unwrap();
+            let output_to = fs::metadata(&path).unwrap().len();
+            match is_ours {
+                true => log.close("ended", Timestamp::UNIX_EPOCH),
+                false => File::options().append(true).open(&path).unwrap().write_all(b"[1] of a daemon\n").unwrap(),
+            }
+            let whole = fs::read_to_string(&path).unwrap();
+            let again = TryLog::reopen(path.clone(), log.output_from()).unwrap();
+            again.take_back(output_to);
+            if is_ours {
+                assert_eq!(again.tail(), said.as_bytes());
+                again.close("ended", Timestamp::UNIX_EPOCH);
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+            fs::remove_file(&path).unwrap();
+        }
+    }
 
     #[test]
     fn the_log_is_private_and_its_tail_line_stands_alone() {

@@ -11,16 +11,18 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::builtin::{Finality, Verdict, docker};
+use crate::executor::adopt::{self, Memo};
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Folders};
 use crate::executor::farewell::farewell;
+use crate::executor::gate::Gate;
 use crate::executor::mapped::{self, Stop};
 use crate::executor::output::{self, Left};
 use crate::executor::reclaim::{self, Remains};
 use crate::executor::try_log::{self, TryLog};
-use crate::executor::{Shared, Told, large, paths};
+use crate::executor::{Shared, Told, large, paths, run_as};
 use crate::model::tool::ToolKind;
-use crate::model::{Operator, Output, Question, RunRequest, SkipDecision, Task, TryKey, Wait};
+use crate::model::{KillTree, Operator, Output, Question, RunRequest, SkipDecision, Task, TryKey, Wait};
 use crate::model::{asset, retry};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::plugin::{self, Said};
@@ -28,7 +30,7 @@ use crate::operators::sensor::{self, Look};
 use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::{Stray, Work};
-use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start, TAIL_BYTES};
+use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start, TAIL_BYTES, Tree};
 use crate::template::{self, Context, UndefinedKind};
 
 /// A try that is ready to start.
@@ -62,11 +64,17 @@ pub struct Begun {
     verdict: Option<PathBuf>,
     xcom: PathBuf,
     files: Vec<PathBuf>,
-    /// What it has by its mapping.
-    variables: Arc<Map<String, Value>>,
+    /// What it has by its mapping; None: it was taken over, and that is looked up when it is needed.
+    variables: Option<Arc<Map<String, Value>>>,
 }
 
 impl Begun {
+    /// A try that an earlier minflow has prepared.
+    pub fn adopted(work: Box<Work>, log: TryLog, memo: Memo, xcom: PathBuf) -> Self {
+        let Memo { value, verdict, files } = memo;
+        Self { work, log, value, verdict, xcom, files, variables: None }
+    }
+
     pub fn key(&self) -> TryKey {
         self.work.key
     }
@@ -79,11 +87,8 @@ pub enum XcomFile {
     Possible,
 }
 
-/// Begins a try. None: the supervisor has it.
-pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
-    if let Some(reason) = shared.killed(work.key) {
-        return Some(without_process(shared, work.key, Outcome::Killed { reason }));
-    }
+/// Makes a try ready, and has it begin when the gate is open. None: the supervisor has it, or will.
+pub fn run(shared: &Shared, work: Box<Work>, gate: Arc<Gate>) -> Option<TryEnd> {
     let task = work.dag.task(work.task);
     let head = format!(
         "begins try {} of task {} of DAG {}, run {}",
@@ -93,8 +98,12 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
         Ok(log) => log,
         Err(fault) => return Some(without_process(shared, work.key, outcome_of(fault))),
     };
-    large::clear(shared, &work);
-    let asked = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
+    if large::may_have_earlier(&work) {
+        // Their rows go with the turn. Barred, nobody hears of the end any more.
+        gate.pass().ok()?;
+        large::clear(shared, &work);
+    }
+    let asked = Arc::new(Asked::behind(gate, shared.lookup.clone(), shared.settings.tunables.now().secrets.clone()));
     let began_at = shared.clock.now();
     let Prepared { start, value, verdict, xcom, files, variables } =
         match prepare(shared, &work, task, &log, asked.clone()) {
@@ -131,25 +140,25 @@ pub fn run(shared: &Shared, work: Box<Work>) -> Option<TryEnd> {
                 return Some(close(shared, &log, without_process(shared, work.key, outcome)));
             }
         };
-    let begun = Box::new(Begun { work, log, value, verdict, xcom, files, variables });
-    let (begun, outcome) = shared.hand_over(begun, start).err()?;
-    begun.files.iter().for_each(remove);
-    Some(close(shared, &begun.log, without_process(shared, begun.key(), outcome)))
+    let begun = Box::new(Begun { work, log, value, verdict, xcom, files, variables: Some(variables) });
+    let (begun, told) = shared.hand_over(begun, start).err()?;
+    Some(conclude(shared, &begun, told, XcomFile::Absent))
 }
 
 /// Ends what is left of a try of an earlier minflow.
 pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
+    let (run, try_number) = (&stray.run, stray.key.try_number);
+    let logs = &shared.settings.logs;
+    let log = paths::log_path(logs, &run.dag_id, &run.run_id, &stray.task_id, stray.map_index, try_number);
     let count = reclaim::end(&Remains {
         mark: environment::mark(&shared.settings.owner, stray.key),
+        log: Some(log.clone()),
         process: stray.process.clone(),
         kill_signal: stray.kill_signal,
         grace: stray.grace,
     });
     let ended = without_process(shared, stray.key, Outcome::Lost);
     let text = format!("lost: minflow ended before this try did; {count} of its processes still ran and were ended");
-    let (run, try_number) = (&stray.run, stray.key.try_number);
-    let logs = &shared.settings.logs;
-    let log = paths::log_path(logs, &run.dag_id, &run.run_id, &stray.task_id, stray.map_index, try_number);
     try_log::close_left(&log, &text, ended.ended_at);
     ended
 }
@@ -183,8 +192,17 @@ fn is_absent(path: &Path) -> bool {
 pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> TryEnd {
     let key = begun.key();
     let task = begun.work.dag.task(begun.work.task);
+    if task.run_as.is_some() {
+        let answers = begun.value.iter().chain(&begun.verdict).chain([&begun.xcom]);
+        run_as::drop_unwritten(answers.map(PathBuf::as_path));
+    }
+    let mut notes = Vec::new();
     let end = match told {
         Told::Ended(end) => {
+            if begun.variables.is_none() {
+                begun.log.take_back(end.output_to);
+            }
+            begun.log.skip(end.noted_bytes);
             let concluded = try_end(&begun.work, &end, |end| {
                 let tail = last_output(begun, end);
                 let xcom = (xcom == XcomFile::Possible).then_some(&*begun.xcom);
@@ -195,6 +213,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             concluded.matched = matched(begun, &end, &concluded.outcome);
             let concluded = produced(task, looked(&begun.work, concluded));
             let ended = measured(shared, &begun.work, answered(shared, begun, &end, concluded));
+            notes = end.notes;
             large::keep(shared, &begun.work, named(shared, begun, ended))
         }
         Told::NotStarted { kind: Refusal::Transient, message } => {
@@ -203,9 +222,11 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
         Told::NotStarted { kind: Refusal::Permanent, message } => {
             without_process(shared, key, Outcome::Faulted { reason: message })
         }
+        Told::Killed { reason } => without_process(shared, key, Outcome::Killed { reason }),
         Told::Gone { process } => {
             reclaim::end(&Remains {
                 mark: environment::mark(&shared.settings.owner, key),
+                log: Some(begun.log.path().to_owned()),
                 process,
                 kill_signal: task.kill_signal,
                 grace: task.grace,
@@ -214,10 +235,11 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             without_process(shared, key, outcome)
         }
     };
-    begun.files.iter().for_each(remove);
-    if xcom == XcomFile::Possible {
-        remove(&begun.xcom);
-    }
+    // Until the end is recorded, somebody else may have to read them.
+    let xcom = Some(&begun.xcom).filter(|path| xcom == XcomFile::Possible && !is_absent(path));
+    shared.discard_later(key, begun.files.iter().chain(xcom));
+    // Not before the output has been read, whose last line they would be.
+    notes.iter().for_each(|note| begun.log.note(note, shared.clock.now()));
     close(shared, &begun.log, end)
 }
 
@@ -341,7 +363,7 @@ pub(super) fn produced(task: &Task, mut end: TryEnd) -> TryEnd {
 
 /// Adds to the end of a try how long that is which others are mapped over.
 pub(super) fn measured(shared: &Shared, work: &Work, end: TryEnd) -> TryEnd {
-    mapped::measure(&work.dag, work.task, end, shared.settings.max_map_length)
+    mapped::measure(&work.dag, work.task, end, shared.settings.tunables.now().max_map_length)
 }
 
 /// Adds to the end of a try of a mapped task its name. A name that cannot be had is no failure of the task's.
@@ -350,8 +372,12 @@ fn named(shared: &Shared, begun: &Begun, end: TryEnd) -> TryEnd {
     let template = work.dag.task(work.task).map_index_template.as_ref().filter(|_| work.map_index >= 0);
     let Some(template) = template else { return end };
     let run_dir = paths::run_dir(&shared.settings.home, &work.dag.dag_id, &work.run.run_id);
-    let lookup = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.secrets.clone()));
-    let context = Context { variables: begun.variables.clone(), ..context(shared, work, run_dir, lookup) };
+    let lookup = Arc::new(Asked::of(shared.lookup.clone(), shared.settings.tunables.now().secrets.clone()));
+    let mut context = context(shared, work, run_dir, lookup);
+    context.variables = begun
+        .variables
+        .clone()
+        .unwrap_or_else(|| Arc::new(mapped::variables(&context, &shared.values, work.epoch).unwrap_or_default()));
     match mapped::name(template, &context) {
         Ok(name) => TryEnd { rendered_map_index: Some(name), ..end },
         Err(error) => {
@@ -398,10 +424,6 @@ fn matched(begun: &Begun, end: &End, outcome: &Outcome) -> Vec<String> {
     retry::matched(&task.retry_on, &text)
 }
 
-fn remove(path: &PathBuf) {
-    let _ = fs::remove_file(path);
-}
-
 fn try_end(
     work: &Work,
     end: &End,
@@ -411,6 +433,12 @@ fn try_end(
     let mut xcoms = Vec::new();
     let outcome = match (&end.cause, end.exit) {
         (Cause::TimedOut, _) => Outcome::TimedOut,
+        (Cause::Exceeded { limit }, Exit::Signal(signal)) => {
+            Outcome::Exceeded { limit: *limit, exit_code: None, signal: Some(signal) }
+        }
+        (Cause::Exceeded { limit }, Exit::Code(code)) => {
+            Outcome::Exceeded { limit: *limit, exit_code: Some(code), signal: None }
+        }
         (Cause::Killed { reason }, _) => Outcome::Killed { reason: reason.clone() },
         (Cause::Itself, Exit::Signal(signal)) => Outcome::Signaled(signal),
         (Cause::Itself, Exit::Code(code)) => {
@@ -446,9 +474,16 @@ fn outcome_of(fault: Fault) -> Outcome {
     }
 }
 
-pub(super) fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
+pub(super) fn close(shared: &Shared, log: &TryLog, end: TryEnd) -> TryEnd {
+    let end = masked(shared, end);
+    log.close(&farewell(&end), shared.clock.now());
+    end
+}
+
+/// Takes what is secret out of what the end of a try tells.
+pub(super) fn masked(shared: &Shared, mut end: TryEnd) -> TryEnd {
     // A template's fault and a faulty output may quote what is secret; from here the reason goes to the database and the pages.
-    let masker = shared.settings.secrets.masker();
+    let masker = shared.settings.tunables.now().secrets.masker();
     match &mut end.outcome {
         Outcome::Faulted { reason }
         | Outcome::Unstarted { reason }
@@ -463,7 +498,6 @@ pub(super) fn close(shared: &Shared, log: &TryLog, mut end: TryEnd) -> TryEnd {
     if let Some(reason) = &mut end.reason {
         masker.mask_in(reason);
     }
-    log.close(&farewell(&end), shared.clock.now());
     end
 }
 
@@ -483,15 +517,14 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         try_log::make_folder(&scratch_folder).map_err(|error| Fault::of_file("make", &scratch_folder, &error))?;
     }
     let scratch = paths::scratch(&run_dir, &task.task_id, work.map_index, work.key.try_number);
-    let mut xcom = scratch.as_os_str().to_owned();
-    xcom.push(".xcom");
-    let xcom = PathBuf::from(xcom);
+    let xcom = xcom_path(&scratch);
     let mut context = context(shared, work, run_dir, lookup);
     match mapped::variables(&context, &shared.values, work.epoch) {
         Ok(variables) => context.variables = Arc::new(variables),
         Err(Stop::Refused) => return Ok(Todo::Skip),
         Err(Stop::Fault(reason)) => return Err(Fault::Task(reason)),
     }
+    let account = run_as::account(task)?;
     let owner = &settings.owner;
     let folders = Folders { owner, home: utf8(&settings.home)?, run_dir: utf8(&context.run_dir)?, xcom: utf8(&xcom)? };
     let variables = environment::variables(work, folders);
@@ -527,6 +560,14 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         Some(cwd) => utf8(&dag_folder.join(template::render(cwd, &context)?))?.to_owned(),
         None => folders.run_dir.to_owned(),
     };
+    if let Some(account) = &account {
+        run_as::environment(account, &mut env);
+        let written: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+        let answers: Vec<&Path> = value.iter().chain(&verdict).chain([&xcom]).map(PathBuf::as_path).collect();
+        let (run_dir, scratch_folder) = (&*context.run_dir, &*scratch_folder);
+        let files = run_as::Files { run_dir, scratch_folder, log: log.path(), written: &written, answers: &answers };
+        run_as::share(account, &files)?;
+    }
     env.extend(variables.added);
     let start = Start {
         key: work.key,
@@ -535,15 +576,39 @@ fn prepare(shared: &Shared, work: &Work, task: &Task, log: &TryLog, lookup: Arc<
         stdin: stdin.as_deref().map(utf8).transpose()?.map(str::to_owned),
         env,
         env_removed: variables.removed,
+        limits: task.limits.as_deref().cloned(),
+        user: account.map(run_as::user),
         log: utf8(log.path())?.to_owned(),
-        max_log_bytes: settings.max_log_bytes,
+        max_log_bytes: settings.tunables.now().max_log_bytes,
         timeout_ms: task.execution_timeout.map(|timeout| timeout.as_millis() as u64),
         kill_signal: task.kill_signal,
         grace_ms: task.grace.as_millis() as u64,
+        tree: tree(task),
+        leaves: task.leave_running,
+        output_from: log.output_from(),
+        memo: adopt::memo(value.as_deref(), verdict.as_deref(), &files),
         wants_tail: (value.is_none() && (looked_at(task) != Output::None || is_plugin(task))) || has_output_rules(task),
     };
     let variables = context.variables.clone();
     Ok(Todo::Start(Box::new(Prepared { start, value, verdict, xcom, files, variables })))
+}
+
+/// `$MINFLOW_XCOM` of a try.
+pub fn xcom_path(scratch: &Path) -> PathBuf {
+    let mut xcom = scratch.as_os_str().to_owned();
+    xcom.push(".xcom");
+    PathBuf::from(xcom)
+}
+
+/// Which of its processes end with it.
+fn tree(task: &Task) -> Tree {
+    match (&task.operator, task.kill_tree) {
+        // It ends what it has started of the engine's command, and its container, on its own.
+        (Operator::Tool(tool), _) if matches!(tool.kind, ToolKind::Docker) => Tree::Group,
+        // What may stay need not be held together.
+        (_, KillTree::Strict) if !task.leave_running => Tree::Strict,
+        _ => Tree::Whole,
+    }
 }
 
 pub(super) fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Arc<Asked>) -> Context {
@@ -559,8 +624,9 @@ pub(super) fn context(shared: &Shared, work: &Work, run_dir: PathBuf, lookup: Ar
         max_tries: work.max_tries,
         map_index: work.map_index,
         run_dir,
+        host: settings.host.clone(),
         variables: Arc::default(),
-        overrides_params: settings.overrides_params,
+        overrides_params: settings.tunables.now().overrides_params,
         now: shared.clock.now(),
         environment: Arc::new(|name: &str| std::env::var(name).ok()),
         lookup,

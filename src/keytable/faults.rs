@@ -67,6 +67,8 @@ const MAX_SOURCE_LINES: usize = 8 << 20;
 pub struct Faults<'a> {
     pub source: &'a Source<'a>,
     list: Vec<Diagnostic>,
+    /// What is no fault, and likely not meant.
+    warnings: Vec<Diagnostic>,
     source_lines: usize,
     omitted: usize,
     /// Lines that could not be read as TOML: what is missing may be on them.
@@ -84,7 +86,15 @@ pub struct Open<'a> {
 
 impl<'a> Faults<'a> {
     pub fn new(source: &'a Source<'a>) -> Self {
-        Self { source, list: Vec::new(), source_lines: 0, omitted: 0, broken_lines: Vec::new(), open: None }
+        Self {
+            source,
+            list: Vec::new(),
+            warnings: Vec::new(),
+            source_lines: 0,
+            omitted: 0,
+            broken_lines: Vec::new(),
+            open: None,
+        }
     }
 
     pub fn open(&mut self, open: Open<'a>) {
@@ -128,6 +138,27 @@ impl<'a> Faults<'a> {
         }
         self.source_lines += fault.source_line.len();
         self.list.push(fault);
+    }
+
+    /// Notes what is no fault, and likely not meant: once for each place, and no more of them than of faults.
+    pub fn warn(
+        &mut self,
+        span: Range<usize>,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.source.position(span.start);
+        let is_known = |known: &Diagnostic| (known.line, known.column) == (place.line, place.column);
+        if self.warnings.len() < MAX_FAULTS && !self.warnings.iter().any(is_known) {
+            self.warnings.push(Diagnostic::at(self.source.path, self.source.text, span, code, message, help));
+        }
+    }
+
+    /// All warnings in the order of the text.
+    pub fn take_warnings(&mut self) -> Vec<Diagnostic> {
+        self.warnings.sort_by_key(|warning| (warning.line, warning.column));
+        std::mem::take(&mut self.warnings)
     }
 
     /// A line that is no TOML. Other faults on it are not reported: what was read there is a guess.

@@ -65,8 +65,21 @@ impl Check<'_, '_> {
         }
         match kind {
             Kind::Either(kinds) => {
-                let fitting = kinds.iter().find(|kind| accepts(kind, value.get_ref()));
-                self.value(fitting.expect("one alternative accepts the value, since the whole does"), value);
+                let text = value.get_ref().as_str();
+                let is_other_word =
+                    |kind: &Kind| matches!(kind, Kind::OneOf(names) if text.is_some_and(|text| !names.contains(&text)));
+                let accepting = || kinds.iter().filter(|kind| accepts(kind, value.get_ref()));
+                let fitting = accepting().find(|kind| !is_other_word(kind)).or_else(|| accepting().next());
+                let fitting = fitting.expect("one alternative accepts the value, since the whole does");
+                match (fitting, text) {
+                    (Kind::OneOf(names), Some(text)) if !names.contains(&text) => {
+                        let others = kinds.iter().filter(|kind| !matches!(kind, Kind::OneOf(_))).map(describe);
+                        let help =
+                            format!("{}, or {}", choice_help(text, names), others.collect::<Vec<_>>().join(" or "));
+                        self.bad(value, "bad-value", &format!("is not a value of `{}`", self.key), &help);
+                    }
+                    _ => self.value(fitting, value),
+                }
             }
             Kind::Table(table) => {
                 if let DeValue::Table(document) = value.get_ref() {

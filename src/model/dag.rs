@@ -15,7 +15,9 @@ use crate::model::deadline::Deadline;
 use crate::model::decider::{Branch, Question, ShortCircuit};
 use crate::model::graph::{Graph, TaskIx};
 use crate::model::ids::{AssetName, DagId, PoolName, TaskId};
+use crate::model::limits::Limits;
 use crate::model::mapping::{Group, GroupIx, Mapping};
+use crate::model::needs::Needs;
 use crate::model::retry::RetryRule;
 use crate::model::sensor::{Sensor, SensorKind};
 use crate::model::sql::Sql;
@@ -235,14 +237,26 @@ pub struct Task {
     pub max_retry_delay: Option<Duration>,
     /// The first that fits decides, else the task's own retries and delay.
     pub retry_on: Vec<RetryRule>,
+    /// What is reserved of the host while an instance is under way.
+    pub needs: Option<Needs>,
     pub execution_timeout: Option<Duration>,
     /// Between the kill signal and SIGKILL.
     pub grace: Duration,
     /// A signal's number, e.g. 15.
     pub kill_signal: i32,
+    pub kill_tree: KillTree,
+    /// Whether what it has started outlives its own process, if that ends by itself.
+    pub leave_running: bool,
+    /// None: it has none.
+    pub limits: Option<Box<Limits>>,
+    /// The user as whom it runs; None: as minflow does.
+    pub run_as: Option<Box<RunAs>>,
     pub pool: PoolName,
     /// At least 1.
     pub pool_slots: u32,
+    /// How many of its instances may be active at once, in all runs and in each; none: any number.
+    pub max_active_tis_per_dag: Option<u32>,
+    pub max_active_tis_per_dagrun: Option<u32>,
     /// Added to the inherited environment, in the order of the file.
     pub env: Vec<(String, Template)>,
     /// None: the run_dir.
@@ -270,12 +284,30 @@ pub struct Task {
     pub callbacks: Option<Box<TaskCallbacks>>,
 }
 
+/// `run_as = …`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// The name of a user, who need not exist.
+    pub user: String,
+    /// For messages.
+    pub at: Position,
+}
+
+/// How the processes that a task has started are known when they are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillTree {
+    /// By parentage, session, mark in the environment, and open log.
+    Tree,
+    /// It gets a subreaper of its own, which none of them escapes.
+    Strict,
+}
+
 impl Task {
-    /// Whether it is a sensor whose looks need nothing of the task but what is asked, and so take no worker. With an environment or a
-    /// folder of its own each look is a process of its own.
+    /// Whether it is a sensor whose looks need nothing of the task but what is asked, and so take no worker. With an environment, a
+    /// folder, limits or a user of its own each look is a process of its own.
     pub fn asks_service(&self) -> bool {
         let asks = matches!(&self.operator, Operator::Sensor(sensor) if sensor.kind.is_service());
-        asks && self.env.is_empty() && self.cwd.is_none()
+        asks && self.env.is_empty() && self.cwd.is_none() && self.limits.is_none() && self.run_as.is_none()
     }
 
     /// What a file gives that says nothing but the operator.
@@ -291,11 +323,18 @@ impl Task {
             retry_exponential_backoff: 0.0,
             max_retry_delay: None,
             retry_on: Vec::new(),
+            needs: None,
             execution_timeout: None,
             grace: Duration::from_secs(5),
             kill_signal: 15,
+            kill_tree: KillTree::Tree,
+            leave_running: false,
+            limits: None,
+            run_as: None,
             pool: "default_pool".into(),
             pool_slots: 1,
+            max_active_tis_per_dag: None,
+            max_active_tis_per_dagrun: None,
             env: Vec::new(),
             cwd: None,
             output: Output::Text,

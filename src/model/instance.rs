@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{InstanceKey, PoolName, RunKey, TaskId, TryKey, VersionKey};
+use crate::model::limits::Exceeded;
 use crate::model::state::TaskState;
 use crate::model::wait::Wait;
 
@@ -34,12 +35,13 @@ pub struct Instance {
     pub operator: Arc<str>,
     /// The definition that the current try runs.
     pub version: Option<VersionKey>,
-    pub process: Option<ProcessIdentity>,
+    /// Boxed as `usage` is: most instances that are in memory wait, and have neither.
+    pub process: Option<Box<ProcessIdentity>>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     /// Why it is where it is, if the state alone does not say: `timed_out`, `lost`, `stopped`, a template's error, …
     pub reason: Option<String>,
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     /// What its `map_index_template` gave: its name among the instances of its task.
     pub rendered_map_index: Option<Arc<str>>,
     /// While it is up for retry: the delay of the rule that decided so; None is the task's own.
@@ -86,9 +88,30 @@ impl Instance {
         }
     }
 
+    /// What ended its try, in a word; None while it has not ended.
+    pub fn exit_cause(&self) -> Option<&'static str> {
+        let cause = self.end_date.and_then(|_| exit_cause(self.reason.as_deref(), self.exit_code, self.signal));
+        // Others have reasons, too, such as why they were skipped.
+        let has_failed = matches!(self.state, TaskState::Failed | TaskState::UpForRetry);
+        cause.filter(|cause| has_failed || *cause != "fault")
+    }
+
     pub fn try_key(&self) -> TryKey {
         TryKey { instance: self.key, try_number: self.try_number }
     }
+}
+
+/// What ended a try, in a word, by what is stored of its end. `fault`: it failed outside its process, or was not started. None: it needed no
+/// process and nothing was wrong.
+pub fn exit_cause(reason: Option<&str>, exit_code: Option<i32>, signal: Option<i32>) -> Option<&'static str> {
+    let named = match reason {
+        Some("timed_out") => Some("timeout"),
+        Some("lost") => Some("lost"),
+        Some("stopped") => Some("stopped"),
+        Some(reason) => Exceeded::ALL.into_iter().map(Exceeded::reason).find(|known| *known == reason),
+        None => None,
+    };
+    named.or(exit_code.map(|_| "exit_code")).or(signal.map(|_| "signal")).or(reason.map(|_| "fault"))
 }
 
 /// Tells a process from every other that ever had its number.
@@ -110,4 +133,34 @@ pub struct Usage {
     pub max_rss: u64,
     pub read_bytes: u64,
     pub write_bytes: u64,
+    /// How often it waited for something.
+    pub voluntary_switches: u64,
+    /// How often it had to leave a processor to others.
+    pub involuntary_switches: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_of_an_end_is_the_most_telling_of_what_is_known() {
+        let cases = [
+            (None, Some(0), None, Some("exit_code")),
+            (Some("rule 1 of retry_on"), Some(7), None, Some("exit_code")),
+            (None, None, Some(9), Some("signal")),
+            (Some("out_of_memory"), None, Some(9), Some("out_of_memory")),
+            (Some("cpu_time"), Some(152), None, Some("cpu_time")),
+            (Some("file_size"), None, Some(25), Some("file_size")),
+            (Some("processes"), None, Some(9), Some("processes")),
+            (Some("timed_out"), None, None, Some("timeout")),
+            (Some("lost"), None, None, Some("lost")),
+            (Some("stopped"), None, None, Some("stopped")),
+            (Some("`gone.sh` does not exist"), None, None, Some("fault")),
+            (None, None, None, None),
+        ];
+        for (reason, exit_code, signal, expected) in cases {
+            assert_eq!(exit_cause(reason, exit_code, signal), expected, "{reason:?} {exit_code:?} {signal:?}");
+        }
+    }
 }

@@ -36,6 +36,8 @@ pub enum EndedBy {
     Signal(i32),
     /// Its `execution_timeout`.
     Timeout,
+    /// Its `limits.memory`.
+    OutOfMemory,
 }
 
 /// Compiles a pattern of `retry_on`: `^` and `$` are the ends of a line.

@@ -182,5 +182,6 @@ named!(
         Downstream = "downstream",
         Upstream = "upstream",
         Absolute = "absolute",
+        CriticalPath = "critical_path",
     }
 );

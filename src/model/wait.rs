@@ -2,6 +2,7 @@
 //!
 //! The database keeps it as JSON with a version; the scheduler, the triggerer and the workers hold the same shape.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -36,11 +37,11 @@ pub enum Awaited {
     Instant(Timestamp),
     /// A file that matches the absolute pattern and has not changed for `settle`.
     File {
-        pattern: String,
+        pattern: Arc<str>,
         settle: Duration,
         /// The pattern as people may read it, if it holds what is secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        shown: Option<String>,
+        shown: Option<Box<String>>,
     },
     /// A worker has looked, and looks again so long after this instant.
     Look { from: Timestamp, after: Duration },
@@ -48,9 +49,9 @@ pub enum Awaited {
     /// in vain is not written down.
     Service { from: Timestamp, after: Duration },
     /// A run of another DAG is over.
-    Run(AwaitedRun),
+    Run(Box<AwaitedRun>),
     /// Tasks of another DAG have come to certain states, in the run with a logical date.
-    Tasks(AwaitedTasks),
+    Tasks(Box<AwaitedTasks>),
 }
 
 /// A run whose end is awaited.
@@ -105,7 +106,7 @@ impl Wait {
     /// For the end of a run, however long it takes.
     pub fn for_run(dag_id: DagId, run_id: RunId, states: AwaitedStates, since: Timestamp) -> Self {
         Self {
-            awaited: Awaited::Run(AwaitedRun { dag_id, run_id, states }),
+            awaited: Awaited::Run(Box::new(AwaitedRun { dag_id, run_id, states })),
             mode: SensorMode::Poke,
             since,
             timeout: None,
@@ -133,7 +134,7 @@ impl Wait {
     /// Takes what is secret out of what is told of it; `mask` gives the text without, None if nothing is secret in it.
     pub fn conceal(&mut self, mask: impl Fn(&str) -> Option<String>) {
         if let Awaited::File { pattern, shown, .. } = &mut self.awaited {
-            *shown = mask(pattern);
+            *shown = mask(pattern).map(Box::new);
         }
     }
 
@@ -141,7 +142,9 @@ impl Wait {
     pub fn words(&self) -> String {
         match &self.awaited {
             Awaited::Instant(at) => format!("waits until {at}"),
-            Awaited::File { pattern, shown, .. } => format!("waits for {}", shown.as_ref().unwrap_or(pattern)),
+            Awaited::File { pattern, shown, .. } => {
+                format!("waits for {}", shown.as_ref().map_or(&**pattern, |shown| shown))
+            }
             Awaited::Look { from, after } => match from.checked_add(*after) {
                 Ok(at) => format!("looks again at {at}"),
                 Err(_) => "looks no more".to_owned(),
@@ -180,14 +183,14 @@ mod tests {
 
     #[test]
     fn what_is_secret_of_a_path_is_kept_to_go_on_and_not_told() {
-        let awaited = Awaited::File { pattern: "/in/s3same/*".to_owned(), settle: Duration::ZERO, shown: None };
+        let awaited = Awaited::File { pattern: "/in/s3same/*".into(), settle: Duration::ZERO, shown: None };
         let mut wait = Wait { awaited, ..wait() };
         wait.conceal(|_| None);
         assert_eq!(wait.words(), "waits for /in/s3same/*");
         wait.conceal(|text| Some(text.replace("s3same", "***")));
         let again = Wait::from_json(&wait.to_json()).unwrap();
         assert_eq!(again.words(), "waits for /in/***/*");
-        assert!(matches!(again.awaited, Awaited::File { pattern, .. } if pattern == "/in/s3same/*"));
+        assert!(matches!(again.awaited, Awaited::File { pattern, .. } if &*pattern == "/in/s3same/*"));
     }
 
     #[test]

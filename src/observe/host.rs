@@ -24,6 +24,8 @@ pub struct HostSample {
     /// Summed over the file systems of the folders, each counted once.
     pub disk_total: Option<u64>,
     pub disk_free: Option<u64>,
+    /// Of the file system that has the least.
+    pub least_free: Option<u64>,
 }
 
 /// Takes samples. Clones share what was measured last.
@@ -63,7 +65,15 @@ impl HostProbe {
             memory_available: memory.as_ref().map(System::available_memory),
             disk_total: disk.map(|disk| disk.total),
             disk_free: disk.map(|disk| disk.free),
+            least_free: disk.map(|disk| disk.least_free),
         }
+    }
+}
+
+impl HostProbe {
+    /// Bytes free on the fullest of the folders' file systems.
+    pub fn least_free(&self) -> Option<u64> {
+        self.0.lock().disk().map(|disk| disk.least_free)
     }
 }
 
@@ -92,6 +102,11 @@ impl Probe {
     }
 }
 
+/// Bytes; None: it could not be read.
+pub fn total_memory() -> Option<u64> {
+    memory().map(|memory| memory.total_memory())
+}
+
 fn memory() -> Option<System> {
     let mut system = System::new().ok()?;
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
@@ -108,6 +123,7 @@ fn look(folders: &[PathBuf], sender: &Sender<Option<Disk>>) {
 struct Disk {
     total: u64,
     free: u64,
+    least_free: u64,
 }
 
 impl Disk {
@@ -116,15 +132,17 @@ impl Disk {
         let mut by_device = BTreeMap::new();
         for folder in folders {
             if let (Ok(metadata), Ok(stat)) = (std::fs::metadata(folder), rustix::fs::statvfs(folder)) {
-                let disk = Self {
-                    total: stat.f_blocks.saturating_mul(stat.f_frsize),
-                    free: stat.f_bavail.saturating_mul(stat.f_frsize),
-                };
+                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+                let disk = Self { total: stat.f_blocks.saturating_mul(stat.f_frsize), free, least_free: free };
                 by_device.insert(metadata.dev(), disk);
             }
         }
-        let sum = |sum: Self, disk: &Self| Self { total: sum.total + disk.total, free: sum.free + disk.free };
-        (!by_device.is_empty()).then(|| by_device.values().fold(Self::default(), sum))
+        let sum = |sum: Self, disk: Self| Self {
+            total: sum.total + disk.total,
+            free: sum.free + disk.free,
+            least_free: sum.least_free.min(disk.least_free),
+        };
+        by_device.into_values().reduce(sum)
     }
 }
 
@@ -191,7 +209,7 @@ mod tests {
     #[test]
     fn a_disk_that_does_not_answer_leaves_the_last_figures() {
         let (_never, pending) = bounded(1);
-        let known = Disk { total: 2, free: 1 };
+        let known = Disk { total: 2, free: 1, least_free: 1 };
         let mut probe = Probe { folders: Vec::new(), last_cpu: None, disk: Some(known), pending: Some(pending) };
         assert_eq!(probe.disk(), Some(known));
         assert!(probe.pending.is_some(), "no second thread may be started");

@@ -24,7 +24,11 @@ use crate::template;
 pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
     if let SensorKind::File { path, settle } = &sensor.kind {
         let pattern = pattern(&template::render(path, place.context)?, place)?;
-        return Ok(Step::Wait(wait(sensor, Awaited::File { pattern, settle: *settle, shown: None }, place)));
+        return Ok(Step::Wait(wait(
+            sensor,
+            Awaited::File { pattern: pattern.into(), settle: *settle, shown: None },
+            place,
+        )));
     }
     match &sensor.kind {
         SensorKind::Http(_) | SensorKind::Sql(_) if place.context.dag.task(place.context.task).asks_service() => {
@@ -36,7 +40,7 @@ pub fn prepare(sensor: &Sensor, place: &Place<'_>) -> Result<Step, Fault> {
         }
         SensorKind::Sql(sql) => return sql::prepare(sql, place).map(Step::Run),
         SensorKind::Task(task) => {
-            return Ok(Step::Wait(wait(sensor, Awaited::Tasks(awaited(task, &place.context.run)?), place)));
+            return Ok(Step::Wait(wait(sensor, Awaited::Tasks(Box::new(awaited(task, &place.context.run)?)), place)));
         }
         _ => {}
     }

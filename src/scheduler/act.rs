@@ -2,13 +2,16 @@
 //!
 //! Here is what an act means, as data and pure functions: which tasks ([`settle`]), which instances of a run ([`Act::selects`]).
 //! `work` goes over the runs, a turn's worth at a time; `clear` and `mark` carry an act out in one run. What takes more than one turn
-//! is kept in the database with the place that it has come to, and each turn commits both: after a crash a start goes on there. So one
-//! run is touched whole or not at all, and many runs in the order of their run_after.
+//! is kept in the database with the place that it has come to, and each turn commits both: after a crash a start goes on there. Many
+//! runs are touched in the order of their run_after. A run of more instances than a turn moves is cleared in pieces, and held until the
+//! last one: nothing of it is decided in between (`held`).
 
 mod clear;
+mod held;
 mod mark;
 mod marker;
 mod note;
+mod pause;
 mod reset;
 mod work;
 
@@ -20,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::diagnostic::did_you_mean;
-use crate::model::{Dag, DagId, Instance, RunId, RunKey, TaskId, TaskIx, TaskState};
-use crate::scheduler::command::{Chosen, CommandError, Only, Reply, Spread, Touched};
+use crate::model::{Dag, DagId, Instance, InstanceKey, RunId, RunKey, TaskId, TaskIx, TaskState};
+use crate::scheduler::command::{Chosen, Command, CommandError, Only, Reply, Spread, Touched};
+use crate::scheduler::decide::PIECE_ROWS;
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::subset::{self, Reach};
 use marker::Beyond;
@@ -40,9 +44,20 @@ pub(super) struct Act {
     /// What was asked for, as the audit log shows it.
     asked: Value,
     tally: Tally,
+    /// The run that it is in the midst of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<Within>,
     /// The other DAGs that it reaches.
     #[serde(default)]
     beyond: Beyond,
+}
+
+/// A run that is cleared in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Within {
+    run: RunKey,
+    /// The last instance of the pieces before.
+    after: InstanceKey,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,13 +103,34 @@ struct Tally {
     cleared: u32,
 }
 
-/// The acts that are not over, oldest first.
-#[derive(Debug, Default)]
+/// The acts that are not over, in the order in which they have their turns. Of those on one DAG the oldest comes first.
+#[derive(Debug)]
 pub(super) struct Acts {
     pending: Vec<Pending>,
     next_key: i64,
     /// The next turn is to come without waiting for an event.
     has_more: bool,
+    /// What has been read so far of runs that are over and have more instances than a turn reads.
+    read: BTreeMap<RunKey, Vec<Instance>>,
+    /// Ends of runs that are held, with who waits for them.
+    late: Vec<(Command, ReplyTo<Reply>)>,
+    /// How many instances of one run a turn clears, and reads.
+    bounds: Bounds,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub cleared: usize,
+    pub read: usize,
+}
+
+impl Default for Acts {
+    fn default() -> Self {
+        // A cleared instance is two rows: its own, and that of its try.
+        let bounds = Bounds { cleared: PIECE_ROWS / 2, read: 4 * PIECE_ROWS };
+        let (pending, late, read) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { pending, next_key: 0, has_more: false, read, late, bounds }
+    }
 }
 
 #[derive(Debug)]
@@ -104,6 +140,8 @@ struct Pending {
     /// It is in the database.
     is_kept: bool,
     touched: Vec<Touched>,
+    /// How many of these are of earlier runs.
+    touched_before: usize,
     reply: Option<ReplyTo<Reply>>,
 }
 
@@ -112,8 +150,23 @@ impl Acts {
         self.has_more
     }
 
-    /// Something that was asked for is not over.
+    /// An act is in the midst of the run: until it leaves it nothing of it is decided.
+    pub(super) fn holds(&self, run: RunKey) -> bool {
+        self.pending.iter().any(|pending| pending.act.within.is_some_and(|within| within.run == run))
+    }
+
+    /// The rows of a run that is over have changed: what was read of them so far is read again.
+    pub(super) fn forget_read(&mut self, run: RunKey) {
+        self.read.remove(&run);
+    }
+
+    /// Smaller ones, so that small runs are cleared in pieces too.
     #[cfg(test)]
+    pub(super) fn set_bounds(&mut self, cleared: usize, read: usize) {
+        self.bounds = Bounds { cleared, read };
+    }
+
+    /// Something that was asked for is not over.
     pub(super) fn is_at_work(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -122,7 +175,8 @@ impl Acts {
     pub(super) fn load(&mut self, found: Vec<(i64, Value)>) {
         self.next_key = found.iter().map(|(key, _)| key + 1).max().unwrap_or(1);
         let acts = found.into_iter().filter_map(|(key, body)| Some((key, serde_json::from_value(body).ok()?)));
-        let pending = |(key, act)| Pending { key, act, is_kept: true, touched: Vec::new(), reply: None };
+        let pending =
+            |(key, act)| Pending { key, act, is_kept: true, touched: Vec::new(), touched_before: 0, reply: None };
         self.pending = acts.map(pending).collect();
     }
 }

@@ -25,6 +25,8 @@ const MOST_TRIES: u32 = 3;
 const DELAYS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// When the host cannot start any process, or what ran was cut off.
 const UNSTARTED_DELAY: Duration = Duration::from_secs(5);
+/// The reason of one that an earlier minflow had begun, and that nobody knows any more.
+pub const LOST: &str = "lost";
 /// How many failed tasks a run's callback names.
 const MOST_NAMED: usize = 20;
 
@@ -35,8 +37,6 @@ struct Pending {
     run: Arc<DagRun>,
     /// The definition at the time of its cause; None after a restart.
     definition: Option<Arc<Definition>>,
-    /// An earlier minflow had begun it.
-    is_stray: bool,
 }
 
 /// All callbacks that are not over, and what the conditions of others remember.
@@ -56,10 +56,13 @@ impl Callbacks {
         self.next_key = next_key.max(1);
         for StoredCallback { row, run } in stored {
             let key = row.key;
-            let is_stray = row.state == CallbackState::Running;
-            self.ready.insert(key);
+            // What an earlier minflow had begun is looked for first.
+            match row.state {
+                CallbackState::Running => self.running.insert(key),
+                _ => self.ready.insert(key),
+            };
             let run = Arc::new(run.unwrap_or_else(|| no_run(&row)));
-            self.pending.insert(key, Pending { row, run, definition: None, is_stray });
+            self.pending.insert(key, Pending { row, run, definition: None });
         }
         self.streaks = streaks.into_iter().map(|s| ((s.dag_id, s.task_id), (s.run, s.failures))).collect();
     }
@@ -315,8 +318,21 @@ impl World {
         let key = row.key;
         self.changes.callbacks.push(row.clone());
         let run = run.unwrap_or_else(|| Arc::new(no_run(&row)));
-        self.callbacks.pending.insert(key, Pending { row, run, definition, is_stray: false });
+        self.callbacks.pending.insert(key, Pending { row, run, definition });
         self.callbacks.ready.insert(key);
+    }
+
+    /// Those that an earlier minflow had begun.
+    pub(super) fn stray_calls(&self) -> Vec<Call> {
+        let strays = self.callbacks.running.iter().filter_map(|key| self.callbacks.pending.get(key));
+        strays
+            .map(|Pending { row, run, .. }| Call {
+                row: row.clone(),
+                dag: Arc::new(bare_dag(row)),
+                file: Arc::from(""),
+                run: run.clone(),
+            })
+            .collect()
     }
 
     /// Makes callbacks, in the order of their causes, while fewer than [`AT_ONCE`] are under way.
@@ -328,7 +344,6 @@ impl World {
             let Some(key) = self.callbacks.ready.pop_first() else { break };
             let Some(mut pending) = self.callbacks.pending.remove(&key) else { continue };
             let row = &mut pending.row;
-            let stray = std::mem::take(&mut pending.is_stray).then(|| row.try_key());
             row.state = CallbackState::Running;
             row.tries += 1;
             row.started_at = Some(now.wall);
@@ -339,7 +354,7 @@ impl World {
                 Some(definition) => (definition.dag.clone(), definition.file.clone()),
                 None => (Arc::new(bare_dag(row)), Arc::from("")),
             };
-            let call = Call { row: row.clone(), dag, file, run: pending.run.clone(), stray };
+            let call = Call { row: row.clone(), dag, file, run: pending.run.clone() };
             self.actions.push(Action::Call(Box::new(call)));
             self.callbacks.running.insert(key);
             self.callbacks.pending.insert(key, pending);
@@ -375,9 +390,11 @@ impl World {
                 (!is_over).then(|| DELAYS[row.failures.min(DELAYS.len() as u32) as usize - 1])
             }
             CallOutcome::CutOff { reason } => {
+                // What is lost was not refused by the host: it need not wait.
+                let delay = if reason == LOST { Duration::ZERO } else { UNSTARTED_DELAY };
                 row.reason = Some(reason);
                 row.state = CallbackState::Queued;
-                Some(UNSTARTED_DELAY)
+                Some(delay)
             }
         };
         self.changes.callbacks.push(row.clone());

@@ -10,8 +10,8 @@ use crate::model::deadline::DeadlineRow;
 pub use crate::model::run::NextRun;
 use crate::model::{
     Asset, AssetKey, Backfill, BackfillId, BackfillPlace, CallbackRow, Dag, DagId, DagRun, DataInterval, DateFate,
-    DeadlineKey, EventSource, Instance, InstanceKey, Pool, PoolName, RunKey, SkipDecision, Stamp, TaskId, TaskState,
-    VersionKey,
+    DeadlineKey, EventSource, Instance, InstanceKey, Pool, PoolName, RunId, RunKey, SkipDecision, Stamp, TaskId,
+    TaskState, TryKey, VersionKey,
 };
 
 /// All that one turn changes; committed in one transaction, in the order of the fields.
@@ -35,6 +35,7 @@ pub struct Changes {
     pub import_errors: Vec<(String, Vec<ImportError>)>,
     pub audit: Vec<AuditEntry>,
     pub notes: Vec<NoteWrite>,
+    pub pauses: Vec<PauseWrite>,
     pub acts: Vec<ActWrite>,
     pub backfill: BackfillChanges,
     /// Whole rows; of one that changes twice the last counts.
@@ -43,6 +44,43 @@ pub struct Changes {
     pub deadlines: Vec<DeadlineWrite>,
     pub expectations: Vec<ExpectationWrite>,
     pub assets: AssetChanges,
+    /// History that goes.
+    pub retirement: RetireChanges,
+}
+
+/// What of the history goes in one turn; carried out in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RetireChanges {
+    /// Rows of runs that are over, with all that is read by them; and when.
+    pub runs: Vec<(RetiredRun, Timestamp)>,
+    pub purged: Option<Purge>,
+    /// Nothing is left of these.
+    pub forgotten: Vec<RunKey>,
+    /// Entries of the audit log up to a key: at most so many of the oldest.
+    pub audit: Option<(i64, u32)>,
+    /// All that is known of a DAG without runs.
+    pub dag: Option<DagId>,
+    /// So many pages that hold nothing are given back.
+    pub free_pages: Option<u32>,
+}
+
+/// A run that is over and goes.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RetiredRun {
+    pub key: RunKey,
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub run_after: Timestamp,
+    /// As it was planned: a run that has ended again since stays.
+    pub end_date: Timestamp,
+}
+
+/// At most `rows` instances of a run that is gone, with all that belongs to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Purge {
+    pub run: RunKey,
+    pub dag_id: DagId,
+    pub rows: u32,
 }
 
 impl Changes {
@@ -62,6 +100,7 @@ impl Changes {
             import_errors,
             audit,
             notes,
+            pauses,
             acts,
             backfill,
             callbacks,
@@ -69,6 +108,7 @@ impl Changes {
             deadlines,
             expectations,
             assets,
+            retirement,
         } = self;
         let BackfillChanges { backfills, planned, fates, cancelled } = backfill;
         let rows = [
@@ -85,6 +125,7 @@ impl Changes {
             import_errors.len(),
             audit.len(),
             notes.len(),
+            pauses.len(),
             acts.len(),
             backfills.len(),
             planned.len(),
@@ -96,7 +137,7 @@ impl Changes {
             expectations.len(),
             assets.len(),
         ];
-        rows.iter().all(|&rows| rows == 0)
+        rows.iter().all(|&rows| rows == 0) && *retirement == RetireChanges::default()
     }
 
     /// How many rows it writes, to bound a turn.
@@ -112,6 +153,8 @@ impl Changes {
             + self.callbacks.len()
             + self.deadlines.len()
             + self.assets.events.len()
+            + self.retirement.runs.len()
+            + self.retirement.purged.as_ref().map_or(0, |purge| purge.rows as usize)
     }
 }
 
@@ -362,6 +405,13 @@ pub struct NoteWrite {
     pub note: Option<String>,
 }
 
+/// A try that stands still; null: it goes on, or is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PauseWrite {
+    pub key: TryKey,
+    pub paused_at: Option<Timestamp>,
+}
+
 /// What a user has asked for, as far as it has come; null: it is over. Only the scheduler knows the shape of the body.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActWrite {
@@ -453,6 +503,8 @@ pub struct Snapshot {
     pub runs: Vec<DagRun>,
     /// All instances of those runs, finished ones too, ordered by key.
     pub instances: Vec<Instance>,
+    /// Those of their tries that stand still.
+    pub paused: std::collections::BTreeSet<TryKey>,
     /// Of those instances.
     pub lengths: Vec<LengthWrite>,
     /// What the branches and short circuits among them have decided.
@@ -468,6 +520,8 @@ pub struct Snapshot {
     /// What users have asked for that was not over, by key.
     pub acts: Vec<(i64, Value)>,
     pub import_errors: Vec<ImportError>,
+    /// Runs that are gone, of which something may be left.
+    pub retiring: Vec<(RunKey, DagId, RunId)>,
     pub next_run_key: i64,
     pub next_instance_key: i64,
     pub next_version_key: i64,

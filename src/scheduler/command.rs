@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{BackfillId, DagId, DataInterval, Reprocess, RunId, RunState, TaskId, TaskState};
+use crate::model::{
+    BackfillId, DagId, DataInterval, Pool, PoolName, Reprocess, RunId, RunKey, RunState, TaskId, TaskState,
+};
+use crate::scheduler::change::RetiredRun;
+use crate::scheduler::explain::{ExplainedTask, Explanation, TaskFinding};
 
 /// A request. It is decided and committed within one turn; the reply is sent after the commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +44,8 @@ pub enum Command {
         task: Option<(TaskId, i32)>,
         note: Option<String>,
     },
+    /// Has what runs of a task stand still, or go on.
+    SetTaskPaused(PauseTask),
     /// Replies when the run has ended, or at once if it has.
     Await {
         dag_id: DagId,
@@ -60,6 +66,27 @@ pub enum Command {
     AwaitBackfill {
         id: BackfillId,
     },
+    /// Tells why a run, or some of its instances, are where they are. Changes nothing.
+    Explain {
+        dag_id: DagId,
+        run_id: RunId,
+        task: Option<ExplainedTask>,
+    },
+    /// Lists at most `limit` instances that wait for a slot, of one DAG or of all. Changes nothing.
+    ListWaiting {
+        dag_id: Option<DagId>,
+        limit: usize,
+    },
+    /// Defines pools, or changes their slots and descriptions; all or none.
+    SetPools {
+        pools: Vec<Pool>,
+    },
+    /// Takes a pool away that a command has defined.
+    DeletePool {
+        name: PoolName,
+    },
+    /// A small piece of the work on history that goes.
+    Keep(Keep),
     /// Ends minflow. No new starts from now on.
     Stop {
         how: Stop,
@@ -70,8 +97,33 @@ pub enum Command {
 impl Command {
     /// It is refused while the database cannot be written. A stop is not, and neither is who waits.
     pub const fn changes_something(&self) -> bool {
-        !matches!(self, Self::Await { .. } | Self::AwaitBackfill { .. } | Self::Stop { .. })
+        let is_question = matches!(self, Self::Explain { .. } | Self::ListWaiting { .. });
+        !is_question && !matches!(self, Self::Await { .. } | Self::AwaitBackfill { .. } | Self::Stop { .. })
     }
+}
+
+/// An order of who looks after the history: one turn's work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The rows of runs go, unless they live again or are needed; the first [`RETIRED_RUNS`](crate::scheduler::RETIRED_RUNS) of them.
+    Retire {
+        runs: Vec<RetiredRun>,
+        /// Also what a later run of the DAG may ask for.
+        everything: bool,
+        /// What a user has asked for, as the audit log shows it.
+        asked: Option<Value>,
+    },
+    /// Instances of a run that is gone.
+    Purge { run: RunKey, dag_id: DagId },
+    /// Nothing is left of these runs.
+    Forget { runs: Vec<(RunKey, DagId, RunId)> },
+    /// The oldest entries of the audit log, up to this key.
+    CutAudit { until: i64 },
+    /// The file gives some pages back that hold nothing.
+    FreePages,
+    /// What is known of a DAG that has neither a file nor runs.
+    DeleteDag { dag_id: DagId },
 }
 
 /// What to do over again (SEMANTICS 12).
@@ -99,6 +151,17 @@ pub struct MarkTasks {
     pub runs: RunRange,
     /// `success`, `failed` or `skipped`.
     pub state: TaskState,
+}
+
+/// Which processes are to stand still, or to go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PauseTask {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    /// Null: all instances that run.
+    pub map_index: Option<i32>,
+    pub is_paused: bool,
 }
 
 /// Which tasks are meant.
@@ -185,7 +248,7 @@ pub enum LogicalDate {
 pub enum Asker {
     /// A user, by a command.
     Cli,
-    /// SIGTERM, SIGINT or SIGHUP: a terminal, a service manager, the host's shutdown.
+    /// SIGTERM, SIGINT, or a SIGHUP of a terminal that has gone: a service manager, the host's shutdown.
     Signal,
 }
 
@@ -202,8 +265,12 @@ impl Asker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// Waits for `scheduler.drain_timeout`, then ends it with its kill signal and grace.
+    /// Waits for it, however long it takes.
+    Finish,
+    /// Waits for `scheduler.drain_timeout`, then leaves it to the next start.
     Drain,
+    /// Leaves it to the next start at once.
+    KeepRunning,
     /// Ends it at once.
     Now,
 }
@@ -266,7 +333,31 @@ pub enum Done {
         is_open: bool,
     },
     Noted,
-    Stopping,
+    /// So many tries stand still now, or go on, and so many did before.
+    TaskPausedSet {
+        changed: u32,
+        unchanged: u32,
+    },
+    Explained(Box<Explanation>),
+    /// Those first that wait longest.
+    Waiting(Vec<TaskFinding>),
+    /// So many were not so already.
+    PoolsSet {
+        changed: u32,
+    },
+    /// As it was, and the DAGs that name it.
+    PoolDeleted {
+        pool: Pool,
+        waiting: Vec<DagId>,
+    },
+    /// These runs were retired.
+    Kept {
+        runs: Vec<RunKey>,
+    },
+    /// These still run, by name; of many the first and how many more.
+    Stopping {
+        running: Vec<String>,
+    },
 }
 
 /// A task instance that a command is about, as it was before.
@@ -285,7 +376,8 @@ pub struct CommandError {
     /// Kebab-case: `unknown-dag`, `unknown-run`, `run-exists`, `invalid-run-id`, `invalid-conf`, `stopping`, `database`,
     /// `invalid-range`, `invalid-limit`, `depends-on-past`, `no-dates`, `too-many-dates`, `backfill-exists`, `backfill-completed`,
     /// `backfill-cancelled`, `unknown-backfill`, `in-backfill`, `unknown-task`, `unknown-map-index`,
-    /// `no-runs`, `invalid-pattern`, `invalid-state`, `unknown-asset`, `no-producer`, `several-producers`.
+    /// `no-runs`, `invalid-pattern`, `invalid-state`, `unknown-asset`, `no-producer`, `several-producers`, `invalid-pool`,
+    /// `unknown-pool`, `not-running`, `default-pool`, `pool-of-configuration`, `has-file`, `has-runs`.
     pub code: String,
     pub message: String,
     /// What to do next.

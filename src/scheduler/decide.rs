@@ -13,9 +13,9 @@ use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::pools::Claim;
 use crate::scheduler::port::{Force, Kill, StoreError, Work};
 use crate::scheduler::progress::{Pass, RunFailure, Verdict};
-use crate::scheduler::ready::Candidate;
+use crate::scheduler::ready::{Candidate, Choosing, ReadyQueue};
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Action, DagIx, Definition, History, Now, RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Action, DagIx, Definition, Handle, History, Now, RunIx, Slot, TimerKey, World};
 
 /// About how many rows a turn changes; what is left is the next turn's first event.
 pub(super) const TURN_ROWS: usize = 5_000;
@@ -140,7 +140,7 @@ impl World {
 
     fn pass_run(&mut self, run: RunIx, now: Now, history: &mut dyn History) -> Result<bool, StoreError> {
         let this = self.run(run);
-        if this.row.state != RunState::Running || !self.dag(this.dag).record.is_active {
+        if this.row.state != RunState::Running || !self.dag(this.dag).record.is_active || self.is_run_held(run) {
             return Ok(false);
         }
         if this.definition.is_none() {
@@ -167,6 +167,8 @@ impl World {
         }
         let may_schedule = self.dag(self.run(run).dag).may_schedule() && self.stopping.is_none();
         if may_schedule {
+            self.learn_needs(run, &schedulable, history)?;
+            self.weigh(run, history)?;
             let room = self.room();
             for &ix in schedulable.iter().take(room) {
                 self.schedule(run, self.run(run).slot_of(ix), now);
@@ -203,7 +205,7 @@ impl World {
     fn has_executing(&self, run: RunIx) -> bool {
         let this = self.run(run);
         let is_awaited = |state: TaskState| state.is_executing() || state == TaskState::Restarting;
-        this.held > 0 && this.instances.iter().any(|entry| entry.held.is_some() && is_awaited(entry.row.state))
+        this.held > 0 && this.instances.iter().any(|entry| entry.is_held() && is_awaited(entry.row.state))
     }
 
     fn is_live(&self, run: RunIx) -> bool {
@@ -217,7 +219,7 @@ impl World {
         let entry = self.entry_mut(run, slot);
         entry.row.start_date = entry.row.start_date.or(Some(now.wall));
         entry.row.end_date = Some(now.wall);
-        if entry.held.is_some() {
+        if entry.is_held() {
             let kill = Kill { reason: state.as_str().to_owned(), force: Force::Graceful };
             let key = entry.row.try_key();
             self.actions.push(Action::Kill(key, kill));
@@ -261,7 +263,7 @@ impl World {
 
     /// The try that ended goes to history, and its columns are cleared for the next.
     pub(super) fn archive_try(&mut self, run: RunIx, slot: Slot) {
-        let row = self.run(run).entry(slot).row.clone();
+        let row = self.entry_mut(run, slot).row.clone();
         self.changes.history.push(row);
         let row = &mut self.entry_mut(run, slot).row;
         row.queued_at = None;
@@ -281,18 +283,18 @@ impl World {
         let this = self.run(run);
         let entry = this.entry(slot);
         let is_held_back = this.has_deadlines && self.timers.get(&TimerKey::Requeue(run, slot)).is_some();
-        let waits = entry.row.state == TaskState::Scheduled && entry.handle.is_none() && entry.held.is_none();
+        let waits = entry.row.state == TaskState::Scheduled && entry.handle.is_none() && !entry.is_held();
         let (true, false, Some(task)) = (waits, is_held_back, entry.task) else { return };
         if this.row.state != RunState::Running || !self.dag(this.dag).may_schedule() {
             return;
         }
-        let (pool, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
         let (priority_weight, map_index) = (entry.row.priority_weight, entry.row.map_index);
-        let logical_date = this.row.logical_date;
-        let claim = Claim { run, pool: self.limits.pools.intern(&pool), pool_slots };
+        let (logical_date, since) = (this.row.logical_date, entry.row.scheduled_at.unwrap_or_default());
+        let claim = self.claim_of(run, slot);
         let handle = self.new_handle(run, slot);
-        self.ready.insert(Candidate { handle, claim, priority_weight, logical_date, map_index, order: task.0 });
-        self.run_quiet(run).instances[slot.0 as usize].handle = Some(handle);
+        let (dag, order) = (self.run(run).dag.0, task.0);
+        self.ready.insert(Candidate { handle, claim, dag, since, priority_weight, logical_date, map_index, order });
+        self.run_quiet(run).instances[slot.0 as usize].handle = Some(Handle::new(handle));
     }
 
     fn new_handle(&mut self, run: RunIx, slot: Slot) -> u32 {
@@ -307,8 +309,8 @@ impl World {
     /// The instance waits for no slot any longer.
     pub(super) fn leave_ready_queue(&mut self, run: RunIx, slot: Slot) {
         if let Some(handle) = self.run_quiet(run).instances[slot.0 as usize].handle.take() {
-            self.ready.remove(handle);
-            self.free_handles.push(handle);
+            self.ready.remove(handle.number());
+            self.free_handles.push(handle.number());
         }
     }
 
@@ -317,6 +319,24 @@ impl World {
         for slot in self.run(run).slots_in_order() {
             self.enter_ready_queue(run, slot);
         }
+    }
+
+    /// What waits is chosen from in another way from now on.
+    pub(super) fn set_choosing(&mut self, choosing: &Choosing) {
+        if *choosing == self.settings.choosing {
+            return;
+        }
+        let runs: Vec<RunIx> =
+            (0..self.runs.len() as u32).map(RunIx).filter(|ix| self.runs[ix.index()].is_some()).collect();
+        for &run in &runs {
+            for slot in self.run(run).slots_in_order() {
+                self.leave_ready_queue(run, slot);
+            }
+        }
+        self.ready = ReadyQueue::new(choosing);
+        let held = self.runs.iter().flatten().flat_map(|run| run.instances.iter().filter_map(|entry| entry.claim));
+        self.limits.count_shares(choosing.fair_share, held);
+        runs.into_iter().for_each(|run| self.refresh_ready_queue(run));
     }
 
     /// Nothing of the DAG's runs starts any more: it is paused, or has no file.
@@ -346,23 +366,33 @@ impl World {
 
     /// The critical section (SEMANTICS 9): what is ready starts, by priority, while slots are free.
     fn start_ready(&mut self, now: Now) -> bool {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.ready.is_empty() || !self.is_admitted(now) {
             return false;
+        }
+        self.ready.set_now(now.wall);
+        if let Some(rows) = self.settings.choosing.rows {
+            let started = self.ready.pass(&mut self.limits, rows.get());
+            for &(handle, claim) in &started {
+                self.start(handle, claim, now);
+            }
+            self.adapt_parallelism(now);
+            return !started.is_empty();
         }
         let mut has_started = false;
         while self.pending_rows() < TURN_ROWS {
             let Some((handle, claim)) = self.ready.take(&mut self.limits) else { break };
-            let (run, slot) = self.handles[handle as usize];
-            self.free_handles.push(handle);
-            self.run_quiet(run).instances[slot.0 as usize].handle = None;
-            self.start(run, slot, claim, now);
+            self.start(handle, claim, now);
             has_started = true;
         }
+        self.adapt_parallelism(now);
         has_started
     }
 
-    /// `claim` is held from now on.
-    fn start(&mut self, run: RunIx, slot: Slot, claim: Claim, now: Now) {
+    /// What has left the ready queue starts; `claim` is held from now on.
+    fn start(&mut self, handle: u32, claim: Claim, now: Now) {
+        let (run, slot) = self.handles[handle as usize];
+        self.free_handles.push(handle);
+        self.run_quiet(run).instances[slot.0 as usize].handle = None;
         let this = self.run(run);
         let (task, definition) = (this.entry(slot).task, this.definition.clone());
         let (Some(task), Some(definition)) = (task, definition) else { return };
@@ -434,11 +464,13 @@ impl World {
             self.call_for_run(run, now);
         }
         self.just_ended.insert((dag, run));
+        self.forget_durations(dag);
         if state == RunState::Failed {
             self.failing.insert(dag);
         }
         let entry = self.dag_quiet(dag);
         entry.runs.remove(&(run_after, run));
+        entry.run_ids.remove(&run_id);
         if let Some(date) = logical_date {
             entry.past_waiters.remove(&(date, run));
         }
@@ -461,11 +493,16 @@ impl World {
         }
         self.timers.cancel(&TimerKey::RunTimeout(run));
         self.timers.cancel(&TimerKey::Wake(run));
+        self.timers.cancel(&TimerKey::FarLimits(run));
     }
 
     /// The run has taken longer than its dagrun_timeout: it fails, and what is not over is skipped (SEMANTICS 5).
     pub(super) fn time_out_run(&mut self, run: RunIx, now: Now) {
         if !self.is_live(run) {
+            return;
+        }
+        if self.is_run_held(run) {
+            self.put_off_timeout(run, now);
             return;
         }
         for slot in self.run(run).slots_in_order() {

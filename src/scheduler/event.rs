@@ -1,7 +1,7 @@
 //! What can happen to the scheduler.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -9,9 +9,23 @@ use serde_json::Value;
 use crate::diagnostic::Diagnostic;
 pub use crate::model::SkipDecision;
 use crate::model::{AssetKey, OutletEvent, SettledFile};
-use crate::model::{Dag, ProcessIdentity, RunRequest, TryKey, Usage, Wait};
+use crate::model::{Dag, Exceeded, ProcessIdentity, RunRequest, TryKey, Usage, Wait};
+use crate::scheduler::admission::HostReading;
 use crate::scheduler::command::{Command, Reply};
 use crate::scheduler::port::ReplyTo;
+use crate::scheduler::world::Settings;
+
+/// The way to the loop, from all threads.
+pub type EventSender = mpsc::Sender<Event>;
+
+/// The loop's end of it.
+pub type EventReceiver = mpsc::Receiver<Event>;
+
+/// A way to the loop that never fills. It is the standard library's, since who waits there sleeps at once: a receiver of crossbeam's
+/// gives its time slice away four times before, and where tasks keep the host busy each of them lasts for milliseconds.
+pub fn channel() -> (EventSender, EventReceiver) {
+    mpsc::channel()
+}
 
 /// One thing that happened. The loop drains all that have come and makes one turn of them.
 #[derive(Debug)]
@@ -31,6 +45,8 @@ pub enum Event {
     },
     /// The supervisor has started the process of a try.
     Started(Attempt),
+    /// Of the tries that an earlier minflow had left under way these are not lost.
+    Adopted(Vec<Adopted>),
     /// A try is over, or never began.
     Ended(Box<TryEnd>),
     /// A try of a callback is over, or never began.
@@ -46,12 +62,33 @@ pub enum Event {
         key: TryKey,
         verdict: Verdict,
     },
-    /// A look has been made for a deferred instance, which ends its try, or is `Deferred` again.
-    Looked(Box<TryEnd>),
+    /// Looks have been made for deferred instances; each ends its try, or is `Deferred` again.
+    Looked(Vec<TryEnd>),
+    /// The configuration was read again.
+    Reconfigured(Box<Reconfigured>),
+    /// It was read again and has faults: what was read before goes on.
+    ConfigurationFaults {
+        file: String,
+        faults: Vec<Diagnostic>,
+    },
+    /// Somebody wants to know whether the loop is alive; it is answered at once.
+    Probe(ReplyTo<()>),
+    /// The host as it is now, since the loop asked.
+    Host(Box<HostReading>),
     /// A deadline that was armed has come.
     Tick,
     /// The wall clock was set.
     ClockJumped,
+}
+
+/// What the configuration says now.
+#[derive(Clone, Debug)]
+pub struct Reconfigured {
+    pub settings: Settings,
+    /// Where it stands.
+    pub file: String,
+    /// The names of what has changed.
+    pub changed: Vec<String>,
 }
 
 /// What came of looking for what an instance waits for.
@@ -93,6 +130,15 @@ pub struct Attempt {
     pub key: TryKey,
     pub process: ProcessIdentity,
     pub started_at: Timestamp,
+}
+
+/// A try that an earlier minflow had begun.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Adopted {
+    /// It goes on. None: its process is just being made, or has just ended.
+    Runs(TryKey, Option<Attempt>),
+    /// It has ended meanwhile, and its end follows.
+    Over(TryKey),
 }
 
 /// How a try ended. One event carries all that is committed with the end.
@@ -183,6 +229,12 @@ pub enum Outcome {
     Signaled(i32),
     /// Its `execution_timeout` passed.
     TimedOut,
+    /// It came to one of its limits. What its process said of it: mostly a signal.
+    Exceeded {
+        limit: Exceeded,
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+    },
     /// It was ended at our wish, e.g. `stopped`; a run that is over has marked its instances itself.
     Killed {
         reason: String,

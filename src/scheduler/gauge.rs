@@ -18,6 +18,8 @@ pub struct Gauges {
     pub queue_depth: u64,
     pub schedule_lag: Lag,
     pub parallelism: u32,
+    /// What of the host keeps anything new from starting, in words; empty while something may.
+    pub held_back_by: Vec<String>,
     pub tasks: TaskCounts,
     pub pools: Vec<PoolGauge>,
     pub is_stopping: bool,
@@ -33,7 +35,9 @@ pub struct Lag {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskCounts {
+    /// Those that are paused among them.
     pub running: u64,
+    pub paused: u64,
     pub queued: u64,
     pub scheduled: u64,
     pub deferred: u64,
@@ -49,6 +53,9 @@ pub struct PoolGauge {
     pub running: u64,
     /// Slots of queued instances.
     pub queued: u64,
+    /// Slots of deferred instances; they are held with `include_deferred` only.
+    pub deferred: u64,
+    pub include_deferred: bool,
     /// -1: without limit. Never negative otherwise.
     pub open: i64,
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Instance, InstanceKey, TryKey};
+use crate::model::{Instance, InstanceKey, TryKey, WeightRule};
 use crate::scheduler::change::LengthWrite;
 use crate::scheduler::progress::Growth;
 use crate::scheduler::reload::fresh_row;
@@ -30,8 +30,13 @@ impl World {
         let run_key = self.run(run).row.key;
         for (ix, task, map_index) in growth.added {
             let key = InstanceKey(self.new_instance_key());
-            let row = Instance { map_index, ..fresh_row(key, run_key, task, &definition) };
+            let mut row = Instance { map_index, ..fresh_row(key, run_key, task, &definition) };
             let this = self.run_quiet(run);
+            if let (Some(weights), WeightRule::CriticalPath) =
+                (&this.weights, definition.dag.graph.node(task).weight_rule)
+            {
+                row.priority_weight = weights[task.index()];
+            }
             let slot = Slot(this.instances.len() as u32);
             this.instances.push(InstanceEntry { ix: Some(ix), task: Some(task), ..InstanceEntry::new(row, None) });
             this.slots.push(slot);

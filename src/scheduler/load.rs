@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::model::SkipDecision;
-use crate::model::{DagRun, Graph, Instance, InstanceKey, Pool, RunKey, RunType, TaskState};
+use crate::model::{DagRun, Graph, Instance, InstanceKey, RunKey, RunType, TaskState, TryKey};
 use crate::scheduler::change::{ImportError, LengthWrite, Snapshot};
-use crate::scheduler::pools::Claim;
-use crate::scheduler::port::Stray;
+use crate::scheduler::event::Adopted;
+use crate::scheduler::port::{Left, Stray};
 use crate::scheduler::progress::Progress;
 use crate::scheduler::waits::is_waiting;
 use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry, Now, Run, RunIx, Slot, World, count};
@@ -19,7 +21,7 @@ const FORGOTTEN_GRACE: Duration = Duration::from_secs(5);
 
 impl World {
     pub(super) fn load(&mut self, snapshot: Snapshot, now: Now) {
-        self.load_pools(&snapshot.pools);
+        self.load_pools(snapshot.pools);
         let mut errors: BTreeMap<String, Vec<ImportError>> = BTreeMap::new();
         for error in snapshot.import_errors {
             errors.entry(error.filename.clone()).or_default().push(error);
@@ -45,25 +47,16 @@ impl World {
             entry.version_number = version.number;
             entry.stored = Some(version);
         }
+        self.load_retiring(snapshot.retiring);
         self.acts.load(snapshot.acts);
         self.callbacks.load(snapshot.callbacks, snapshot.streaks, snapshot.next_callback_key);
         self.load_deadlines(snapshot.deadlines, snapshot.expectations, snapshot.next_deadline_key);
         self.load_assets(snapshot.assets);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
         self.load_runs(snapshot.runs, snapshot.instances, snapshot.decisions, &snapshot.lengths, now);
-    }
-
-    /// The pools of airflow.toml are the pools; a row that is no longer there is dropped.
-    fn load_pools(&mut self, stored: &[Pool]) {
-        for pool in self.settings.pools.clone() {
-            self.limits.set_pool(&pool.name, pool.slots);
-            if !stored.contains(&pool) {
-                self.changes.pools.push(pool);
-            }
-        }
-        let is_gone = |pool: &&Pool| !self.settings.pools.iter().any(|kept| kept.name == pool.name);
-        let gone = stored.iter().filter(is_gone).map(|pool| pool.name.clone()).collect();
-        self.changes.dropped_pools = gone;
+        self.fail_impossible(now);
+        self.reclaim_strays(&snapshot.paused);
+        self.resume_waits(now);
     }
 
     fn load_runs(
@@ -91,8 +84,6 @@ impl World {
         for dag in dags {
             self.restore_stored(dag, now);
         }
-        self.reclaim_strays();
-        self.resume_waits(now);
     }
 
     /// Puts a stored run and its instances into memory. It has no definition yet.
@@ -131,9 +122,11 @@ impl World {
             progress: Progress::new(Arc::new(Graph::default()), &[]),
             slots: Vec::new(),
             held: 0,
+            task_limits: BTreeMap::new(),
             waiting: Vec::new(),
             unwritten: 0,
             has_deadlines: false,
+            weights: None,
             shared: None,
         })
     }
@@ -148,15 +141,19 @@ impl World {
             .collect::<Vec<_>>()
         {
             for slot in self.run(run).slots_in_order() {
-                if is_waiting(self.run(run).entry(slot).row.state) {
-                    self.arm_wait(run, slot, now);
+                let state = self.run(run).entry(slot).row.state;
+                if state == TaskState::Deferred {
+                    self.hold_deferred(run, slot);
+                }
+                if is_waiting(state) {
+                    self.resume_wait(run, slot, now);
                 }
             }
         }
     }
 
-    /// Tries that an earlier minflow left under way: what lives of them is ended before they are settled.
-    fn reclaim_strays(&mut self) {
+    /// Tries that an earlier minflow left under way hold their slots again, and the executor looks for them.
+    fn reclaim_strays(&mut self, paused: &BTreeSet<TryKey>) {
         let mut strays = Vec::new();
         for run in self.runs.iter().enumerate().filter_map(|(at, run)| run.as_ref().map(|_| RunIx(at as u32))) {
             for slot in self.run(run).slots_in_order() {
@@ -166,32 +163,67 @@ impl World {
                 }
             }
         }
+        let mut left = Left { tries: Vec::with_capacity(strays.len()), calls: self.stray_calls() };
         for (run, slot) in strays {
             let entry = self.run(run).entry(slot);
-            let (name, pool_slots) = (entry.row.pool.clone(), entry.row.pool_slots);
-            let (is_running, process) = (entry.row.state != TaskState::Queued, entry.row.process.clone());
-            let claim = Claim { run, pool: self.limits.pools.intern(&name), pool_slots };
+            let (is_running, process) = (entry.row.state != TaskState::Queued, entry.row.process.as_deref().cloned());
+            let claim = self.claim_of(run, slot);
             self.limits.occupy(claim);
             self.hold(run, slot, claim);
             if is_running {
                 self.hold_as_running(run, slot);
             }
             let shared = self.shared_run(run);
+            let (task, definition) = (self.run(run).entry(slot).task, self.run(run).definition.clone());
+            let defined = task.zip(definition);
+            let work = defined.map(|(task, definition)| self.work(run, slot, &definition, task));
             let this = self.run(run);
             let entry = this.entry(slot);
             let spec = entry.task.zip(this.definition.as_ref()).map(|(task, definition)| definition.dag.task(task));
             let (kill_signal, grace) =
                 spec.map_or((libc::SIGTERM, FORGOTTEN_GRACE), |spec| (spec.kill_signal, spec.grace));
+            let key = entry.row.try_key();
+            let is_paused = is_running && paused.contains(&key);
+            let is_cleared = entry.row.state == TaskState::Restarting;
             let stray = Stray {
-                key: entry.row.try_key(),
+                key,
                 run: shared,
                 task_id: entry.row.task_id.clone(),
                 map_index: entry.row.map_index,
                 kill_signal,
                 grace,
                 process,
+                work,
+                is_paused,
+                unwanted: is_cleared.then(|| "cleared".to_owned()),
             };
-            self.actions.push(Action::Reclaim(stray));
+            left.tries.push(stray);
+            if is_paused {
+                self.paused.insert(key);
+            }
+        }
+        self.actions.push(Action::Reclaim(left));
+    }
+
+    /// Some of what an earlier minflow had left under way is not lost.
+    pub(super) fn apply_adopted(&mut self, adopted: Vec<Adopted>, now: Now) {
+        for adopted in adopted {
+            let (key, what) = match &adopted {
+                Adopted::Runs(key, _) => (*key, "runs"),
+                Adopted::Over(key) => (*key, "has_ended"),
+            };
+            let Some(&(run, slot)) = self.held.get(&key) else { continue };
+            let this = self.run(run);
+            let row = &this.entry(slot).row;
+            let extra = json!({ "task": what, "try_number": key.try_number, "map_index": row.map_index });
+            let (dag_id, run_id, task_id) = (this.row.dag_id.clone(), this.row.run_id.clone(), row.task_id.to_string());
+            self.audit_as("minflow", now, "adopt", (Some(&dag_id), Some(&run_id)), extra);
+            if let Some(entry) = self.changes.audit.last_mut() {
+                entry.task_id = Some(task_id);
+            }
+            if let Adopted::Runs(_, Some(attempt)) = adopted {
+                self.apply_started(attempt, now);
+            }
         }
     }
 }

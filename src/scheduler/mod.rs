@@ -5,6 +5,8 @@
 //! [`port`].
 
 mod act;
+pub mod admission;
+mod admit;
 mod assets;
 pub mod backfill;
 mod callbacks;
@@ -17,18 +19,24 @@ mod deadlines;
 pub mod decide;
 mod dense;
 pub mod event;
+pub mod explain;
 pub mod gauge;
 mod growth;
 mod load;
 pub mod machine;
 pub mod past;
+mod paths;
 pub mod pools;
 pub mod port;
 pub mod progress;
+mod quotas;
 pub mod ready;
 pub mod reason;
+mod recovery;
 mod reload;
 mod requests;
+pub mod reserves;
+mod retire;
 pub mod retry;
 mod runs;
 pub mod sensor;
@@ -46,8 +54,10 @@ mod waits;
 pub mod weight;
 pub mod world;
 
+pub use callbacks::LOST;
 pub use change::{Changes, DagRecord, ImportError, InstanceWrite, RunWrite, Snapshot};
 pub use command::{Command, CommandError, Reply};
 pub use event::{Attempt, CallEnd, CallOutcome, DagFile, Event, Found, Outcome, TryEnd};
 pub use gauge::Gauges;
 pub use port::{Call, Executor, Store, StoreError, Timer, Triggerer, Work};
+pub use retire::{FREED_PAGES, PURGED_ROWS, RETIRED_RUNS, order};

@@ -1,5 +1,6 @@
 //! What the loop needs of the outside, as traits: the daemon gives it the real ones, simulations give it fakes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use crate::clock::BootInstant;
 use crate::model::{AssetKey, Stamp};
 use crate::model::{Backfill, BackfillId, Instance, InstanceKey};
 use crate::model::{CallbackRow, SkipDecision, Wait};
-use crate::model::{Dag, DagId, DagRun, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
+use crate::model::{Dag, DagId, DagRun, PoolName, ProcessIdentity, RunKey, TaskId, TaskIx, TaskState, TryKey};
 use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, RunSpan, Snapshot};
+use crate::scheduler::command::{Asker, Stop};
 
 /// The database, as the loop sees it.
 pub trait Store: History + Send {
@@ -86,6 +88,20 @@ pub trait History {
         Ok(Vec::new())
     }
 
+    /// At most `limit` task instances of a run behind `after`, by (task_id, map_index).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn instances_behind(
+        &mut self,
+        run: RunKey,
+        after: Option<(&TaskId, i32)>,
+        limit: usize,
+    ) -> Result<Vec<Instance>, StoreError> {
+        let _ = (run, after, limit);
+        Ok(Vec::new())
+    }
+
     /// The lengths of what was pushed in a run, by instance.
     ///
     /// # Errors
@@ -111,6 +127,24 @@ pub trait History {
     fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {
         let _ = run;
         Ok(Vec::new())
+    }
+
+    /// What nineteen of twenty of a task's newest successful tries kept within, in bytes of memory; None: there are fewer than three.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn usual_memory(&mut self, dag_id: &DagId, task_id: &TaskId) -> Result<Option<u64>, StoreError> {
+        let _ = (dag_id, task_id);
+        Ok(None)
+    }
+
+    /// The median of what the successful tries took in the newest runs of a DAG, by task.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn usual_durations(&mut self, dag_id: &DagId) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
+        let _ = dag_id;
+        Ok(BTreeMap::new())
     }
 
     /// # Errors
@@ -148,31 +182,50 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// What runs task instances. It has `core.parallelism` slots; the loop never hands it more. It answers with
-/// [`Event::Started`](crate::scheduler::Event::Started) and, exactly once for each try handed over,
+/// [`Event::Started`](crate::scheduler::Event::Started) and, exactly once for each try that was prepared and started (one that needs no process may end before),
 /// [`Event::Ended`](crate::scheduler::Event::Ended). No call blocks.
 pub trait Executor: Send {
-    /// Runs a try whose intent is committed.
-    fn start(&mut self, work: Work);
+    /// Makes a try ready while the turn that starts it is being committed. Nothing of the task runs, nothing that the turn writes
+    /// is read, and nothing is done that may not be done again: the turn may never be.
+    fn prepare(&mut self, work: Work);
+
+    /// Runs tries that were prepared, and whose intent is committed by now.
+    fn start(&mut self, keys: &[TryKey]);
 
     /// Ends a try: its kill signal, its grace, SIGKILL. `now`: SIGKILL at once. It ends with `Killed { reason }`.
     /// A try that is already over is left alone.
     fn kill(&mut self, key: TryKey, how: Kill);
 
-    /// Ends what still lives of a try that an earlier minflow started, and awaits its end; answers `Ended` with `Lost`.
-    fn reclaim(&mut self, stray: Stray);
+    /// Stops the processes of a try and the clock of its timeout. It takes no harm from a kill, and one that is over is left alone.
+    fn pause(&mut self, key: TryKey);
+
+    /// Has them go on.
+    fn resume(&mut self, key: TryKey);
+
+    /// Takes over all that an earlier minflow has left under way, and is called once, with the first turn. What still runs goes on, and
+    /// what has ended meanwhile is told of as any end; which of it was found is told by
+    /// [`Event::Adopted`](crate::scheduler::Event::Adopted). What still lives of a try that nobody knows is ended and its end awaited; it
+    /// ends with `Lost`, and a callback is `CutOff`. What runs and is not named here is ended.
+    fn reclaim(&mut self, left: Left);
 
     /// Makes a callback whose row is committed as running; answers [`Event::Called`](crate::scheduler::Event::Called), once.
     fn call(&mut self, call: Box<Call>);
 
-    /// Looks once for what a deferred instance waits for, and holds no slot; answers [`Event::Looked`](crate::scheduler::Event::Looked),
-    /// once, unless it is to forget it.
-    fn look(&mut self, work: Box<Work>);
+    /// Looks once for what each of these deferred instances waits for, and holds no slot; tells of each by
+    /// [`Event::Looked`](crate::scheduler::Event::Looked), once, unless it is to forget it.
+    fn look(&mut self, works: Vec<Work>);
 
     /// A look that nobody waits for any longer, if there is one. What was told before may still arrive.
     fn forget(&mut self, key: TryKey);
 
     /// The ends of these tries are committed: nobody needs to remember them any longer.
     fn acknowledge(&mut self, keys: &[TryKey]);
+}
+
+/// What reads the host for the loop. It answers with [`Event::Host`](crate::scheduler::Event::Host), once for each asking. No call
+/// blocks.
+pub trait HostWatch: Send {
+    fn ask(&mut self);
 }
 
 /// What looks for files that have settled. It answers with [`Event::Files`](crate::scheduler::Event::Files). No call blocks.
@@ -229,8 +282,6 @@ pub struct Call {
     pub file: Arc<str>,
     /// Made up if there was no run.
     pub run: Arc<DagRun>,
-    /// The try that an earlier minflow had begun: what lives of it is ended first.
-    pub stray: Option<TryKey>,
 }
 
 /// How to end a try.
@@ -249,6 +300,13 @@ pub enum Force {
     Immediate,
 }
 
+/// What an earlier minflow has left under way.
+#[derive(Clone, Debug, Default)]
+pub struct Left {
+    pub tries: Vec<Stray>,
+    pub calls: Vec<Call>,
+}
+
 /// A try that an earlier minflow left behind. Its task, or all of its DAG's definition, may be gone by now.
 #[derive(Clone, Debug)]
 pub struct Stray {
@@ -261,6 +319,24 @@ pub struct Stray {
     pub grace: Duration,
     /// Null if its start was never recorded: it may have begun all the same.
     pub process: Option<ProcessIdentity>,
+    /// What it needs to be concluded; None: its task is defined no longer.
+    pub work: Option<Work>,
+    /// It was to stand still.
+    pub is_paused: bool,
+    /// Why it is to be ended, if it was.
+    pub unwanted: Option<String>,
+}
+
+/// The parts of the process that follow what the loop has committed, beside those that carry it out.
+pub trait Followers: Send {
+    /// Pools have come, gone or changed: these are all, with their slots.
+    fn pools_changed(&mut self, sizes: BTreeMap<PoolName, i64>);
+
+    /// A stop has been asked for, or a harder one than before; `within` is the drain's timeout.
+    fn stopping(&mut self, how: Stop, by: Asker, within: Duration);
+
+    /// Rows of runs have gone: what is left of these runs may go.
+    fn retired(&mut self) {}
 }
 
 /// Wakes the loop with [`Event::Tick`](crate::scheduler::Event::Tick).

@@ -130,9 +130,8 @@ struct Slot {
 struct Tally {
     /// The states of its instances.
     own: Counts,
-    /// Of its direct upstream tasks together, and of the setups among them.
+    /// Of its direct upstream tasks together.
     upstream: Counts,
-    upstream_setups: Counts,
     /// Where its instances begin in [`Progress::instances`]; they end where those of the next task begin.
     first: u32,
 }
@@ -163,6 +162,8 @@ pub struct Progress {
     instances: Vec<InstanceIx>,
     /// By task, and one more at the end.
     tallies: Vec<Tally>,
+    /// By task what is counted of the setups among its direct upstream tasks; empty if no task is a setup.
+    setups: Vec<Counts>,
     changed: Vec<InstanceIx>,
     /// All that may run, and some that no longer may; in no order.
     listed: Vec<InstanceIx>,
@@ -246,6 +247,7 @@ impl Progress {
             slots,
             instances: Vec::new(),
             tallies: Vec::new(),
+            setups: Vec::new(),
             changed: Vec::new(),
             listed: Vec::new(),
             asking: BTreeSet::new(),

@@ -8,11 +8,11 @@ use crate::model::{DagId, RunId, RunState, TaskState};
 use crate::scheduler::past::PastBlock;
 use crate::scheduler::progress::NotReady;
 use crate::scheduler::ready::NotStarted;
-use crate::scheduler::world::{RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Handle, RunIx, Slot, TimerKey, World};
 
-/// The first thing that keeps an instance from starting, from the outside in.
+/// What keeps a whole run from going on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum RunReason {
     /// The first look at the DAG files is not over.
     FilesNotScanned,
     /// minflow has been told to stop.
@@ -33,6 +33,13 @@ pub enum Reason {
     RunAhead {
         until: Timestamp,
     },
+}
+
+/// The first thing that keeps an instance from starting, from the outside in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// What keeps its run keeps it.
+    Run(RunReason),
     /// The live definition has no such task.
     TaskGone,
     /// The run before does not let it go on (`depends_on_past`, `wait_for_downstream`).
@@ -41,6 +48,8 @@ pub enum Reason {
     NotReady(NotReady),
     /// It waits for a slot.
     NotStarted(NotStarted),
+    /// The host is beyond a threshold of `[admission]`, as these words say.
+    NotAdmitted(Vec<String>),
     /// The host had no processes, memory or descriptors for it; it is tried again within a second.
     HostExhausted,
     /// The next turn starts it.
@@ -53,6 +62,11 @@ impl World {
         let (dag, _) = self.find_dag(dag_id)?;
         let run = self.find_live_run(dag, run_id)?;
         let slot = self.run(run).slots_in_order().find(|&slot| &*self.run(run).entry(slot).row.task_id == task_id)?;
+        self.obstacle_of(run, slot)
+    }
+
+    /// Why the instance at `slot` does not run; None if it does or has, or waits for the world outside.
+    pub(super) fn obstacle_of(&self, run: RunIx, slot: Slot) -> Option<Reason> {
         let state = self.run(run).entry(slot).row.state;
         let is_waiting = state.is_schedulable() || state == TaskState::Scheduled;
         is_waiting.then(|| self.obstacle(run, slot))
@@ -61,34 +75,43 @@ impl World {
     /// Which limit keeps the instance at `slot` from starting; None: it does not wait for one, or is no longer there.
     pub fn why_not_started(&self, run: RunIx, slot: Slot) -> Option<NotStarted> {
         let run = self.runs.get(run.index())?.as_ref()?;
-        let handle = run.instances.get(slot.0 as usize)?.handle?;
+        let handle = run.instances.get(slot.0 as usize)?.handle?.number();
         self.ready.why_not(handle, &self.limits)
     }
 
-    fn obstacle(&self, run: RunIx, slot: Slot) -> Reason {
+    /// What keeps the whole run from going on; None: nothing does.
+    pub(super) fn run_obstacle(&self, run: RunIx) -> Option<RunReason> {
         let this = self.run(run);
         let dag = self.dag(this.dag);
-        let entry = this.entry(slot);
         if !self.is_scanned {
-            return Reason::FilesNotScanned;
+            return Some(RunReason::FilesNotScanned);
         }
         if self.stopping.is_some() {
-            return Reason::Stopping;
+            return Some(RunReason::Stopping);
         }
         if !dag.record.is_active {
-            return Reason::DagGone;
+            return Some(RunReason::DagGone);
         }
         if dag.record.is_paused {
             let limit = dag.definition.as_ref().map_or(0, |definition| definition.dag.max_consecutive_failed_dag_runs);
             let by_failures = dag.record.pause_reason.is_some();
-            return if by_failures { Reason::DagPausedByFailures { failed_runs: limit } } else { Reason::DagPaused };
+            let reason =
+                if by_failures { RunReason::DagPausedByFailures { failed_runs: limit } } else { RunReason::DagPaused };
+            return Some(reason);
         }
         if let Some(until) = self.ahead(run) {
-            return Reason::RunAhead { until };
+            return Some(RunReason::RunAhead { until });
         }
-        if this.row.state == RunState::Queued {
-            return Reason::RunQueued { running: dag.running, max_active_runs: dag.record.max_active_runs };
+        let (running, max_active_runs) = (dag.running, dag.record.max_active_runs);
+        (this.row.state == RunState::Queued).then_some(RunReason::RunQueued { running, max_active_runs })
+    }
+
+    fn obstacle(&self, run: RunIx, slot: Slot) -> Reason {
+        if let Some(of_run) = self.run_obstacle(run) {
+            return Reason::Run(of_run);
         }
+        let this = self.run(run);
+        let entry = this.entry(slot);
         if entry.row.state == TaskState::Scheduled {
             return self.why_no_slot(run, slot);
         }
@@ -113,7 +136,16 @@ impl World {
         if self.timers.get(&TimerKey::Requeue(run, slot)).is_some() {
             return Reason::HostExhausted;
         }
-        let handle = self.run(run).entry(slot).handle;
-        handle.and_then(|handle| self.ready.why_not(handle, &self.limits)).map_or(Reason::NextTurn, Reason::NotStarted)
+        let handle = self.run(run).entry(slot).handle.map(Handle::number);
+        let limit = handle.and_then(|handle| self.ready.why_not(handle, &self.limits));
+        match limit {
+            // What a limit keeps would wait on an idle host as well.
+            None | Some(NotStarted::NotItsTurn | NotStarted::ParallelismFull { .. })
+                if !self.admission.shut().is_empty() =>
+            {
+                Reason::NotAdmitted(self.admission.shut().to_vec())
+            }
+            limit => limit.map_or(Reason::NextTurn, Reason::NotStarted),
+        }
     }
 }

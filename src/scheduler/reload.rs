@@ -11,11 +11,11 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::decide::PIECE_ROWS;
-use crate::scheduler::event::{DagFile, Found};
+use crate::scheduler::event::{DagFile, Found, Reconfigured};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::runs::has_instance;
 use crate::scheduler::world::{
-    DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Slot, World,
+    DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Settings, Slot, World,
 };
 
 impl World {
@@ -184,6 +184,32 @@ impl World {
         }
     }
 
+    /// Takes in what a configuration that was read again says.
+    pub(super) fn reconfigure(&mut self, reconfigured: Reconfigured, now: Now) {
+        let Reconfigured { settings, file, changed } = reconfigured;
+        // Taken apart to the last field: what is left out here would count from the next start on, and nobody would be told.
+        let Settings { parallelism, admission, drain_timeout, choosing, pools, overrides, assets, drained } = settings;
+        self.set_admission(parallelism, &admission);
+        self.set_choosing(&choosing);
+        self.set_given_pools(pools);
+        let pools = std::mem::take(&mut self.settings.pools);
+        self.settings = Settings { parallelism, admission, drain_timeout, choosing, pools, overrides, assets, drained };
+        if let Some(faulty) = self.faulty_configuration.take() {
+            self.changes.import_errors.push((faulty, Vec::new()));
+        }
+        if !changed.is_empty() {
+            let extra = serde_json::json!({ "file": file, "changed": changed });
+            self.audit_as("signal", now, "reload", (None, None), extra);
+        }
+    }
+
+    /// The faults of a configuration are shown as those of DAG files are.
+    pub(super) fn name_configuration_faults(&mut self, file: String, faults: &[Diagnostic], now: Now) {
+        let errors = faults.iter().map(|fault| import_error(Path::new(&file), fault, now)).collect();
+        self.changes.import_errors.push((file.clone(), errors));
+        self.faulty_configuration = Some(file);
+    }
+
     /// Makes the stored text of a DAG its definition again: its file is gone or broken, but runs of it are alive.
     pub(super) fn restore_stored(&mut self, ix: DagIx, now: Now) {
         let entry = self.dag(ix);
@@ -222,7 +248,9 @@ impl World {
             None => self.add_dag(&dag, &file),
         };
         let entry = self.dag(ix);
-        let is_same = *entry.hash == *hash && entry.definition.is_some() && entry.record.file == file;
+        // The same text means something else when what holds for all DAGs has changed.
+        let is_defined = entry.definition.as_ref().is_some_and(|definition| *definition.dag == *dag);
+        let is_same = *entry.hash == *hash && is_defined && entry.record.file == file;
         if is_same && entry.record.is_active && entry.record.has_import_errors == has_import_errors {
             return;
         }
@@ -292,6 +320,7 @@ impl World {
         for run in runs {
             self.follow_in_run(run, &definition, &places, now);
         }
+        self.follow_dag_limits(ix);
         self.promotable.insert(ix);
     }
 
@@ -329,8 +358,11 @@ impl World {
         for (task, map_index) in missing {
             self.add_instance(run, task, map_index, definition);
         }
-        self.run_quiet(run).definition = Some(definition.clone());
-        self.limits.set_run(run, dag.max_active_tasks);
+        let this = self.run_quiet(run);
+        this.definition = Some(definition.clone());
+        this.weights = None;
+        self.limits.set_run(run, self.run(run).dag.0, dag.max_active_tasks);
+        self.follow_run_limits(run);
         self.rebuild_progress(run, definition);
         self.retell_decisions(run);
         self.retell_lengths(run);
@@ -363,7 +395,7 @@ impl World {
         }
         let entry = self.run(run).entry(slot);
         // At a start an instance under way is not held yet.
-        if entry.held.is_some() || entry.row.state.is_executing() || entry.row.state.is_finished() {
+        if entry.is_held() || entry.row.state.is_executing() || entry.row.state.is_finished() {
             if let (Some(retries), false) = (retries, entry.row.state.is_finished()) {
                 self.follow_retries(run, slot, retries, definition.dag.task(task).retries);
             }
@@ -398,7 +430,7 @@ impl World {
         // Should its task come back, a delay of its last try is not that of the next one.
         self.forget_waits(run, slot);
         let entry = self.run(run).entry(slot);
-        if entry.held.is_none() && !entry.row.state.is_finished() {
+        if !entry.is_held() && !entry.row.state.is_finished() {
             self.set_row_state(run, slot, TaskEvent::Vanish);
         }
         self.run_quiet(run).instances[slot.0 as usize].ix = None;
@@ -476,7 +508,11 @@ impl DagEntry {
             dates: BTreeMap::new(),
             backfilled: 0,
             running: 0,
+            run_ids: BTreeMap::new(),
             past_waiters: BTreeSet::new(),
+            task_limits: BTreeMap::new(),
+            usual_memory: BTreeMap::new(),
+            usual_durations: None,
             is_planned_late: false,
             held_back_at: None,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::model::{EndedBy, RetryRule, Task};
+use crate::model::{EndedBy, Exceeded, RetryRule, Task};
 use crate::scheduler::event::{Outcome, TryEnd};
 
 /// Beyond it no backoff grows (Airflow: `core.max_task_retry_delay`).
@@ -45,6 +45,12 @@ fn fits(rule: &RetryRule, end: &TryEnd) -> bool {
         (Some(EndedBy::ExitCode(codes)), Outcome::Exited(code)) => codes.contains(code),
         (Some(EndedBy::Signal(wanted)), Outcome::Signaled(signal)) => wanted == signal,
         (Some(EndedBy::Timeout), Outcome::TimedOut) => true,
+        (Some(ended), Outcome::Exceeded { limit, exit_code, signal }) => match ended {
+            EndedBy::ExitCode(codes) => exit_code.is_some_and(|code| codes.contains(&code)),
+            EndedBy::Signal(wanted) => *signal == Some(*wanted),
+            EndedBy::OutOfMemory => *limit == Exceeded::Memory,
+            EndedBy::Timeout => false,
+        },
         _ => false,
     };
     ended && rule.output.as_ref().is_none_or(|pattern| end.matched.contains(pattern))

@@ -29,6 +29,14 @@ const TURN_DATES: usize = 2_000;
 /// would fill the disk.
 const CONTINUOUS_PACE: SignedDuration = SignedDuration::from_secs(1);
 
+/// A run that the schedule of a DAG gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slated {
+    pub dag: DagIx,
+    pub run_after: Timestamp,
+    pub logical_date: Timestamp,
+}
+
 impl World {
     /// Schedules that have fallen behind skip what their catchup rule does not want. Airflow does this at each parse, so that a DAG
     /// that was paused, held back by its limit or asleep for hours does not begin with the oldest run that it missed.
@@ -137,9 +145,10 @@ impl World {
             dag,
             definition: Some(definition.clone()),
             instances,
-            progress: if is_whole { blank.clone() } else { blank.of_run(&present) },
+            progress: if is_whole { blank.into_owned() } else { blank.of_run(&present) },
             slots,
             held: 0,
+            task_limits: BTreeMap::new(),
             is_prompt: true,
             is_examined: false,
             past_blocks: BTreeMap::new(),
@@ -149,6 +158,7 @@ impl World {
             waiting: Vec::new(),
             unwritten: 0,
             has_deadlines: false,
+            weights: None,
             shared: None,
         });
         self.run_mut(run);
@@ -157,10 +167,20 @@ impl World {
         }
         self.note_new_run(run);
         self.promotable.insert(dag);
-        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {
+        if let (Some(date), true) = (self.run(run).row.logical_date, definition.has_past) {
             self.reconsider_later(dag, date);
         }
         run
+    }
+
+    /// Once no run is left, places are given out from the first again: of what is equal the first place comes first, and so what is
+    /// decided depends on no run that was there before.
+    pub(super) fn clear_places(&mut self) {
+        if !self.runs.is_empty() && self.free_runs.len() == self.runs.len() {
+            self.runs.clear();
+            self.free_runs.clear();
+            self.ready.clear_seats();
+        }
     }
 
     /// Computes the DAG's next run, and wakes when it is due (SEMANTICS 6.4, 7.1).
@@ -174,30 +194,56 @@ impl World {
         self.await_next_run(ix, now);
     }
 
-    /// The DAG whose next run is the next deadline, and the deadline after that. None: the next one is something else, or one of the
-    /// clock that no run's instant is told by.
-    pub fn next_due(&self) -> Option<(DagIx, Option<Timestamp>)> {
-        match self.timers.first_on_wall() {
-            (Some(&TimerKey::Due(ix)), after) if self.timers.next().1.is_none() => Some((ix, after)),
-            _ => None,
-        }
+    /// The DAGs whose next runs are due at `at`, in order. None: something else is due then, or a deadline stands on the clock that
+    /// no run's instant is told by.
+    pub fn due_at(&self, at: Timestamp) -> Option<Vec<DagIx>> {
+        let dag = |key: &TimerKey| if let TimerKey::Due(ix) = key { Some(*ix) } else { None };
+        let is_wall_alone = self.timers.next().1.is_none();
+        is_wall_alone.then(|| self.timers.on_wall_until(at).map(dag).collect())?
     }
 
-    /// Goes over the DAG's next run as if it were created now, at its instant, and over at `end`: for who knows already what becomes of
-    /// it. False, and nothing is changed: it is not due at this very instant, or the run after it comes by `end`.
-    pub fn pass_over_run(&mut self, ix: DagIx, now: Now, end: Now) -> bool {
-        let entry = self.dag(ix);
-        let is_due = |next: &NextRun| next.run_after == now.wall && entry.may_schedule();
-        let Some(next) = entry.record.next_run.filter(is_due) else { return false };
-        let after = entry.next_run_after(Some(next.data_interval), now);
-        if after.is_some_and(|after| after.run_after <= end.wall) {
+    /// Something else than runs of schedules is due on the wall clock.
+    pub fn is_more_due(&self, now: Now) -> bool {
+        self.timers.on_wall_until(now.wall).any(|key| !matches!(key, TimerKey::Due(_)))
+    }
+
+    /// Goes over `slated`, in order of their DAGs and then of their instants, as if each of these runs were created when it is due,
+    /// and all over at `end`: for who knows already what becomes of them. No row tells of it. False, and nothing is changed: until
+    /// `end` the schedules give other runs than these, or something else has a deadline.
+    pub fn pass_over_runs(&mut self, slated: &[Slated], end: Now) -> bool {
+        let of_dags = || slated.chunk_by(|a, b| a.dag == b.dag);
+        let is_next = |next: Option<NextRun>, run: &Slated| {
+            next.is_some_and(|next| (next.run_after, next.logical_date) == (run.run_after, run.logical_date))
+        };
+        let begins = |runs: &[Slated]| is_next(self.dag(runs[0].dag).record.next_run, &runs[0]);
+        let are_alone = self.timers.next().1.is_none()
+            && self.timers.on_wall_until(end.wall).count() == of_dags().count()
+            && of_dags().all(begins);
+        if !are_alone {
             return false;
         }
-        self.timers.cancel(&TimerKey::Due(ix));
-        let record = &mut self.dag_mut(ix).record;
-        record.last_interval = Some(next.data_interval);
-        record.next_run = after;
-        self.await_next_run(ix, end);
+        let mut passed = Vec::new();
+        for runs in of_dags() {
+            let entry = self.dag(runs[0].dag);
+            let (mut last, mut next) = (None, entry.record.next_run);
+            for run in runs {
+                if !is_next(next, run) || !entry.may_schedule() {
+                    return false;
+                }
+                last = next.map(|next| next.data_interval);
+                next = entry.next_run_after(last, run.run_after);
+            }
+            if next.is_some_and(|next| next.run_after <= end.wall) {
+                return false;
+            }
+            passed.push((runs[0].dag, last, next));
+        }
+        for (ix, last, next) in passed {
+            let record = &mut self.dag_quiet(ix).record;
+            record.last_interval = last;
+            record.next_run = next;
+            self.await_next_run(ix, end);
+        }
         true
     }
 
@@ -258,7 +304,8 @@ impl World {
                 continue;
             }
             let entry = self.dag(ix);
-            let is_queued = |&(_, run): &(Timestamp, RunIx)| self.run(run).row.state == RunState::Queued;
+            let is_queued =
+                |&(_, run): &(Timestamp, RunIx)| self.run(run).row.state == RunState::Queued && !self.is_run_held(run);
             let room = entry.record.max_active_runs.saturating_sub(entry.running) as usize;
             // No more than may run: thousands may be queued by hand.
             let queued: Vec<(Timestamp, RunIx)> = entry.runs.iter().copied().filter(is_queued).take(room).collect();
@@ -326,22 +373,22 @@ impl DagEntry {
     }
 
     /// The bounds of its runs, both inclusive (SEMANTICS 6.4).
-    fn bounds(&self, definition: &Definition, now: Now) -> (Option<Timestamp>, Option<Timestamp>) {
+    fn bounds(&self, definition: &Definition, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
         let dag = &definition.dag;
-        let first_seen = self.record.first_seen_at.unwrap_or(now.wall);
+        let first_seen = self.record.first_seen_at.unwrap_or(now);
         (definition.timetable.earliest(dag.earliest(), first_seen, dag.catchup), dag.latest())
     }
 
     /// The run that its schedule gives after its last one, as of now.
     fn next_run_at(&self, now: Now) -> Option<NextRun> {
-        self.next_run_after(self.record.last_interval, now)
+        self.next_run_after(self.record.last_interval, now.wall)
     }
 
     /// The same if its last run had the interval `last`.
-    fn next_run_after(&self, last: Option<DataInterval>, now: Now) -> Option<NextRun> {
+    fn next_run_after(&self, last: Option<DataInterval>, now: Timestamp) -> Option<NextRun> {
         let definition = self.definition.as_ref().filter(|_| self.record.is_active)?;
         let (earliest, latest) = self.bounds(definition, now);
-        definition.timetable.next_run(last, earliest, latest, definition.dag.catchup, now.wall)
+        definition.timetable.next_run(last, earliest, latest, definition.dag.catchup, now)
     }
 
     /// Its next run is due, and its catchup rule would not choose it any longer.
@@ -358,7 +405,7 @@ impl DagEntry {
             Catchup::All => false,
             Catchup::Window(window) => now.wall.checked_sub(window).is_ok_and(|floor| next.run_after < floor),
             Catchup::Latest => {
-                let (earliest, latest) = self.bounds(definition, now);
+                let (earliest, latest) = self.bounds(definition, now.wall);
                 let last = Some(next.data_interval);
                 let after = definition.timetable.next_run(last, earliest, latest, Catchup::All, now.wall);
                 after.is_some_and(|after| after.run_after <= now.wall)

@@ -14,7 +14,10 @@ use crate::scheduler::conf;
 use crate::scheduler::decide::iso;
 use crate::scheduler::port::{Force, ReplyTo, StoreError};
 use crate::scheduler::timers::Deadline;
-use crate::scheduler::world::{Action, DagIx, History, Now, RunIx, TimerKey, World};
+use crate::scheduler::world::{Action, DagIx, Drained, History, Now, RunIx, TimerKey, World};
+
+/// How many of those that still run a stop names.
+const SHOWN_AT_STOP: usize = 20;
 
 /// The longest run_id in bytes: a file name must hold it.
 const MAX_RUN_ID_BYTES: usize = 200;
@@ -34,7 +37,15 @@ impl World {
             Command::Trigger(trigger) => self.trigger(trigger, now, history),
             Command::SetPaused { dag_id, is_paused } => self.set_paused(&dag_id, is_paused, now),
             Command::Materialize { asset, conf } => self.materialize(&asset, conf, now),
+            Command::SetPools { pools } => self.set_pools(pools, now),
+            Command::DeletePool { name } => self.delete_pool(&name, now),
             Command::Stop { how, by } => Ok(self.stop(how, by, now)),
+            Command::Explain { dag_id, run_id, task } => {
+                let explained = self.explain(&dag_id, &run_id, task.as_ref(), now, history);
+                explained.map(|explanation| Done::Explained(Box::new(explanation)))
+            }
+            Command::Keep(keep) => self.keep(keep, now, history),
+            Command::ListWaiting { dag_id, limit } => Ok(Done::Waiting(self.waiting(dag_id.as_ref(), limit, now))),
             Command::Await { dag_id, run_id } => match self.find_awaited(&dag_id, &run_id, history) {
                 Ok(Awaited::Live(run)) => {
                     self.run_quiet(run).waiting.push(reply);
@@ -47,6 +58,7 @@ impl World {
             | Command::MarkTasks(_)
             | Command::MarkRun { .. }
             | Command::Note { .. }
+            | Command::SetTaskPaused(_)
             | Command::CreateBackfill(_)
             | Command::SetBackfillPaused { .. }
             | Command::CancelBackfill { .. }
@@ -252,28 +264,42 @@ impl World {
         self.withdraw(ix);
     }
 
+    /// A stop that is asked for again, or a milder one, changes nothing.
     fn stop(&mut self, stop: Stop, by: Asker, now: Now) -> Done {
-        let before = self.stopping.replace(stop.max(self.stopping.unwrap_or(stop)));
-        if before.is_none() {
-            self.changes.audit.push(AuditEntry {
-                at: now.wall,
-                event: "stop",
-                dag_id: None,
-                run_id: None,
-                task_id: None,
-                owner: by.as_str().to_owned(),
-                extra: serde_json::json!({ "how": stop }),
-            });
+        if self.stopping.is_none() {
+            self.audit_as(by.as_str(), now, "stop", (None, None), serde_json::json!({ "how": stop }));
+            if self.settings.drained == Drained::Ended {
+                self.end_paused();
+            }
         }
-        match stop {
-            Stop::Now => self.end_held(Force::Immediate),
-            Stop::Drain if before.is_none() => {
+        if self.stopping < Some(stop) {
+            self.stopping = Some(stop);
+            self.actions.push(Action::Stopping(stop, by, self.settings.drain_timeout));
+            if stop == Stop::Drain {
                 let at = now.boot.after(self.settings.drain_timeout);
                 self.arm(TimerKey::Drain, Deadline::Boot(at));
             }
-            Stop::Drain => {}
         }
-        Done::Stopping
+        match stop {
+            Stop::Now => {
+                self.is_leaving = false;
+                self.end_held(Force::Immediate);
+            }
+            Stop::KeepRunning if self.stopping == Some(stop) && self.settings.drained == Drained::Kept => {
+                self.leave_held()
+            }
+            _ => {}
+        }
+        Done::Stopping { running: self.running_names() }
+    }
+
+    /// What still runs, as a stop shows it.
+    fn running_names(&self) -> Vec<String> {
+        let mut names = self.held_names(SHOWN_AT_STOP);
+        if self.held.len() > SHOWN_AT_STOP {
+            names.push(format!("and {} more", self.held.len() - SHOWN_AT_STOP));
+        }
+        names
     }
 
     fn find_awaited(&self, dag_id: &str, run_id: &RunId, history: &mut dyn History) -> Result<Awaited, CommandError> {

@@ -88,10 +88,9 @@ impl<K: Ord + Clone> Timers<K> {
         (self.wall.first().map(|(at, _)| *at), self.boot.first().map(|(at, _)| *at))
     }
 
-    /// Whose deadline is the earliest on the wall clock, and the deadline after it.
-    pub fn first_on_wall(&self) -> (Option<&K>, Option<Timestamp>) {
-        let mut wall = self.wall.iter();
-        (wall.next().map(|(_, key)| key), wall.next().map(|(at, _)| *at))
+    /// The deadlines of the wall clock up to `at`, in order of (deadline, key).
+    pub fn on_wall_until(&self, at: Timestamp) -> impl Iterator<Item = &K> {
+        self.wall.iter().take_while(move |(deadline, _)| *deadline <= at).map(|(_, key)| key)
     }
 
     pub fn len(&self) -> usize {
@@ -125,6 +124,7 @@ mod tests {
         timers.set("a", Deadline::Boot(boot(1)));
         timers.set("d", Deadline::Wall(wall(1)));
         timers.set("e", Deadline::Wall(wall(3)));
+        assert!(timers.on_wall_until(wall(2)).eq(&["d", "b", "c"]));
         assert_eq!(timers.due(wall(2), boot(1)), ["d", "b", "c", "a"]);
         assert_eq!(timers.due(wall(2), boot(1)), Vec::<&str>::new());
         assert_eq!(timers.next(), (Some(wall(3)), None));

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::model::{Hook, Instance, Operator, RunType, SensorMode, TaskState, TryKey};
 use crate::scheduler::change::XcomWrite;
+use crate::scheduler::command::Stop;
 use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::pools::{Claim, Held};
@@ -14,13 +15,13 @@ use crate::scheduler::port::{Force, Kill};
 use crate::scheduler::retry::{self, Backoff, FailedTry, Ruling};
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::waits::is_waiting;
-use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Action, Drained, Now, RunIx, Slot, TimerKey, World};
 
 /// How long an instance waits that could not be started for want of processes, memory or descriptors.
 const REQUEUE_DELAY: Duration = Duration::from_secs(1);
 
 /// The reason of a kill because minflow stops.
-const STOPPED: &str = "stopped";
+pub(super) const STOPPED: &str = "stopped";
 
 /// What an end means for its instance.
 struct Meaning {
@@ -36,7 +37,7 @@ impl World {
         let this = self.run_quiet(run);
         this.held += 1;
         let entry = &mut this.instances[slot.0 as usize];
-        entry.held = Some((claim, Held::Queued));
+        entry.claim = Some((claim, Held::Queued));
         let key = entry.row.try_key();
         self.held.insert(key, (run, slot));
     }
@@ -44,7 +45,7 @@ impl World {
     /// Its process runs: what it holds counts as running.
     pub(super) fn hold_as_running(&mut self, run: RunIx, slot: Slot) {
         let entry = &mut self.run_quiet(run).instances[slot.0 as usize];
-        if let Some((claim, held @ Held::Queued)) = &mut entry.held {
+        if let Some((claim, held @ Held::Queued)) = &mut entry.claim {
             *held = Held::Running;
             let claim = *claim;
             self.limits.start(claim);
@@ -54,8 +55,17 @@ impl World {
     /// The executor has no part in it any longer; what it held is free.
     fn release(&mut self, run: RunIx, slot: Slot, key: TryKey) {
         self.held.remove(&key);
+        self.forget_pause(key);
+        let this = self.run(run);
+        if this.row.state.is_finished() {
+            // Until this turn is committed the database has not what the end of its process changes.
+            self.just_ended.insert((this.dag, run));
+        }
         let this = self.run_quiet(run);
-        let Some((claim, held)) = this.instances[slot.0 as usize].held.take() else { return };
+        let Some((claim, held)) = this.instances[slot.0 as usize].claim.take_if(|(_, held)| *held != Held::Deferred)
+        else {
+            return;
+        };
         this.held -= 1;
         self.limits.release(claim, held);
     }
@@ -74,7 +84,7 @@ impl World {
         // Of a sensor that looks again the try has begun before.
         entry.row.start_date = entry.row.start_date.filter(|_| entry.row.deferral.is_some()).or(begins_at);
         entry.row.end_date = None;
-        entry.row.process = Some(attempt.process);
+        entry.row.process = Some(Box::new(attempt.process));
         self.set_task_state(run, slot, state);
         self.hold_as_running(run, slot);
         self.note_first_start(run, attempt.started_at);
@@ -125,10 +135,13 @@ impl World {
         let state = self.run(run).entry(slot).row.state;
         let is_resumed = is_resumed(&self.run(run).entry(slot).row);
         self.release(run, slot, end.key);
+        if end.usage.is_some() {
+            self.forget_needs(run, slot);
+        }
         let row = &mut self.entry_mut(run, slot).row;
         row.exit_code = meaning.exit_code;
         row.signal = meaning.signal;
-        row.usage = end.usage;
+        row.usage = end.usage.map(Box::new);
         row.rendered_map_index = end.rendered_map_index;
         if state == TaskState::Restarting {
             row.start_date = end.started_at.or(row.start_date);
@@ -270,6 +283,9 @@ impl World {
                 Meaning { event: TaskEvent::Fail, exit_code: None, signal: Some(*signal), reason: None }
             }
             Outcome::TimedOut => failed("timed_out"),
+            Outcome::Exceeded { limit, exit_code, signal } => {
+                Meaning { exit_code: *exit_code, signal: *signal, ..failed(limit.reason()) }
+            }
             // A look that was cut off says nothing of what is awaited.
             Outcome::Lost if is_sensor => again("lost"),
             Outcome::Killed { reason } if is_sensor && reason == STOPPED => again(STOPPED),
@@ -326,19 +342,39 @@ impl World {
                 TimerKey::Requeue(run, slot) => self.enter_ready_queue(run, slot),
                 TimerKey::Wait(run, slot) => self.meet_wait(run, slot, now),
                 TimerKey::WaitLimit(run, slot) => self.time_out_wait(run, slot, now),
+                TimerKey::FarLimits(run) => self.arm_limits(run, now),
                 TimerKey::Drain => {
-                    log::warn!(
-                        "the drain_timeout is over; still running, and ended now: {}",
-                        self.held_names(20).join(", ")
-                    );
-                    self.end_held(Force::Graceful);
+                    self.end_drain();
                 }
                 TimerKey::Deadline(key) => self.pass_deadline(key),
                 TimerKey::Expect(dag) => self.pass_expectation(dag),
                 TimerKey::Callback(key) => self.wake_callback(key),
                 TimerKey::Backfill(dag) => self.wake_backfill(dag),
+                TimerKey::Host => self.ask_host(),
                 TimerKey::Again => {}
             }
+        }
+    }
+
+    /// What still runs has had its time.
+    fn end_drain(&mut self) {
+        match self.settings.drained {
+            Drained::Kept if self.stopping == Some(Stop::Drain) => self.leave_held(),
+            Drained::Kept => {}
+            Drained::Ended => {
+                let names = self.held_names(20).join(", ");
+                log::warn!("the drain_timeout is over; still running, and ended now: {names}");
+                self.end_held(Force::Graceful);
+            }
+        }
+    }
+
+    /// What still runs is left to the next start.
+    pub(super) fn leave_held(&mut self) {
+        self.is_leaving = true;
+        if !self.held.is_empty() {
+            let names = self.held_names(20).join(", ");
+            log::warn!("still running, and left for the next start to take over: {names}");
         }
     }
 

@@ -5,17 +5,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::Duration;
-
-use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use crate::clock::{BootInstant, Clock};
 use crate::health::Health;
 use crate::scheduler::change::{Changes, Snapshot};
-use crate::scheduler::command::{Command, CommandError, Stop};
-use crate::scheduler::event::Event;
+use crate::scheduler::command::{Command, CommandError, Done, Stop};
+use crate::scheduler::event::{Event, EventReceiver};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Executor, FileWatch, Store, Timer, Triggerer};
+use crate::scheduler::port::{Executor, FileWatch, Followers, HostWatch, Store, Timer, Triggerer};
 use crate::scheduler::world::{Action, History, Now, Restore, Settings, World};
 
 /// How many events one turn takes in at most.
@@ -31,6 +30,8 @@ pub struct Parts {
     pub triggerer: Box<dyn Triggerer>,
     pub timer: Box<dyn Timer>,
     pub files: Box<dyn FileWatch>,
+    pub followers: Box<dyn Followers>,
+    pub host: Box<dyn HostWatch>,
     pub clock: Arc<dyn Clock>,
     pub health: Health,
     pub gauges: GaugeBoard,
@@ -81,7 +82,7 @@ impl Scheduler {
     }
 
     /// Runs until a stop has been asked for and nothing runs any more, or until nobody is left to send events.
-    pub fn run(mut self, events: &Receiver<Event>) {
+    pub fn run(mut self, events: &EventReceiver) {
         let mut retry_delay = FIRST_RETRY_DELAY;
         self.turn(Vec::new());
         loop {
@@ -104,7 +105,7 @@ impl Scheduler {
     }
 
     /// Blocks until something has happened, unless something is left to do. None: nobody can send any more.
-    fn next_batch(&mut self, events: &Receiver<Event>) -> Option<Vec<Event>> {
+    fn next_batch(&mut self, events: &EventReceiver) -> Option<Vec<Event>> {
         let mut batch: Vec<Event> = self.backlog.drain(..).collect();
         let may_block = batch.is_empty() && (self.is_blocked || !self.world.has_more());
         if may_block {
@@ -156,8 +157,19 @@ impl Scheduler {
                 self.world.try_again_later(now);
             }
         }
-        self.unwritten = Some(self.world.take_turn());
+        let (changes, actions) = self.world.take_turn();
+        self.prepare(&actions);
+        self.unwritten = Some((changes, actions));
         self.write_and_act();
+    }
+
+    /// Has the executor make ready what starts after the commit, which takes about as long.
+    fn prepare(&mut self, actions: &[Action]) {
+        for action in actions {
+            if let Action::Start(work) = action {
+                self.parts.executor.prepare(work.clone());
+            }
+        }
     }
 
     pub(super) fn write_and_act(&mut self) {
@@ -183,43 +195,66 @@ impl Scheduler {
     }
 
     fn act(&mut self, actions: Vec<Action>) {
-        let mut ended = Vec::new();
-        for action in actions {
+        let (mut starts, mut ended) = (Vec::new(), Vec::new());
+        let mut actions = actions.into_iter().peekable();
+        while let Some(action) = actions.next() {
             match action {
-                Action::Start(work) => self.parts.executor.start(work),
+                Action::Start(work) => starts.push(work.key),
                 Action::Kill(key, kill) => self.parts.executor.kill(key, kill),
-                Action::Reclaim(stray) => self.parts.executor.reclaim(stray),
+                Action::Pause(key) => self.parts.executor.pause(key),
+                Action::Resume(key) => self.parts.executor.resume(key),
+                Action::Reclaim(left) => self.parts.executor.reclaim(left),
                 Action::Call(call) => self.parts.executor.call(call),
                 Action::Acknowledge(key) => ended.push(key),
                 Action::Watch(key, wait) => self.parts.triggerer.watch(key, &wait),
-                Action::Look(work) => self.parts.executor.look(work),
+                // Those that are due together go together.
+                Action::Look(work) => {
+                    let mut works = vec![*work];
+                    while let Some(Action::Look(work)) = actions.next_if(|next| matches!(next, Action::Look(_))) {
+                        works.push(*work);
+                    }
+                    self.parts.executor.look(works);
+                }
                 Action::Forget(key) => {
                     self.parts.triggerer.forget(key);
                     self.parts.executor.forget(key);
                 }
                 Action::Reply(reply, done) => reply.send(done),
+                Action::AskHost => self.parts.host.ask(),
+                Action::Retired => self.parts.followers.retired(),
+                Action::TellReserve(Some(why)) => self.parts.health.raise(
+                    "disk",
+                    format!("{why}: nothing new starts until there is room; free some, or see `minflow du` for what takes it"),
+                ),
+                Action::TellReserve(None) => self.parts.health.clear("disk"),
                 Action::WatchFiles(asset, wish) => self.parts.files.watch(asset, wish),
                 Action::ForgetFiles(asset) => self.parts.files.forget(asset),
+                Action::PoolsChanged(sizes) => self.parts.followers.pools_changed(sizes),
+                Action::Stopping(how, by, within) => self.parts.followers.stopping(how, by, within),
             }
         }
         if !ended.is_empty() {
             self.parts.executor.acknowledge(&ended);
         }
+        // After the rest: what was killed in the same turn does not start.
+        if !starts.is_empty() {
+            self.parts.executor.start(&starts);
+        }
     }
 
     /// Waits a while for the database; what comes meanwhile is kept. False: minflow is to end without it.
-    fn outlast_failure(&mut self, events: &Receiver<Event>, delay: Duration) -> bool {
+    fn outlast_failure(&mut self, events: &EventReceiver, delay: Duration) -> bool {
         let clock = Arc::clone(&self.parts.clock);
         let until = clock.boot().after(delay);
         let drained_at = clock.boot().after(self.world.settings.drain_timeout);
-        if self.world.stopping.is_some() {
+        if self.world.stopping > Some(Stop::Finish) {
             self.gives_up_at.get_or_insert(drained_at);
         }
         loop {
             match events.recv_timeout(until.since(clock.boot())) {
                 Ok(Event::Command { command: Command::Stop { how: Stop::Now, .. }, reply }) => {
                     // What is decided cannot be written, and the user insists: the next start finds the rest.
-                    reply.send(Ok(crate::scheduler::command::Done::Stopping));
+                    reply.send(Ok(Done::Stopping { running: Vec::new() }));
                     return false;
                 }
                 Ok(Event::Command { command, reply }) if command.changes_something() => {
@@ -229,8 +264,13 @@ impl Scheduler {
                     let message = "the database cannot be written now; nothing was changed".to_owned();
                     reply.send(Err(CommandError { code: "database".to_owned(), message, help }));
                 }
+                // It is alive: to start it again would not mend the database.
+                Ok(Event::Probe(reply)) => reply.send(()),
                 Ok(event) => {
-                    if matches!(event, Event::Command { command: Command::Stop { .. }, .. }) {
+                    if matches!(
+                        event,
+                        Event::Command { command: Command::Stop { how: Stop::Drain | Stop::KeepRunning, .. }, .. }
+                    ) {
                         self.gives_up_at.get_or_insert(drained_at);
                     }
                     self.backlog.push_back(event);
@@ -257,14 +297,19 @@ impl World {
             Event::Scanned => self.apply_scanned(now),
             Event::Command { command, reply } => self.apply_command(command, reply, now, history),
             Event::Started(attempt) => self.apply_started(attempt, now),
+            Event::Adopted(adopted) => self.apply_adopted(adopted, now),
             Event::Ended(end) => {
                 let end = self.granted(*end, now, history);
                 self.apply_ended(end, now);
             }
             Event::Fired { key, verdict } => self.apply_fired(key, verdict, now),
-            Event::Looked(end) => self.apply_looked(*end, now),
+            Event::Looked(ends) => ends.into_iter().for_each(|end| self.apply_looked(end, now)),
             Event::Called(end) => self.apply_call_ended(*end, now),
             Event::Files { asset, files, gone } => self.apply_files_of(asset, files, gone, now),
+            Event::Reconfigured(reconfigured) => self.reconfigure(*reconfigured, now),
+            Event::ConfigurationFaults { file, faults } => self.name_configuration_faults(file, &faults, now),
+            Event::Probe(reply) => reply.send(()),
+            Event::Host(reading) => self.apply_host(&reading, now),
             Event::Tick => {}
             Event::ClockJumped => self.replan(now),
         }

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clock::BootInstant;
 use crate::model::{Awaited, TaskState, TryKey, Wait};
 use crate::scheduler::event::{Outcome, TryEnd, Verdict};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::sensor::wait_is_over;
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::world::{Action, Now, RunIx, Slot, TimerKey, World};
+
+/// A limit of a wait is armed by itself when it is as near as that, or twice as far.
+const NEAR: Duration = Duration::from_secs(3_600);
 
 /// Whether an instance in this state has nothing at work on it and goes on by itself.
 pub(super) const fn is_waiting(state: TaskState) -> bool {
@@ -37,18 +41,50 @@ fn first_limit(wait: &Wait, started_at: Timestamp) -> Option<(Limit, Timestamp, 
     [patience, of_try].into_iter().flatten().min_by_key(|(_, from, length)| from.saturating_add(*length).ok())
 }
 
+/// As [`first_limit`], if it ends the wait before what is awaited comes.
+fn limit_before(wait: &Wait, started_at: Timestamp) -> Option<(Timestamp, Duration)> {
+    let (_, from, length) = first_limit(wait, started_at)?;
+    let comes = match wait.awaited {
+        Awaited::Instant(at) => Some(at),
+        Awaited::Look { from, after } | Awaited::Service { from, after } => {
+            Some(from.saturating_add(after).unwrap_or(Timestamp::MAX))
+        }
+        Awaited::File { .. } | Awaited::Run(_) | Awaited::Tasks(_) => None,
+    };
+    let is_first = comes.is_none_or(|at| from.saturating_add(length).is_ok_and(|end| end < at));
+    is_first.then_some((from, length))
+}
+
+/// When a look is made that is due at `at`, `after` the one before: not earlier, and with others that are due within a tenth of a second.
+/// A turn of the loop and the wake-ups of all who have a part in a look cost more than the look. Of short intervals it is a hundredth.
+fn in_company(at: BootInstant, after: Duration) -> BootInstant {
+    const TOGETHER: Duration = Duration::from_millis(100);
+    let grain = (after / 100).min(TOGETHER).as_nanos().max(1);
+    let nanoseconds = at.0.as_nanos().div_ceil(grain) * grain;
+    BootInstant(u64::try_from(nanoseconds).map_or(at.0, Duration::from_nanos))
+}
+
+/// How long after `from` a look is made that was due `after` it, if nobody looked until `now`: on the beat of its interval, and when the
+/// `timeout` is over at the latest.
+fn resumed(wait: &Wait, from: Timestamp, after: Duration, now: Timestamp) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(60);
+    let gone = Duration::try_from(now.duration_since(from)).unwrap_or_default();
+    let beat = wait.pace.poke_interval.min(LONGEST).as_nanos().max(1);
+    let beats = gone.saturating_sub(after).as_nanos().div_ceil(beat);
+    let next = u64::try_from(beats * beat).map_or(Duration::MAX, Duration::from_nanos).saturating_add(after);
+    let end = wait.timeout.and_then(|timeout| wait.since.saturating_add(timeout).ok()).unwrap_or(Timestamp::MAX);
+    next.min(Duration::try_from(end.duration_since(from)).unwrap_or_default().max(after))
+}
+
 impl World {
-    /// Arms what ends the wait of an instance; again after a restart.
+    /// Arms what ends the wait of an instance.
     pub(super) fn arm_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
         let row = &self.run(run).entry(slot).row;
         let Some(wait) = row.deferral.clone() else { return };
-        let limit = first_limit(&wait, row.start_date.unwrap_or(now.wall));
         let comes = match wait.awaited {
-            Awaited::Instant(at) => Some((Deadline::Wall(at), at)),
-            Awaited::Look { from, after } | Awaited::Service { from, after } => {
-                let at = from.saturating_add(after).unwrap_or(Timestamp::MAX);
-                Some((Deadline::Boot(now.boot_after(from, after)), at))
-            }
+            Awaited::Instant(at) => Some(Deadline::Wall(at)),
+            Awaited::Look { from, after } => Some(Deadline::Boot(now.boot_after(from, after))),
+            Awaited::Service { from, after } => Some(Deadline::Boot(in_company(now.boot_after(from, after), after))),
             Awaited::File { .. } => {
                 let key = row.try_key();
                 if self.watched.insert(key, (run, slot)).is_none() {
@@ -61,15 +97,50 @@ impl World {
                 None
             }
         };
-        if let Some((deadline, _)) = comes {
+        if let Some(deadline) = comes {
             self.arm(TimerKey::Wait(run, slot), deadline);
         }
-        // A limit that lies behind what is awaited is none.
-        if let Some((_, from, length)) = limit.filter(|(_, from, length)| {
-            comes.is_none_or(|(_, at)| from.saturating_add(*length).is_ok_and(|end| end < at))
-        }) {
-            self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(now.boot_after(from, length)));
+        self.arm_limit(run, slot, now);
+    }
+
+    /// Arms what ends a wait that takes too long. That lies far ahead mostly, and thousands may wait: a limit that is not near is looked
+    /// at again with the others of its run.
+    fn arm_limit(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let row = &self.run(run).entry(slot).row;
+        let limit = row.deferral.as_deref().and_then(|wait| limit_before(wait, row.start_date.unwrap_or(now.wall)));
+        let Some((from, length)) = limit else { return };
+        let at = now.boot_after(from, length);
+        if at <= now.boot.after(2 * NEAR) {
+            self.arm(TimerKey::WaitLimit(run, slot), Deadline::Boot(at));
+        } else if self.timers.get(&TimerKey::FarLimits(run)).is_none() {
+            self.arm(TimerKey::FarLimits(run), Deadline::Boot(now.boot.after(NEAR)));
         }
+    }
+
+    /// Some limits of a run may be near by now.
+    pub(super) fn arm_limits(&mut self, run: RunIx, now: Now) {
+        for slot in self.run(run).slots_in_order() {
+            let row = &self.run(run).entry(slot).row;
+            // A look that is under way has a limit of its own.
+            let is_looking = row.deferral.as_ref().is_some_and(|wait| matches!(wait.awaited, Awaited::Service { .. }))
+                && self.watched.contains_key(&row.try_key());
+            if is_waiting(row.state) && !is_looking {
+                self.arm_limit(run, slot, now);
+            }
+        }
+    }
+
+    /// Arms what ends the wait of an instance that has waited before the start. A service that was asked while nobody ran is not asked by
+    /// all at once: each goes on with its beat, and looks within a minute.
+    pub(super) fn resume_wait(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let wait = self.run(run).entry(slot).row.deferral.clone();
+        if let Some(wait) = wait.as_deref()
+            && let Awaited::Service { from, after } = wait.awaited
+        {
+            let awaited = Awaited::Service { from, after: resumed(wait, from, after, now.wall) };
+            return self.wait_on(run, slot, Wait { awaited, ..wait.clone() }, now);
+        }
+        self.arm_wait(run, slot, now);
     }
 
     /// The instance waits no longer.

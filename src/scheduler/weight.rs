@@ -1,10 +1,12 @@
-//! Effective priority weights (SEMANTICS 10).
+//! Effective priority weights (SEMANTICS 10), and those by the longest path, which Airflow does not have.
 //!
 //! Knows the graph only. A relative counts once, however many paths lead to it, so that sets are needed, not sums of sums.
 
+use std::time::Duration;
+
 use crate::model::{Graph, TaskIx, WeightRule};
 
-/// The effective weight of each task, by [`TaskIx`].
+/// The effective weight of each task, by [`TaskIx`]; with `critical_path` its own, until something is known of how long tasks take.
 ///
 /// Relatives are followed for 64 tasks at a time, one bit each, in one sweep over the edges: a graph of `n` tasks and `e` edges
 /// costs `n / 64 * (n + e)` steps, and memory for one word a task.
@@ -20,6 +22,30 @@ pub fn effective(graph: &Graph) -> Vec<i64> {
         add_relatives(graph, &order, WeightRule::Upstream, &mut weights);
     }
     weights
+}
+
+/// Of a task of which nothing is known, if nothing is known of any.
+const UNKNOWN: Duration = Duration::from_secs(10);
+
+/// How long each task takes: what is not known is the median of what is.
+pub fn guess(known: &[Option<Duration>]) -> Vec<Duration> {
+    let mut all: Vec<Duration> = known.iter().copied().flatten().filter(|lasts| !lasts.is_zero()).collect();
+    all.sort_unstable();
+    let guessed = all.get(all.len() / 2).copied().unwrap_or(UNKNOWN);
+    known.iter().map(|known| known.unwrap_or(guessed)).collect()
+}
+
+/// The weight of each task by `critical_path`: the whole seconds, begun ones included, of the longest path from its beginning to the end of
+/// the DAG, times its own weight. `lasting`: how long each task takes.
+pub fn by_paths(graph: &Graph, lasting: &[Duration]) -> Vec<i64> {
+    let mut left = vec![Duration::ZERO; graph.len()];
+    for task in sorted(graph, Graph::downstream, Graph::upstream) {
+        let after = graph.downstream(task).iter().map(|next| left[next.index()]).max().unwrap_or_default();
+        left[task.index()] = after.saturating_add(lasting[task.index()]);
+    }
+    let seconds = |lasts: Duration| i64::try_from(lasts.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+    let weight = |task: TaskIx| seconds(left[task.index()]).saturating_mul(graph.node(task).priority_weight);
+    graph.indexes().map(weight).collect()
 }
 
 /// All tasks, each after all those that `before` gives for it.
@@ -133,6 +159,31 @@ mod tests {
     }
 
     #[test]
+    fn by_the_longest_path_a_weight_is_the_time_that_is_left_times_the_own_weight() {
+        let rule = WeightRule::CriticalPath;
+        // 0 -> 1 -> 3 and 0 -> 2 -> 3, then 4 alone.
+        let nodes = vec![node(1, rule), node(2, rule), node(1, rule), node(-3, rule), node(0, rule)];
+        let diamond = graph(nodes, [(0, 1), (0, 2), (1, 3), (2, 3)]);
+        let lasting = [10, 20, 300, 5, 70].map(Duration::from_secs);
+        assert_eq!(by_paths(&diamond, &lasting), [315, 50, 305, -15, 0]);
+        let begun = [1, 1, 1, 2_000, 0].map(Duration::from_millis);
+        assert_eq!(by_paths(&diamond, &begun), [3, 6, 3, -6, 0], "a second that has begun counts");
+        assert_eq!(by_paths(&diamond, &[Duration::MAX; 5])[0], i64::MAX);
+        assert_eq!(effective(&diamond), [1, 2, 1, -3, 0]);
+    }
+
+    #[test]
+    fn what_is_not_known_takes_as_long_as_others_do() {
+        let seconds = |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        let known = |all: &[Option<u64>]| all.iter().map(|it| it.map(Duration::from_secs)).collect::<Vec<_>>();
+        assert_eq!(
+            guess(&known(&[None, Some(3), Some(0), Some(900), Some(40), None])),
+            seconds(&[40, 3, 0, 900, 40, 40])
+        );
+        assert_eq!(guess(&known(&[None, Some(0)])), seconds(&[10, 0]));
+    }
+
+    #[test]
     fn a_chain_of_two_thousand_counts_all_that_follow() {
         let chain = graph(vec![node(1, WeightRule::Downstream); 2_000], (1..2_000).map(|i| (i - 1, i)));
         let expected: Vec<i64> = (1..=2_000).rev().collect();
@@ -141,7 +192,7 @@ mod tests {
 
     fn by_definition(graph: &Graph, task: TaskIx) -> i64 {
         let next = match graph.node(task).weight_rule {
-            WeightRule::Absolute => return graph.node(task).priority_weight,
+            WeightRule::Absolute | WeightRule::CriticalPath => return graph.node(task).priority_weight,
             WeightRule::Downstream => Graph::downstream,
             WeightRule::Upstream => Graph::upstream,
         };
@@ -156,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_weight_is_the_sum_over_the_set_of_relatives(
-            nodes in prop::collection::vec((-100_i64..100, 0..3_usize), 1..200),
+            nodes in prop::collection::vec((-100_i64..100, 0..WeightRule::ALL.len()), 1..200),
             edges in prop::collection::vec((any::<u32>(), any::<u32>()), 0..400),
         ) {
             let count = nodes.len() as u32;

@@ -16,17 +16,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::BootInstant;
+use crate::model::{AdmissionRules, TaskState, TryKey, Wait};
 use crate::model::{AssetDefinition, AssetKey};
-use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, RunId, RunState};
-use crate::model::{TaskState, TryKey, Wait};
+use crate::model::{CallbackKey, Dag, DagId, DeadlineKey, Pool, PoolName, RunId, RunState};
 use crate::params::Override;
 use crate::scheduler::act::Acts;
+use crate::scheduler::admission::Admission;
 use crate::scheduler::assets::Assets;
 use crate::scheduler::backfill::Backfills;
 use crate::scheduler::callbacks::Callbacks;
 use crate::scheduler::change::{AuditEntry, Changes, DagRecord, DeadlineWrite};
 use crate::scheduler::change::{Snapshot, VersionWrite, XcomWrite};
-use crate::scheduler::command::{Reply, Stop};
+use crate::scheduler::command::{Asker, Reply, Stop};
 use crate::scheduler::cross_dag::CrossDag;
 use crate::scheduler::deadlines::Deadlines;
 use crate::scheduler::dense::{Dense, DenseSet};
@@ -34,13 +35,14 @@ use crate::scheduler::gauge::{Lag, TaskCounts};
 use crate::scheduler::pools::Limits;
 pub use crate::scheduler::pools::RunIx;
 pub use crate::scheduler::port::History;
-use crate::scheduler::port::{Call, FileWish, Kill, ReplyTo, Stray, Work};
-use crate::scheduler::ready::ReadyQueue;
+use crate::scheduler::port::{Call, FileWish, Kill, Left, ReplyTo, Work};
+use crate::scheduler::ready::{Choosing, ReadyQueue};
+pub use crate::scheduler::runs::Slated;
 use crate::scheduler::timers::{Deadline, Timers};
 use crate::scheduler::waits::is_waiting;
 
 pub use self::entries::{DagEntry, Definition, InstanceEntry, Run};
-pub(super) use self::entries::{FileEntry, FileState, ParsedFile};
+pub(super) use self::entries::{FileEntry, FileState, Handle, ParsedFile};
 pub(super) use self::gauges::count;
 pub use self::sink::Sink;
 
@@ -67,12 +69,26 @@ impl Now {
     }
 }
 
+/// What becomes of what a stop has waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// It runs on, and the next start takes it over.
+    Kept,
+    /// It is ended, with reason `stopped`.
+    Ended,
+}
+
 /// What the configuration says to the scheduler.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where `admission` chooses it, that of the beginning.
     pub parallelism: u32,
+    pub admission: AdmissionRules,
     pub drain_timeout: Duration,
-    /// Those of airflow.toml.
+    /// What becomes of what still runs after that.
+    pub drained: Drained,
+    pub choosing: Choosing,
+    /// Those of airflow.toml, which belong to it.
     pub pools: Vec<Pool>,
     pub overrides: Override,
     /// Those of airflow.toml.
@@ -87,7 +103,10 @@ pub type Restore = dyn Fn(&DagRecord, &VersionWrite) -> Option<Arc<Dag>> + Send;
 pub enum Action {
     Start(Work),
     Kill(TryKey, Kill),
-    Reclaim(Stray),
+    /// The processes of a try stand still from now on, and its timeout with them.
+    Pause(TryKey),
+    Resume(TryKey),
+    Reclaim(Left),
     Call(Box<Call>),
     Acknowledge(TryKey),
     /// The triggerer is to look for what the instance of this try waits for.
@@ -99,6 +118,16 @@ pub enum Action {
     Reply(ReplyTo<Reply>, Reply),
     WatchFiles(AssetKey, FileWish),
     ForgetFiles(AssetKey),
+    /// The slots of all pools, now that some have changed.
+    PoolsChanged(BTreeMap<PoolName, i64>),
+    /// From now on nothing starts, and what runs has so long to end, if it is not ended at once or waited for.
+    Stopping(Stop, Asker, Duration),
+    /// Runs have been retired: the rest of them is to go.
+    Retired,
+    /// The host is to be read.
+    AskHost,
+    /// Why the disk has too little room for anything new to start; null: it has enough again.
+    TellReserve(Option<String>),
 }
 
 /// What a deadline is for.
@@ -118,6 +147,8 @@ pub enum TimerKey {
     Wait(RunIx, Slot),
     /// The instance has waited for as long as it may.
     WaitLimit(RunIx, Slot),
+    /// Instances of the run may come near to the end of what they may wait for.
+    FarLimits(RunIx),
     /// What still runs is ended.
     Drain,
     /// The clock was set back before the next run of the DAG's backfill.
@@ -128,6 +159,8 @@ pub enum TimerKey {
     Expect(DagIx),
     /// The callback is tried again.
     Callback(CallbackKey),
+    /// The host is to be read again, since something waits for it.
+    Host,
     /// The database could not be asked.
     Again,
 }
@@ -164,9 +197,14 @@ pub struct World {
     pub(super) free_runs: Vec<RunIx>,
     /// Tries that the executor holds.
     pub(super) held: BTreeMap<TryKey, (RunIx, Slot)>,
+    /// Those of them that stand still.
+    pub(super) paused: BTreeSet<TryKey>,
     /// Instances for which the triggerer looks.
     pub(super) watched: BTreeMap<TryKey, (RunIx, Slot)>,
     pub(super) limits: Limits,
+    /// The pools of the database.
+    pub(super) stored_pools: BTreeMap<PoolName, Pool>,
+    pub(super) admission: Admission,
     pub(super) ready: ReadyQueue,
     /// What each handle of the ready queue stands for.
     pub(super) handles: Vec<(RunIx, Slot)>,
@@ -182,10 +220,16 @@ pub struct World {
     pub(super) deadlines: Deadlines,
     pub(super) assets: Assets,
     pub(super) stopping: Option<Stop>,
+    /// What still runs is left to the next start, and not waited for.
+    pub(super) is_leaving: bool,
+    /// The file of the configuration, while it has faults that are told as import errors.
+    pub(super) faulty_configuration: Option<String>,
     pub(super) counts: TaskCounts,
     lags: VecDeque<f64>,
     /// The circles of DAGs that were said.
     pub(super) said_circles: BTreeSet<String>,
+    /// The names of runs that are gone, of which folders may be left.
+    pub(super) retiring: BTreeSet<(DagId, RunId)>,
     /// Who waits for something in another DAG.
     pub(super) cross_dag: CrossDag,
     is_lag_stale: bool,
@@ -230,9 +274,12 @@ impl World {
             runs: Vec::new(),
             free_runs: Vec::new(),
             held: BTreeMap::new(),
+            paused: BTreeSet::new(),
             watched: BTreeMap::new(),
             limits: Limits::new(settings.parallelism),
-            ready: ReadyQueue::default(),
+            stored_pools: BTreeMap::new(),
+            admission: Admission::new(settings.admission.clone()),
+            ready: ReadyQueue::new(&settings.choosing),
             handles: Vec::new(),
             free_handles: Vec::new(),
             timers: Timers::default(),
@@ -245,9 +292,12 @@ impl World {
             deadlines: Deadlines::default(),
             assets: Assets::default(),
             stopping: None,
+            is_leaving: false,
+            faulty_configuration: None,
             counts: TaskCounts::default(),
             lags: VecDeque::new(),
             said_circles: BTreeSet::new(),
+            retiring: BTreeSet::new(),
             cross_dag: CrossDag::default(),
             is_lag_stale: false,
             is_full: false,
@@ -268,6 +318,9 @@ impl World {
             dirty_instances: Vec::new(),
             settings,
         };
+        let AdmissionRules { memory, millicpus, .. } = world.settings.admission;
+        world.limits.set_reserves(memory, millicpus);
+        world.limits.count_shares(world.settings.choosing.fair_share, []);
         world.load(snapshot, now);
         world
     }
@@ -328,6 +381,7 @@ impl World {
         let this = self.runs[run.0 as usize].as_mut().expect(DROPPED_EVERYWHERE);
         let entry = &mut this.instances[slot.0 as usize];
         if !std::mem::replace(&mut entry.is_dirty, true) {
+            entry.rouse();
             this.unwritten += 1;
             self.dirty_instances.push((run, slot));
         }
@@ -335,7 +389,7 @@ impl World {
     }
 
     pub(super) fn find_live_run(&self, dag: DagIx, run_id: &RunId) -> Option<RunIx> {
-        self.dag(dag).runs.iter().map(|&(_, ix)| ix).find(|&ix| self.run(ix).row.run_id == *run_id)
+        self.dag(dag).run_ids.get(run_id).copied()
     }
 
     pub(super) fn new_run_key(&mut self) -> i64 {
@@ -364,7 +418,7 @@ impl World {
         });
         self.runs[ix.0 as usize] = Some(run);
         if is_over {
-            self.limits.set_run(ix, self.dag(dag).record.max_active_tasks);
+            self.limits.set_run(ix, dag.0, self.dag(dag).record.max_active_tasks);
             self.just_ended.insert((dag, ix));
             self.dag_quiet(dag).dates.extend(logical_date.map(|date| (date, ix)));
         } else {
@@ -377,10 +431,12 @@ impl World {
     pub(super) fn enlist(&mut self, ix: RunIx) {
         let run = self.run(ix);
         let (dag, run_after, logical_date) = (run.dag, run.row.run_after, run.row.logical_date);
-        let (is_running, place) = (run.row.state == RunState::Running, run.row.counts_with());
+        let (is_running, place, run_id) =
+            (run.row.state == RunState::Running, run.row.counts_with(), run.row.run_id.clone());
         let entry = &mut self.dags[dag.0 as usize];
-        self.limits.set_run(ix, entry.record.max_active_tasks);
+        self.limits.set_run(ix, dag.0, entry.record.max_active_tasks);
         entry.runs.insert((run_after, ix));
+        entry.run_ids.insert(run_id, ix);
         entry.dates.extend(logical_date.map(|date| (date, ix)));
         entry.backfilled += u32::from(place.is_some());
         if let Some(running) = self.running_of(dag, place).filter(|_| is_running) {
@@ -398,6 +454,12 @@ impl World {
         let ix = entry.ix;
         if is_waiting(before) {
             self.end_wait(run, slot);
+        }
+        if before == TaskState::Deferred {
+            self.release_deferred(run, slot);
+        }
+        if state == TaskState::Deferred {
+            self.hold_deferred(run, slot);
         }
         if state.is_finished() && self.cross_dag.is_awaited() {
             let dag_id = self.run(run).row.dag_id.clone();
@@ -511,12 +573,14 @@ impl World {
             entry.is_dirty = false;
             let prior = entry.prior.replace(entry.row.state);
             sink.instance(ix, slot, run, prior);
+            run.instances[slot.0 as usize].rest();
         }
         self.dirty_instances = dirty;
         for &ix in &touched {
             self.forget_if_over(ix);
         }
         self.dirty_runs.give_back(touched);
+        self.clear_places();
         std::mem::take(&mut self.actions)
     }
 
@@ -539,6 +603,12 @@ impl World {
         // What a deadlocked run leaves unfinished waits for nothing any longer.
         for entry in &run.instances {
             count(&mut self.counts, entry.row.state, |n| *n = n.saturating_sub(1));
+            if let Some((claim, held)) = entry.claim {
+                self.limits.release(claim, held);
+            }
+        }
+        for &limit in run.task_limits.values() {
+            self.limits.drop_task_limit(limit);
         }
         self.active.remove(ix);
         self.limits.close_run(ix);
@@ -555,9 +625,17 @@ impl World {
         self.timers.next()
     }
 
-    /// A stop was asked for and nothing runs any more.
+    /// A stop was asked for, and what still runs, if anything, is left to the next start. What is to begin is waited for: nobody would
+    /// know whether it has.
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.held.is_empty() && !self.callbacks.has_running()
+        let Some(stop) = self.stopping else { return false };
+        let keeps = self.settings.drained == Drained::Kept && stop != Stop::Now;
+        match self.is_leaving {
+            true => self.held.values().all(|&(run, slot)| self.run(run).entry(slot).row.state != TaskState::Queued),
+            // What stands still would not end by itself.
+            false if keeps => self.held.len() == self.paused.len() && !self.callbacks.has_running(),
+            false => self.held.is_empty() && !self.callbacks.has_running(),
+        }
     }
 
     /// Who still runs, for the log of a stop: at most `most` names.
@@ -572,6 +650,7 @@ impl World {
     pub(super) fn arm(&mut self, key: TimerKey, deadline: Deadline) {
         if let TimerKey::Wake(run)
         | TimerKey::RunTimeout(run)
+        | TimerKey::FarLimits(run)
         | TimerKey::Retry(run, _)
         | TimerKey::Requeue(run, _)
         | TimerKey::Wait(run, _)

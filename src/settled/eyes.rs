@@ -1,10 +1,11 @@
 //! inotify over the folders that watches need, each folder once however many of them need it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
@@ -27,11 +28,19 @@ pub struct Eyes<K> {
     /// None where the user has no inotify instance left.
     kernel: Option<OwnedFd>,
     /// By the kernel's number: one folder, under all the paths that lead to it, with who needs it.
-    folders: BTreeMap<i32, BTreeMap<PathBuf, BTreeSet<K>>>,
-    numbers: BTreeMap<PathBuf, i32>,
+    folders: BTreeMap<i32, Vec<Watched<K>>>,
+    numbers: BTreeMap<Arc<Path>, i32>,
     /// How many folders the host lets be watched, where a test says so.
     #[cfg(test)]
     room: usize,
+}
+
+/// A path that leads to a watched folder. Thousands may be kept, most of them for one who needs them.
+#[derive(Debug)]
+struct Watched<K> {
+    path: Arc<Path>,
+    /// Who needs it, in order.
+    keys: Vec<K>,
 }
 
 /// What the kernel tells.
@@ -74,18 +83,23 @@ impl<K: Ord + Copy> Eyes<K> {
         self.kernel.as_ref().map(AsFd::as_fd)
     }
 
+    /// The path, shared with all who watch it.
+    pub fn shared(&self, folder: &Path) -> Arc<Path> {
+        self.numbers.get_key_value(folder).map_or_else(|| folder.into(), |(path, _)| path.clone())
+    }
+
     /// Watches a folder for `key`, also if it is another folder at the same path by now. False if there is none, or none that
     /// minflow may read.
     ///
     /// # Errors
     /// What stands in the way and what to do about it, if a limit is reached.
-    pub fn watch(&mut self, folder: &Path, key: K) -> Result<bool, String> {
+    pub fn watch(&mut self, folder: &Arc<Path>, key: K) -> Result<bool, String> {
         let Some(kernel) = &self.kernel else { return Err(limit(Errno::MFILE)) };
         #[cfg(test)]
         if self.numbers.len() >= self.room && !self.numbers.contains_key(folder) {
             return Err(limit(Errno::NOSPC));
         }
-        let number = match inotify::add_watch(kernel, folder, EVENTS) {
+        let number = match inotify::add_watch(kernel, &**folder, EVENTS) {
             Ok(number) => number,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(false),
             Err(errno) => return Err(limit(errno)),
@@ -95,16 +109,27 @@ impl<K: Ord + Copy> Eyes<K> {
         {
             self.leave(before, folder);
         }
-        self.numbers.insert(folder.to_owned(), number);
-        self.folders.entry(number).or_default().entry(folder.to_owned()).or_default().insert(key);
+        self.numbers.insert(folder.clone(), number);
+        let paths = self.folders.entry(number).or_insert_with(|| Vec::with_capacity(1));
+        match paths.iter_mut().find(|watched| watched.path == *folder) {
+            Some(watched) => {
+                if let Err(at) = watched.keys.binary_search(&key) {
+                    watched.keys.insert(at, key);
+                }
+            }
+            None => paths.push(Watched { path: folder.clone(), keys: vec![key] }),
+        }
         Ok(true)
     }
 
     /// `key` needs the folder no longer.
     pub fn release(&mut self, folder: &Path, key: K) {
         let Some(&number) = self.numbers.get(folder) else { return };
-        let keys = self.folders.get_mut(&number).and_then(|paths| paths.get_mut(folder));
-        if keys.is_some_and(|keys| keys.remove(&key) && keys.is_empty()) {
+        let paths = self.folders.get_mut(&number).into_iter().flatten();
+        let Some(watched) = paths.into_iter().find(|watched| *watched.path == *folder) else { return };
+        let Ok(at) = watched.keys.binary_search(&key) else { return };
+        watched.keys.remove(at);
+        if watched.keys.is_empty() {
             self.numbers.remove(folder);
             self.leave(number, folder);
         }
@@ -112,7 +137,7 @@ impl<K: Ord + Copy> Eyes<K> {
 
     fn leave(&mut self, number: i32, folder: &Path) {
         let Some(paths) = self.folders.get_mut(&number) else { return };
-        paths.remove(folder);
+        paths.retain(|watched| *watched.path != *folder);
         if paths.is_empty() {
             self.folders.remove(&number);
             // It may be gone already.
@@ -141,17 +166,17 @@ impl<K: Ord + Copy> Eyes<K> {
         if events.contains(ReadFlags::IGNORED) {
             let Some(paths) = self.folders.remove(&number) else { return Vec::new() };
             self.numbers.retain(|_, own| *own != number);
-            return vec![Glance::Lost(paths.into_values().flatten().collect())];
+            return vec![Glance::Lost(paths.into_iter().flat_map(|watched| watched.keys).collect())];
         }
         let Some(paths) = self.folders.get(&number) else { return Vec::new() };
         let Some(name) = name else {
-            return vec![Glance::Lost(paths.values().flatten().copied().collect())];
+            return vec![Glance::Lost(paths.iter().flat_map(|watched| &watched.keys).copied().collect())];
         };
         let is_folder = events.contains(ReadFlags::ISDIR);
-        let at = |(folder, keys): (&PathBuf, &BTreeSet<K>)| Glance::At {
-            path: join(folder, &name),
+        let at = |watched: &Watched<K>| Glance::At {
+            path: join(&watched.path, &name),
             is_folder,
-            keys: keys.iter().copied().collect(),
+            keys: watched.keys.clone(),
         };
         paths.iter().map(at).collect()
     }

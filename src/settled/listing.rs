@@ -28,7 +28,7 @@ pub struct Listing {
 /// pattern is missing, the nearest one above that exists decides.
 pub fn list(pattern: &Pattern, mut enter: impl FnMut(&Path) -> bool) -> Listing {
     let mut walk = Walk { counts_folders: pattern.counts_folders(), enter: &mut enter, listing: Listing::default() };
-    walk.descend(Path::new("/"), pattern.parts(), 0);
+    walk.descend(Path::new("/"), &pattern.parts(), 0);
     walk.listing
 }
 

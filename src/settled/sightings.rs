@@ -34,11 +34,17 @@ struct Sighting {
 
 #[derive(Debug, Default)]
 pub struct Sightings {
-    seen: BTreeMap<PathBuf, Sighting>,
-    /// Those that are not told yet.
-    waiting: BTreeSet<(Instant, PathBuf)>,
+    /// None: nothing has been seen, as by most that wait.
+    seen: Option<Box<Seen>>,
     /// All that lay there has been seen: what is found from here on has come since.
     has_looked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    files: BTreeMap<PathBuf, Sighting>,
+    /// Those that are not told yet.
+    waiting: BTreeSet<(Instant, PathBuf)>,
 }
 
 impl Sightings {
@@ -46,8 +52,11 @@ impl Sightings {
     pub fn of_told(told: Vec<(PathBuf, Stamp)>, now: Instant) -> Self {
         let sighting =
             |stamp| Sighting { stamp, changed_at: 0, settles_at: now, is_told: true, was_told: true, lay_there: true };
-        let seen = told.into_iter().map(|(path, stamp)| (path, sighting(stamp))).collect();
-        Self { seen, ..Self::default() }
+        if told.is_empty() {
+            return Self::default();
+        }
+        let files = told.into_iter().map(|(path, stamp)| (path, sighting(stamp))).collect();
+        Self { seen: Some(Box::new(Seen { files, waiting: BTreeSet::new() })), has_looked: false }
     }
 
     /// The first look at all is over.
@@ -57,12 +66,13 @@ impl Sightings {
 
     /// Whether a file that is known was found by the first look at all, as it is or as what it was before.
     pub fn lay_there(&self, path: &Path) -> bool {
-        self.seen.get(path).is_some_and(|known| known.lay_there)
+        self.seen.as_ref().and_then(|seen| seen.files.get(path)).is_some_and(|known| known.lay_there)
     }
 
     /// A file has been looked at. True if it has settled now and was not told as it is: it counts as told from here on.
     pub fn see(&mut self, path: &Path, found: Found, settle: Duration, now: Instant) -> bool {
-        let known = self.seen.get(path).copied();
+        let seen = self.seen.get_or_insert_default();
+        let known = seen.files.get(path).copied();
         let mut sighting = match known {
             Some(known) if known.stamp == found.stamp && (known.is_told || known.changed_at == found.changed_at) => {
                 known
@@ -84,37 +94,41 @@ impl Sightings {
             return false;
         }
         if let Some(known) = known {
-            self.waiting.remove(&(known.settles_at, path.to_owned()));
+            seen.waiting.remove(&(known.settles_at, path.to_owned()));
         }
         sighting.is_told = sighting.settles_at <= now;
         sighting.was_told |= sighting.is_told;
         if !sighting.is_told {
-            self.waiting.insert((sighting.settles_at, path.to_owned()));
+            seen.waiting.insert((sighting.settles_at, path.to_owned()));
         }
-        self.seen.insert(path.to_owned(), sighting);
+        seen.files.insert(path.to_owned(), sighting);
         sighting.is_told
     }
 
     /// There is no such file. True if it had been told, if only as what it was before.
     pub fn miss(&mut self, path: &Path) -> bool {
-        let Some(known) = self.seen.remove(path) else { return false };
-        self.waiting.remove(&(known.settles_at, path.to_owned()));
+        let Some(seen) = &mut self.seen else { return false };
+        let Some(known) = seen.files.remove(path) else { return false };
+        seen.waiting.remove(&(known.settles_at, path.to_owned()));
+        self.seen.take_if(|seen| seen.files.is_empty());
         known.was_told
     }
 
     /// Those that are known and not among `there`, in order.
     pub fn absent(&self, there: &BTreeSet<&Path>) -> Vec<PathBuf> {
-        self.seen.keys().filter(|path| !there.contains(path.as_path())).cloned().collect()
+        let seen = self.seen.iter().flat_map(|seen| seen.files.keys());
+        seen.filter(|path| !there.contains(path.as_path())).cloned().collect()
     }
 
     /// Those that should have settled by now, to be looked at once more.
     pub fn due(&self, now: Instant) -> Vec<PathBuf> {
-        self.waiting.iter().take_while(|(at, _)| *at <= now).map(|(_, path)| path.clone()).collect()
+        let waiting = self.seen.iter().flat_map(|seen| &seen.waiting);
+        waiting.take_while(|(at, _)| *at <= now).map(|(_, path)| path.clone()).collect()
     }
 
     /// When the next one should have settled.
     pub fn next_at(&self) -> Option<Instant> {
-        self.waiting.first().map(|(at, _)| *at)
+        self.seen.as_ref()?.waiting.first().map(|(at, _)| *at)
     }
 }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::supervisor::sys::counted;
 
 const SETTLE: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -358,6 +359,40 @@ proptest! {
         // All of them are older than the last one, so they have settled with it.
         prop_assert_eq!(last, there);
     }
+}
+
+/// What is held for each of a thousand that wait, if they wait in folders of this name.
+fn bytes_of_one(folder_of: impl Fn(u64) -> String) -> isize {
+    const WISHES: u64 = 1_000;
+    let stage = TempDir::new().unwrap();
+    for number in 0..WISHES {
+        fs::create_dir_all(stage.path().join(folder_of(number))).unwrap();
+    }
+    let mut watcher = Watcher::new("files", Health::default(), Eyes::open(), Box::new(|_| panic!("nothing is there")));
+    let patterns: Vec<_> = (0..WISHES)
+        .map(|number| stage.path().join(folder_of(number)).join(format!("partner_{number:04}-*.csv")))
+        .map(|path| Pattern::parse(path.to_str().unwrap()).unwrap().with_folders())
+        .collect();
+    let before = counted::live();
+    for (number, pattern) in (0..WISHES).zip(&patterns) {
+        let (settle, look_every) = (Duration::from_secs(2), Duration::from_secs(60));
+        // As long as the key of a try.
+        watcher.take_up(
+            (number, 1),
+            Wish { pattern: pattern.clone(), settle, look_every, until: Until::First },
+            Vec::new(),
+        );
+    }
+    watcher.work_off();
+    (counted::live() - before) / WISHES as isize
+}
+
+#[test]
+fn who_waits_for_a_file_holds_a_few_hundred_bytes() {
+    let together = bytes_of_one(|_| "landing".to_owned());
+    let apart = bytes_of_one(|number| format!("landing/partner_{number:04}"));
+    // With what the world holds for it, which has a bound of its own, a sensor in a folder of many is within 1,024 bytes.
+    assert!(together <= 272 && apart <= 496, "in one folder {together}, in folders of their own {apart}");
 }
 
 fn stamp_of(path: &Path) -> Stamp {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, TryRecvError};
@@ -37,17 +38,23 @@ struct Watch {
     wish: Wish,
     sightings: Sightings,
     /// The folders that decide, in order, each with whether its clock is ours.
-    folders: Box<[(PathBuf, bool)]>,
-    /// Why the kernel does not tell of all of them, if that is a limit of the host.
-    limit: Option<String>,
-    /// When to look at everything again.
-    look_at: Instant,
+    folders: Box<[(Arc<Path>, bool)]>,
+    /// When to look at everything again; None: the kernel tells of all of it, and the net is enough.
+    look_at: Option<Instant>,
     /// No look before that, however much there is to look at.
     rests_until: Instant,
+    /// What keeps it from seeing all, if something does.
+    lack: Option<Box<Lack>>,
+    /// Its place among the deadlines.
+    due: Option<Instant>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lack {
+    /// Why the kernel does not tell of all of its folders, if that is a limit of the host.
+    limit: Option<String>,
     /// Folders that cannot be read, which has been said.
     closed: BTreeSet<PathBuf>,
-    /// Its place among the deadlines.
-    due: Instant,
 }
 
 pub(super) struct Watcher<K> {
@@ -58,11 +65,14 @@ pub(super) struct Watcher<K> {
     /// Boxed: the places of a tree are half empty, and there may be thousands.
     watches: BTreeMap<K, Box<Watch>>,
     deadlines: BTreeSet<(Instant, K)>,
+    /// When all are looked at that have no deadline of their own.
+    net_at: Instant,
 }
 
 impl<K: Ord + Copy> Watcher<K> {
     pub(super) fn new(name: &'static str, health: Health, eyes: Eyes<K>, tell: Box<dyn FnMut(Told<K>) + Send>) -> Self {
-        Self { name, health, tell, eyes, watches: BTreeMap::new(), deadlines: BTreeSet::new() }
+        let net_at = Instant::now() + NET;
+        Self { name, health, tell, eyes, watches: BTreeMap::new(), deadlines: BTreeSet::new(), net_at }
     }
 
     pub(super) fn run(mut self, orders: &Receiver<Order<K>>, alarm: &OwnedFd) {
@@ -81,7 +91,9 @@ impl<K: Ord + Copy> Watcher<K> {
                 self.hear();
             }
             self.work_off();
-            let deadline = [self.deadlines.first().map(|(at, _)| *at), gathers_until].into_iter().flatten().min();
+            let net_at = (!self.watches.is_empty()).then_some(self.net_at);
+            let first = self.deadlines.first().map(|(at, _)| *at);
+            let deadline = [first, gathers_until, net_at].into_iter().flatten().min();
             match self.wait(alarm, deadline, gathers_until.is_none()) {
                 Ok(true) => gathers_until = Some(Instant::now() + GATHER),
                 Ok(false) => {}
@@ -116,18 +128,17 @@ impl<K: Ord + Copy> Watcher<K> {
         Ok(has_news)
     }
 
-    fn take_up(&mut self, key: K, wish: Wish, known: Vec<(PathBuf, Stamp)>) {
+    pub(super) fn take_up(&mut self, key: K, wish: Wish, known: Vec<(PathBuf, Stamp)>) {
         self.forget(key);
         let now = Instant::now();
         let watch = Watch {
             wish,
             sightings: Sightings::of_told(known, now),
             folders: Box::default(),
-            limit: None,
-            look_at: now,
+            lack: None,
+            look_at: Some(now),
             rests_until: now,
-            closed: BTreeSet::new(),
-            due: now,
+            due: Some(now),
         };
         self.watches.insert(key, Box::new(watch));
         self.deadlines.insert((now, key));
@@ -135,12 +146,12 @@ impl<K: Ord + Copy> Watcher<K> {
 
     fn forget(&mut self, key: K) {
         let Some(watch) = self.watches.remove(&key) else { return };
-        self.deadlines.remove(&(watch.due, key));
+        watch.due.map(|due| self.deadlines.remove(&(due, key)));
         for (folder, _) in &watch.folders {
             self.eyes.release(folder, key);
         }
         // It goes over all of them.
-        if watch.limit.is_some() {
+        if watch.limit().is_some() {
             self.report_limit();
         }
     }
@@ -185,21 +196,28 @@ impl<K: Ord + Copy> Watcher<K> {
 
     fn look_soon(&mut self, key: K) {
         if let Some(watch) = self.watches.get_mut(&key) {
-            watch.look_at = watch.rests_until;
+            watch.look_at = Some(watch.rests_until);
             self.arm(key);
         }
     }
 
     fn arm(&mut self, key: K) {
         let Some(watch) = self.watches.get_mut(&key) else { return };
-        let due = watch.sightings.next_at().map_or(watch.look_at, |at| at.min(watch.look_at));
-        self.deadlines.remove(&(watch.due, key));
-        watch.due = due;
-        self.deadlines.insert((due, key));
+        let due = [watch.sightings.next_at(), watch.look_at].into_iter().flatten().min();
+        if let Some(before) = std::mem::replace(&mut watch.due, due) {
+            self.deadlines.remove(&(before, key));
+        }
+        self.deadlines.extend(due.map(|due| (due, key)));
     }
 
-    fn work_off(&mut self) {
+    pub(super) fn work_off(&mut self) {
         let now = Instant::now();
+        if self.net_at <= now {
+            self.net_at = now + NET;
+            let idle = self.watches.iter().filter(|(_, watch)| watch.look_at.is_none());
+            let idle: Vec<K> = idle.map(|(key, _)| *key).collect();
+            idle.into_iter().for_each(|key| self.look_soon(key));
+        }
         while let Some(&(at, key)) = self.deadlines.first()
             && at <= now
         {
@@ -207,7 +225,7 @@ impl<K: Ord + Copy> Watcher<K> {
                 self.deadlines.remove(&(at, key));
                 continue;
             };
-            if watch.look_at <= now {
+            if watch.look_at.is_some_and(|at| at <= now) {
                 self.look_at_all(key);
             } else {
                 let due = watch.sightings.due(now);
@@ -219,18 +237,19 @@ impl<K: Ord + Copy> Watcher<K> {
     fn look_at_all(&mut self, key: K) {
         let started_at = Instant::now();
         let Some(watch) = self.watches.get_mut(&key) else { return };
-        let (mut folders, mut limit, mut is_blind) = (BTreeMap::new(), None, false);
+        let (mut folders, mut limit, mut is_blind) = (BTreeMap::<Arc<Path>, bool>::new(), None, false);
         let eyes = &mut self.eyes;
         let listing = list(&watch.wish.pattern, |folder| {
             if let Some(&is_local) = folders.get(folder) {
                 return is_local;
             }
             let is_local = remote_name(folder).is_none();
-            folders.insert(folder.to_owned(), is_local);
-            match eyes.watch(folder, key) {
+            let folder = eyes.shared(folder);
+            match eyes.watch(&folder, key) {
                 Ok(is_watched) => is_blind |= !is_watched || !is_local,
                 Err(why) => limit = Some(why),
             }
+            folders.insert(folder, is_local);
             is_local
         });
         for (gone, _) in watch.folders.iter().filter(|(folder, _)| !folders.contains_key(folder)) {
@@ -238,15 +257,17 @@ impl<K: Ord + Copy> Watcher<K> {
         }
         let is_blind = is_blind || limit.is_some() || !listing.closed.is_empty();
         watch.folders = folders.into_iter().collect();
-        let has_changed = std::mem::replace(&mut watch.limit, limit) != watch.limit;
         watch.say_closed(&listing.closed);
+        let has_changed = watch.limit() != limit.as_ref();
+        let lack = Lack { limit, closed: listing.closed.iter().map(|(folder, _)| folder.clone()).collect() };
+        watch.lack = (lack != Lack::default()).then(|| Box::new(lack));
         let there: BTreeSet<&Path> = listing.files.iter().map(|(path, _)| path.as_path()).collect();
         // What lies in a folder that cannot be read has not gone.
         let is_hidden = |path: &PathBuf| listing.closed.iter().any(|(folder, _)| path.starts_with(folder));
         let absent: Vec<PathBuf> = watch.sightings.absent(&there).into_iter().filter(|path| !is_hidden(path)).collect();
         let now = Instant::now();
         watch.rests_until = now + (now - started_at) * REST;
-        watch.look_at = now + if is_blind { watch.wish.look_every.max(SHORTEST) } else { NET };
+        watch.look_at = is_blind.then(|| now + watch.wish.look_every.max(SHORTEST));
         let seen = listing.files.into_iter().map(|(path, found)| (path, Some(found)));
         self.take_in(key, seen.chain(absent.into_iter().map(|path| (path, None))).collect());
         if let Some(watch) = self.watches.get_mut(&key) {
@@ -260,7 +281,7 @@ impl<K: Ord + Copy> Watcher<K> {
     fn look_at_files(&mut self, key: K, paths: Vec<PathBuf>) {
         let Some(watch) = self.watches.get(&key) else { return };
         let is_local = |path: &Path| {
-            let place = |folder| watch.folders.binary_search_by(|(known, _)| known.as_path().cmp(folder)).ok();
+            let place = |folder| watch.folders.binary_search_by(|(known, _)| (**known).cmp(folder)).ok();
             path.parent().and_then(place).is_some_and(|at| watch.folders[at].1)
         };
         let seen = paths.into_iter().map(|path| {
@@ -313,7 +334,7 @@ impl<K: Ord + Copy> Watcher<K> {
 
     /// Said once, for as long as any pattern lacks the kernel's help.
     fn report_limit(&self) {
-        let limited = self.watches.values().find_map(|watch| watch.limit.as_ref().map(|limit| (watch, limit)));
+        let limited = self.watches.values().find_map(|watch| watch.limit().map(|limit| (watch, limit)));
         match limited {
             Some((watch, limit)) => {
                 let (pattern, every) = (watch.wish.pattern.as_str(), watch.wish.look_every.as_secs_f64());
@@ -326,14 +347,18 @@ impl<K: Ord + Copy> Watcher<K> {
 }
 
 impl Watch {
-    fn say_closed(&mut self, closed: &[(PathBuf, String)]) {
-        let now: BTreeSet<PathBuf> = closed.iter().map(|(folder, _)| folder.clone()).collect();
-        for (folder, why) in closed.iter().filter(|(folder, _)| !self.closed.contains(folder)) {
+    fn limit(&self) -> Option<&String> {
+        self.lack.as_ref()?.limit.as_ref()
+    }
+
+    /// Says which folders cannot be read, if that has not been said.
+    fn say_closed(&self, closed: &[(PathBuf, String)]) {
+        let is_said = |folder: &PathBuf| self.lack.as_ref().is_some_and(|lack| lack.closed.contains(folder));
+        for (folder, why) in closed.iter().filter(|(folder, _)| !is_said(folder)) {
             let (pattern, folder) = (self.wish.pattern.as_str(), folder.display());
             log::warn!(
                 "`{pattern}`: failed to list `{folder}`: {why}; files in it are not seen until minflow may read it"
             );
         }
-        self.closed = now;
     }
 }

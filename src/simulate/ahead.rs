@@ -9,7 +9,7 @@ use crate::model::{Dag, Graph, NextRun, Node, Operator, RunState, Schedule, Task
 use crate::scheduler::DagRecord;
 use crate::scheduler::world::{DagIx, Now, Run, RunIx, Sink, Slot};
 use crate::simulate::drive::NoHistory;
-use crate::simulate::{Subject, start};
+use crate::simulate::{Choosing, Plan, Subject, start};
 
 /// How many turns without a new run are waited through.
 const MAX_IDLE_TURNS: usize = 10_000;
@@ -47,7 +47,17 @@ pub fn next_runs(
 ) -> Vec<NextRun> {
     let alone = Subject { dag: Arc::new(without_work(&subject.dag)), ..subject.clone() };
     let record = start::record(&alone, now, alone.last_interval);
-    let mut world = start::world(std::slice::from_ref(&alone), vec![record], 1, Vec::new(), now);
+    let plan = Plan {
+        from: now,
+        until: now,
+        subjects: Vec::new(),
+        parallelism: 1,
+        pools: Vec::new(),
+        choosing: Choosing::default(),
+        seed: 0,
+        is_drawn: false,
+    };
+    let mut world = start::world(&plan, std::slice::from_ref(&alone), vec![record]);
     if subject.dag.schedule == Schedule::Continuous {
         // What takes no time begins again at the same instant, without end.
         return world.dag(DagIx(0)).record.next_run.into_iter().take(count).collect();

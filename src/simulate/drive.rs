@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::clock::BootInstant;
 use crate::model::deadline::DeadlineRow;
-use crate::model::{NextRun, RunState, TaskState, TryKey, Wait};
+use crate::model::{RunState, TaskState, TryKey, Wait};
 use crate::scheduler::DagRecord;
 use crate::scheduler::event::{Event, Outcome, TryEnd, Verdict};
-use crate::scheduler::world::{Action, DagIx, History, Now, Run, RunIx, Sink, Slot, World};
-use crate::simulate::alike::{Alike, Model, Watched};
+use crate::scheduler::world::{Action, DagIx, History, Now, Run, RunIx, Sink, Slated, Slot, World};
+use crate::simulate::alike::{Alike, Models, Watched};
 use crate::simulate::past::Past;
 use crate::simulate::report::Report;
 use crate::simulate::tally::{Counted, Tally};
@@ -99,6 +99,8 @@ struct Intake<'a> {
     agenda: &'a mut Agenda,
     tally: &'a mut Tally,
     past: &'a mut Past,
+    alike: &'a [Option<Alike>],
+    watched: &'a mut Option<Watched>,
 }
 
 impl Sink for Intake<'_> {
@@ -107,6 +109,9 @@ impl Sink for Intake<'_> {
     fn run(&mut self, ix: RunIx, run: &Run, prior: Option<RunState>) {
         if run.row.state.is_finished() && !prior.is_some_and(RunState::is_finished) {
             self.past.keep(run);
+        }
+        if prior.is_none() {
+            self.watched.take_if(|watched| !watched.take_in(run, self.now, self.alike, self.tally));
         }
         self.tally.run(ix, run, prior);
     }
@@ -184,8 +189,9 @@ pub(super) struct Drive {
     pub(super) instants: u64,
     /// Something has happened whose order within an instant matters: a process was killed, or the clock had to be pushed on.
     pub(super) is_irregular: bool,
-    /// By DAG; None of those whose runs may differ from each other, and of all if a picture shows each.
+    /// By DAG; None of those whose runs may differ from each other.
     pub(super) alike: Vec<Option<Alike>>,
+    pub(super) models: Models,
     watched: Option<Watched>,
     /// No run is under way.
     is_idle: bool,
@@ -204,12 +210,12 @@ impl Drive {
     pub(super) fn new(plan: &Plan, subjects: &[Subject]) -> Self {
         let record = |subject| start::record(subject, plan.from, start::last_before(subject, plan.from));
         let records = subjects.iter().map(record).collect();
-        let world = start::world(subjects, records, plan.parallelism, plan.pools.clone(), plan.from);
+        let world = start::world(plan, subjects, records);
         let expected = subjects.iter().map(|subject| expected(subject, plan.seed)).collect();
         let tally = Tally::new(plan, subjects, &world);
-        let alike = |subject: &Subject| if plan.is_drawn { None } else { Alike::of(&subject.dag) };
         Self {
-            alike: subjects.iter().map(alike).collect(),
+            alike: subjects.iter().map(|subject| Alike::of(&subject.dag)).collect(),
+            models: Models::new(subjects.iter().map(|subject| &*subject.dag)),
             watched: None,
             is_idle: false,
             world,
@@ -226,11 +232,6 @@ impl Drive {
 
     pub(super) fn finish(self, until: Timestamp) -> Counted {
         self.tally.finish(&self.world, until)
-    }
-
-    fn now(&self, at: i64) -> Now {
-        let boot = BootInstant(Duration::from_micros((at - self.from).unsigned_abs()));
-        Now { wall: instant(at), boot }
     }
 
     /// The next instant at which something happens.
@@ -269,50 +270,52 @@ impl Drive {
         until
     }
 
-    /// A whole run that goes like an earlier one, if there is nothing else to live through until it is over and that is before `until`;
-    /// returns the instant at which it is over, and the next one.
+    /// A whole spell that goes like an earlier one, if that is over before `until`; returns the instant at which it is over, and the
+    /// next one.
     fn repeat(&mut self, at: i64, until: i64) -> Option<(i64, Option<i64>)> {
-        let (dag, run, disturbed_at) = self.lone_run(at)?;
-        let Some(Model { share, instants }) = &self.alike[dag.0 as usize].as_ref()?.model else {
-            let before = self.tally.before(dag);
-            self.watched = Some(Watched { dag, instants: self.instants, disturbed_at, before });
+        let first = self.world.due_at(instant(at)).filter(|_| self.is_idle)?;
+        if first.iter().any(|dag| self.alike[dag.0 as usize].is_none()) {
             return None;
+        }
+        // All of its instances are there, and none of their first tries fails.
+        let is_smooth = |run: &Slated| {
+            let alike = self.alike[run.dag.0 as usize].as_ref();
+            let fails = |expected: &Expected| expected.fails(run.run_after, 1);
+            alike.is_some_and(|alike| alike.is_whole(run.logical_date))
+                && !self.expected[run.dag.0 as usize].iter().any(fails)
         };
-        let end = at + share.lasted;
-        let is_undisturbed = end < until && disturbed_at.is_none_or(|disturbed_at| disturbed_at > instant(end));
-        if !is_undisturbed || !self.world.pass_over_run(dag, self.now(at), self.now(end)) {
-            return None;
+        for model in self.models.of(&first) {
+            let over = at + model.share.lasted;
+            let Some(runs) = model.runs_from(at).filter(|runs| over < until && runs.iter().all(is_smooth)) else {
+                continue;
+            };
+            if self.world.pass_over_runs(&runs, now(self.from, over)) {
+                self.instants += model.instants;
+                self.tally.repeat(&model.share, &runs);
+                #[cfg(test)]
+                (model.repeats += 1);
+                return Some((over, self.next()));
+            }
         }
-        self.instants += instants;
-        let end = self.tally.repeat(dag, &run, share);
-        Some((end, self.next()))
+        self.watched = Some(Watched::new(at, first, self.instants, self.tally.watch(), &self.models));
+        None
     }
 
-    /// A run that begins by itself at `at` and will go like any other of its DAG, and when something else comes.
-    fn lone_run(&self, at: i64) -> Option<(DagIx, NextRun, Option<Timestamp>)> {
-        if !self.is_idle {
-            return None;
-        }
-        let (dag, disturbed_at) = self.world.next_due()?;
-        let run = self.world.dag(dag).record.next_run.filter(|run| run.run_after == instant(at))?;
-        let is_whole = self.alike[dag.0 as usize].as_ref()?.is_whole(&run);
-        let has_failure = || self.expected[dag.0 as usize].iter().any(|expected| expected.fails(run.run_after, 1));
-        (is_whole && !has_failure()).then_some((dag, run, disturbed_at))
-    }
-
-    /// At the end of an instant: the run that was watched may be over, and have been by itself.
-    fn learn(&mut self, at: i64) {
+    /// At the end of an instant: the spell that was watched may be over.
+    fn learn(&mut self) {
         self.is_idle = self.world.is_idle() && self.agenda.next().is_none();
-        let Some(watched) = self.watched.take_if(|_| self.is_idle) else { return };
-        let Watched { dag, instants, disturbed_at, before } = watched;
-        if self.is_irregular || disturbed_at.is_some_and(|disturbed_at| disturbed_at <= instant(at)) {
-            return;
+        if let Some(watched) = self.watched.take_if(|_| self.is_idle) {
+            watched.end(self.instants, &self.alike, &self.tally, &mut self.models);
         }
-        let tasks = self.expected[dag.0 as usize].len();
-        let share = self.tally.share_since(&before, dag, tasks);
-        if let Some(alike) = &mut self.alike[dag.0 as usize] {
-            alike.model = share.map(|share| Model { instants: self.instants - instants, share });
+        if self.watched.is_none() {
+            self.tally.unwatch();
         }
+    }
+
+    /// Something has happened whose order within an instant matters.
+    fn note_irregular(&mut self) {
+        self.is_irregular = true;
+        self.watched = None;
     }
 
     /// All that happens at one instant; returns the instant at which it is over, and the next one.
@@ -320,11 +323,13 @@ impl Drive {
         let mut next = None;
         self.instants += 1;
         for turn in 1_usize.. {
-            let now = self.now(at);
+            let now = now(self.from, at);
             while let Some(mut ends) = self.agenda.due(at) {
                 ends.drain(..).for_each(|end| self.end(end, at, now));
                 self.agenda.give_back(ends);
             }
+            // A spell in which something else comes is like no other.
+            self.watched.take_if(|_| self.world.is_more_due(now));
             self.world.apply_deadlines(now);
             // Nothing is asked that could fail.
             let _ = self.world.decide(now, &mut self.past);
@@ -336,11 +341,11 @@ impl Drive {
             }
             if turn.is_multiple_of(MAX_TURNS) {
                 at += STEP;
-                self.is_irregular = true;
+                self.note_irregular();
             }
         }
         self.tally.close_instant(at, &self.world);
-        self.learn(at);
+        self.learn();
         (at, next)
     }
 
@@ -378,17 +383,24 @@ impl Drive {
             agenda: &mut self.agenda,
             tally: &mut self.tally,
             past: &mut self.past,
+            alike: &self.alike,
+            watched: &mut self.watched,
         };
         let mut actions = self.world.end_turn(&mut intake);
         for action in actions.drain(..) {
             // A start has been seen as a row; what else there is needs no process.
             if let Action::Kill(key, _) = action {
                 self.agenda.add(at, Ending { key, began_at: at, fate: Fate::Killed });
-                self.is_irregular = true;
+                self.note_irregular();
             }
         }
         self.world.give_back(actions);
     }
+}
+
+/// The instant `at` of a clock that began at `from`.
+fn now(from: i64, at: i64) -> Now {
+    Now { wall: instant(at), boot: BootInstant(Duration::from_micros((at - from).unsigned_abs())) }
 }
 
 pub(super) fn instant(micros: i64) -> Timestamp {

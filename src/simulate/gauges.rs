@@ -124,7 +124,7 @@ impl Gauges {
         };
         set(0, &mut self.parallelism, limits.executing().into());
         for (place, (pool, gauge)) in self.pools.iter_mut().enumerate() {
-            set(place + 1, gauge, limits.pools.running(pool.ix) + limits.pools.queued(pool.ix));
+            set(place + 1, gauge, limits.pools.taken(pool.ix));
         }
     }
 

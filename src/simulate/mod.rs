@@ -2,7 +2,7 @@
 //!
 //! Drives the scheduler's own world on a virtual clock: [`drive`] hands it deadlines and the ends of tries, [`tally`] counts what
 //! comes out of it, [`slots`] finds what a change of the clocks does to a schedule, [`picture`] draws. [`apart`] gives DAGs that
-//! never meet at a limit a world each, and [`alike`] decides a run that others repeat once; both are faster and come to the same.
+//! never meet at a limit a world each, and [`alike`] decides once what comes again; both are faster and come to the same.
 //! Decides nothing about scheduling itself. Pure: knows no file, thread, database or clock; the same plan gives the same report.
 
 mod ahead;
@@ -29,6 +29,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{Dag, DataInterval, Pool};
+pub use crate::scheduler::ready::Choosing;
 
 pub use ahead::next_runs;
 pub use apart::{Part, simulate, simulate_with};
@@ -47,6 +48,7 @@ pub struct Plan {
     pub subjects: Vec<Subject>,
     pub parallelism: u32,
     pub pools: Vec<Pool>,
+    pub choosing: Choosing,
     /// Decides which tries fail.
     pub seed: u64,
     /// Whether a [`Picture`] is to be made.

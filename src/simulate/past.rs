@@ -1,6 +1,7 @@
 //! The runs that are over, as far as a later one may ask for them: of DAGs whose tasks depend on the past, or that failures pause.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -18,22 +19,33 @@ struct Over {
     states: Vec<(TaskId, TaskState)>,
 }
 
-/// By DAG, its newest finished runs, oldest first; DAGs that nobody asks about are not in it.
-pub(super) struct Past(BTreeMap<DagId, (usize, Vec<Over>)>);
+pub(super) struct Past {
+    /// By DAG, its newest finished runs, oldest first; DAGs that nobody asks about are not in it.
+    kept: BTreeMap<DagId, (usize, Vec<Over>)>,
+    /// How long tries of a DAG's tasks take: as the plan says.
+    lasting: BTreeMap<DagId, BTreeMap<TaskId, Duration>>,
+}
 
 impl Past {
     pub(super) fn new(subjects: &[Subject]) -> Self {
         let kept = |dag: &Dag| KEPT.max((dag.max_consecutive_failed_dag_runs + dag.max_active_runs) as usize);
         let asked = subjects.iter().map(|subject| &subject.dag).filter(|dag| is_asked(dag));
-        Self(asked.map(|dag| (dag.dag_id.clone(), (kept(dag), Vec::new()))).collect())
+        let of_task = |subject: &Subject| {
+            let tasks = subject.dag.tasks.iter().zip(&subject.outlooks);
+            tasks.map(|(task, outlook)| (task.task_id.clone(), outlook.lasts_for)).collect()
+        };
+        Self {
+            kept: asked.map(|dag| (dag.dag_id.clone(), (kept(dag), Vec::new()))).collect(),
+            lasting: subjects.iter().map(|subject| (subject.dag.dag_id.clone(), of_task(subject))).collect(),
+        }
     }
 
     /// A run is over.
     pub(super) fn keep(&mut self, run: &Run) {
-        if self.0.is_empty() {
+        if self.kept.is_empty() {
             return;
         }
-        let Some((most, runs)) = self.0.get_mut(&run.row.dag_id) else { return };
+        let Some((most, runs)) = self.kept.get_mut(&run.row.dag_id) else { return };
         let rows = (0..run.instances.len() as u32).map(|at| &run.entry(Slot(at)).row);
         let states = rows.map(|row| (row.task_id.clone(), row.state)).collect();
         let at = runs.partition_point(|over| (over.row.run_after, over.row.key) < (run.row.run_after, run.row.key));
@@ -44,7 +56,7 @@ impl Past {
     }
 
     fn runs(&self, dag_id: &DagId) -> impl DoubleEndedIterator<Item = &Over> {
-        self.0.get(dag_id).into_iter().flat_map(|(_, runs)| runs)
+        self.kept.get(dag_id).into_iter().flat_map(|(_, runs)| runs)
     }
 }
 
@@ -57,6 +69,10 @@ pub(super) fn is_asked(dag: &Dag) -> bool {
 }
 
 impl History for Past {
+    fn usual_durations(&mut self, dag_id: &DagId) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
+        Ok(self.lasting.get(dag_id).cloned().unwrap_or_default())
+    }
+
     fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
         // Dates only go forward; a deadline may outlive its run.
         let RunLookup::ById(run_id) = lookup else { return Ok(None) };
@@ -77,7 +93,7 @@ impl History for Past {
     }
 
     fn task_states(&mut self, run: RunKey, task_id: &TaskId) -> Result<Vec<TaskState>, StoreError> {
-        let all = self.0.values().flat_map(|(_, runs)| runs).find(|over| over.row.key == run);
+        let all = self.kept.values().flat_map(|(_, runs)| runs).find(|over| over.row.key == run);
         let states = all.into_iter().flat_map(|over| &over.states);
         Ok(states.filter(|(id, _)| id == task_id).map(|(_, state)| *state).collect())
     }

@@ -47,6 +47,18 @@ pub(super) struct Canvas {
     from: i64,
     /// Of one column, in microseconds.
     width: i64,
+    /// What has been drawn since [`Canvas::watch`].
+    strokes: Vec<Stroke>,
+    is_watched: bool,
+}
+
+/// What is drawn at once. Instants in microseconds.
+#[derive(Clone, Debug)]
+pub(super) enum Stroke {
+    /// So many slots of each limit are held.
+    Hold { from: i64, to: i64, held: Vec<u64> },
+    /// A run of a DAG.
+    Bar { from: i64, to: i64, dag: usize, has_succeeded: bool },
 }
 
 impl Canvas {
@@ -57,36 +69,74 @@ impl Canvas {
             held: if plan.is_drawn { vec![vec![0.0; COLUMNS]; limits] } else { Vec::new() },
             bars: plan.is_drawn.then(Vec::new),
         };
-        let width = (span / COLUMNS as i64).max(1);
-        Self { picture, is_drawn: plan.is_drawn, from: plan.from.as_microsecond(), width }
+        let (from, width) = (plan.from.as_microsecond(), (span / COLUMNS as i64).max(1));
+        Self { picture, is_drawn: plan.is_drawn, from, width, strokes: Vec::new(), is_watched: false }
     }
 
     /// So many slots of each limit are held between two instants, in microseconds.
     pub(super) fn hold(&mut self, from: i64, to: i64, held: impl Iterator<Item = u64>) {
-        if !self.is_drawn {
-            return;
-        }
-        let (start, width) = (self.from, self.width);
-        for (row, held) in self.picture.held.iter_mut().zip(held).filter(|(_, held)| *held > 0) {
-            spread(start, width, from, to, |column, share| row[column] += held as f64 * share);
+        if self.is_drawn {
+            self.put(Stroke::Hold { from, to, held: held.collect() });
         }
     }
 
     /// A run of a DAG.
     pub(super) fn bar(&mut self, dag: usize, from: Timestamp, to: Timestamp, has_succeeded: bool) {
-        if !self.is_drawn {
-            return;
+        if self.is_drawn {
+            let (from, to) = (from.as_microsecond(), to.as_microsecond());
+            self.put(Stroke::Bar { from, to, dag, has_succeeded });
         }
-        let (from, to) = (from.as_microsecond(), to.as_microsecond());
-        let row = &mut self.picture.rows[dag];
-        spread(self.from, self.width, from, to, |column, share| row[column] += share as f32);
-        let column = |at: i64| ((at - self.from) as f64 / self.width as f64) as f32;
-        if let Some(bars) = &mut self.picture.bars {
-            bars.push(Bar { dag: dag as u32, from: column(from), to: column(to), has_succeeded });
-            if bars.len() > MAX_BARS {
-                self.picture.bars = None;
+    }
+
+    fn put(&mut self, stroke: Stroke) {
+        self.draw(&stroke, 0);
+        if self.is_watched {
+            self.strokes.push(stroke);
+        }
+    }
+
+    /// Draws these again, so many microseconds later. In the same order, as sums of fractions depend on it.
+    pub(super) fn repeat(&mut self, strokes: &[Stroke], later: i64) {
+        strokes.iter().for_each(|stroke| self.draw(stroke, later));
+    }
+
+    fn draw(&mut self, stroke: &Stroke, later: i64) {
+        let (start, width) = (self.from, self.width);
+        match *stroke {
+            Stroke::Hold { from, to, ref held } => {
+                for (row, held) in self.picture.held.iter_mut().zip(held).filter(|(_, held)| **held > 0) {
+                    spread(start, width, from + later, to + later, |column, share| row[column] += *held as f64 * share);
+                }
+            }
+            Stroke::Bar { from, to, dag, has_succeeded } => {
+                let (from, to) = (from + later, to + later);
+                let row = &mut self.picture.rows[dag];
+                spread(start, width, from, to, |column, share| row[column] += share as f32);
+                let column = |at: i64| ((at - start) as f64 / width as f64) as f32;
+                if let Some(bars) = &mut self.picture.bars {
+                    bars.push(Bar { dag: dag as u32, from: column(from), to: column(to), has_succeeded });
+                    if bars.len() > MAX_BARS {
+                        self.picture.bars = None;
+                    }
+                }
             }
         }
+    }
+
+    /// Keeps from now on what is drawn, if anything is.
+    pub(super) fn watch(&mut self) {
+        self.strokes.clear();
+        self.is_watched = self.is_drawn;
+    }
+
+    /// Keeps no longer what is drawn.
+    pub(super) fn unwatch(&mut self) {
+        self.strokes = Vec::new();
+        self.is_watched = false;
+    }
+
+    pub(super) fn strokes(&self) -> &[Stroke] {
+        &self.strokes
     }
 
     pub(super) fn into_picture(self) -> Picture {

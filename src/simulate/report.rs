@@ -91,6 +91,8 @@ pub enum LimitKind {
     Parallelism,
     Pool(PoolName),
     MaxActiveTasks,
+    MaxActiveTisPerDag,
+    MaxActiveTisPerDagrun,
     MaxActiveRuns,
     DependsOnPast,
 }
@@ -102,6 +104,8 @@ impl LimitKind {
             Self::Parallelism => "parallelism".to_owned(),
             Self::Pool(name) => format!("pool {name}"),
             Self::MaxActiveTasks => "max_active_tasks".to_owned(),
+            Self::MaxActiveTisPerDag => "max_active_tis_per_dag".to_owned(),
+            Self::MaxActiveTisPerDagrun => "max_active_tis_per_dagrun".to_owned(),
             Self::MaxActiveRuns => "max_active_runs".to_owned(),
             Self::DependsOnPast => "depends_on_past".to_owned(),
         }

@@ -27,7 +27,7 @@ pub(super) fn wait(task: &Task, earlier: Option<&Wait>, now: Timestamp) -> Optio
     let sensor = waiting(task)?;
     Some(Wait {
         // Of all that may be awaited a file is what nothing brings but news of it.
-        awaited: Awaited::File { pattern: String::new(), settle: Duration::ZERO, shown: None },
+        awaited: Awaited::File { pattern: "".into(), settle: Duration::ZERO, shown: None },
         mode: sensor.mode,
         since: earlier.map_or(now, |earlier| earlier.since),
         timeout: Some(sensor.timeout),

@@ -6,14 +6,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::BootInstant;
-use crate::model::{Catchup, Dag, DataInterval, Every, Period, Pool, Schedule};
+use crate::model::{Catchup, Dag, DataInterval, Every, Period, Schedule};
 use crate::params::Override;
 use crate::scheduler::DagRecord;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::event::{DagFile, Event, Found};
-use crate::scheduler::world::{Now, Settings, World};
-use crate::simulate::Subject;
+use crate::scheduler::world::{Drained, Now, Settings, World};
 use crate::simulate::drive::NoHistory;
+use crate::simulate::{Plan, Subject};
 use crate::timetable::Timetable;
 
 /// How many ticks are walked to find the one before an instant: more than a century of ticks a minute.
@@ -50,24 +50,20 @@ pub(super) fn last_before(subject: &Subject, at: Timestamp) -> Option<DataInterv
     last
 }
 
-/// A world that knows these DAGs, each at the place of its subject, and that has nothing running.
-pub(super) fn world(
-    subjects: &[Subject],
-    dags: Vec<DagRecord>,
-    parallelism: u32,
-    pools: Vec<Pool>,
-    from: Timestamp,
-) -> World {
+/// A world that knows these DAGs of the plan, each at the place of its subject, and that has nothing running.
+pub(super) fn world(plan: &Plan, subjects: &[Subject], dags: Vec<DagRecord>) -> World {
     let settings = Settings {
-        parallelism,
+        parallelism: plan.parallelism,
+        admission: crate::model::AdmissionRules::default(),
         drain_timeout: Duration::ZERO,
-        pools: pools.clone(),
+        drained: Drained::Kept,
+        choosing: plan.choosing.clone(),
+        pools: plan.pools.clone(),
         overrides: Override::Params,
         assets: Vec::new(),
     };
-    let snapshot =
-        Snapshot { dags, pools, next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
-    let now = Now { wall: from, boot: BootInstant::default() };
+    let snapshot = Snapshot { dags, next_run_key: 1, next_instance_key: 1, next_version_key: 1, ..Snapshot::default() };
+    let now = Now { wall: plan.from, boot: BootInstant::default() };
     let mut world = World::new(settings, snapshot, Box::new(|_, _| None), now);
     let file = |subject: &Subject| DagFile {
         path: subject.file.as_ref().into(),

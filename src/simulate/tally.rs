@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::model::deadline::DeadlineRow;
 use crate::model::{NextRun, RunState, TaskIx, TaskState};
 use crate::scheduler::pools::PoolIx;
-use crate::scheduler::ready::NotStarted;
+use crate::scheduler::ready::{Elder, NotStarted};
 use crate::scheduler::world::{DagIx, Run, RunIx, Slot, World};
 use crate::simulate::gauges::{Gauge, Gauges, Step};
 use crate::simulate::picture::Canvas;
@@ -31,7 +31,9 @@ impl Cause {
     const MAX_ACTIVE_TASKS: Self = Self(2);
     const MAX_ACTIVE_RUNS: Self = Self(3);
     const DEPENDS_ON_PAST: Self = Self(4);
-    const FIRST_POOL: u16 = 5;
+    const MAX_ACTIVE_TIS_PER_DAG: Self = Self(5);
+    const MAX_ACTIVE_TIS_PER_DAGRUN: Self = Self(6);
+    const FIRST_POOL: u16 = 7;
 
     fn pool(pool: PoolIx) -> Self {
         Self(u16::try_from(pool.0).map_or(Self::UNKNOWN.0, |at| at.saturating_add(Self::FIRST_POOL)))
@@ -44,7 +46,12 @@ impl Cause {
             | NotStarted::PoolTooSmall { pool, .. }
             | NotStarted::PoolFull { pool, .. } => Self::pool(pool),
             NotStarted::MaxActiveTasks { .. } => Self::MAX_ACTIVE_TASKS,
-            NotStarted::NotItsTurn => Self::UNKNOWN,
+            NotStarted::MaxActiveTisPerDag { .. } => Self::MAX_ACTIVE_TIS_PER_DAG,
+            NotStarted::MaxActiveTisPerDagrun { .. } => Self::MAX_ACTIVE_TIS_PER_DAGRUN,
+            NotStarted::KeptFor(Elder { pool: Some(pool), .. }) => Self::pool(pool),
+            // A simulated host has as much as anybody needs.
+            NotStarted::KeptFor(Elder { pool: None, .. }) => Self::UNKNOWN,
+            NotStarted::HostReserved { .. } | NotStarted::HostTooSmall { .. } | NotStarted::NotItsTurn => Self::UNKNOWN,
         }
     }
 }
@@ -416,6 +423,8 @@ impl Counted {
         }
         for (kind, cause) in [
             (LimitKind::MaxActiveTasks, Cause::MAX_ACTIVE_TASKS),
+            (LimitKind::MaxActiveTisPerDag, Cause::MAX_ACTIVE_TIS_PER_DAG),
+            (LimitKind::MaxActiveTisPerDagrun, Cause::MAX_ACTIVE_TIS_PER_DAGRUN),
             (LimitKind::MaxActiveRuns, Cause::MAX_ACTIVE_RUNS),
             (LimitKind::DependsOnPast, Cause::DEPENDS_ON_PAST),
         ] {

@@ -11,7 +11,7 @@ use crate::simulate::{Outlook, Subject};
 /// A DAG whose tries each take `lasts` seconds, and fail with the chance `fails`. It may name the pools `narrow` and `side`.
 pub fn subject(name: &str, text: &str, lasts: u64, fails: f64) -> Subject {
     let mut defaults = Defaults::default();
-    defaults.pools.extend(["narrow", "side"].map(str::to_owned));
+    defaults.pools.extend(["narrow", "side"].map(|name| (name.into(), 1)));
     let file = format!("{name}.toml");
     let dag = dagfile::parse(Path::new(&file), text.as_bytes(), &defaults).unwrap();
     let outlooks = vec![Outlook { lasts_for: Duration::from_secs(lasts), fails }; dag.tasks.len()];
@@ -19,5 +19,5 @@ pub fn subject(name: &str, text: &str, lasts: u64, fails: f64) -> Subject {
 }
 
 pub fn pool(name: &str, slots: i64) -> Pool {
-    Pool { name: name.into(), slots, description: String::new() }
+    Pool { name: name.into(), slots, description: String::new(), include_deferred: false }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::simulate::testing::{self, pool};
-use crate::simulate::{DeadlineKind, LimitKind, LimitReport, Plan, Report, Subject, draw, next_runs, simulate};
+use crate::simulate::{
+    Choosing, DeadlineKind, LimitKind, LimitReport, Plan, Report, Subject, draw, next_runs, simulate,
+};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -26,6 +28,7 @@ fn plan(from: &str, until: &str, subjects: Vec<Subject>) -> Plan {
         subjects,
         parallelism: 32,
         pools: vec![pool("default_pool", 128), pool("narrow", 1)],
+        choosing: Choosing::default(),
         seed: 7,
         is_drawn: true,
     }

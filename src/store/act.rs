@@ -1,13 +1,14 @@
 //! What acts of users need: the runs that they go over, the acts that are not over, and notes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, InstanceKey, RunKey};
+use crate::model::{DagId, DagRun, InstanceKey, RunKey, TryKey};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{ActWrite, NoteWrite, RunSpan};
+use crate::scheduler::change::{ActWrite, NoteWrite, PauseWrite, RunSpan};
 use crate::store::fault::Fault;
 use crate::store::read::{Reader, collect, run};
 use crate::store::row::{Fields, maybe_micros, micros, run_columns};
@@ -36,6 +37,35 @@ impl Reader {
         let notes = self.list("read the notes", sql, [run.0], |row| Ok((InstanceKey(row.get(0)?), row.get(1)?)))?;
         Ok(notes.into_iter().collect())
     }
+}
+
+impl Reader {
+    /// The DAG, run and task of each instance that a process runs for, in order of their keys.
+    pub fn under_way(&self) -> Result<Vec<(String, String, String)>, StoreError> {
+        let sql = "SELECT r.dag_id, r.run_id, i.task_id FROM dag_run r CROSS JOIN task_instance i ON i.run_key = r.key \
+            WHERE r.state IN ('queued', 'running') AND i.state IN ('running', 'restarting') ORDER BY i.key";
+        self.list("read what runs", sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    }
+
+    /// Since when those of the running task instances of a run stand still that do.
+    pub fn pauses(&self, run: RunKey) -> Result<BTreeMap<InstanceKey, Timestamp>, StoreError> {
+        // What a crash has left tells of an earlier try.
+        let sql = "SELECT key, paused_at FROM task_instance JOIN paused_try \
+            ON instance_key = key AND paused_try.try_number = task_instance.try_number \
+            WHERE run_key = ?1 AND state = 'running'";
+        let pauses = self.list("read what is paused", sql, [run.0], |row| {
+            Ok((InstanceKey(row.get(0)?), Timestamp::from_microsecond(row.get(1)?).unwrap_or_default()))
+        })?;
+        Ok(pauses.into_iter().collect())
+    }
+}
+
+/// The tries that stand still.
+pub(super) fn paused(connection: &Connection) -> Result<BTreeSet<TryKey>, Fault> {
+    let rows = collect(connection, "SELECT instance_key, try_number FROM paused_try", [], |row| {
+        Ok(TryKey { instance: InstanceKey(row.get(0)?), try_number: row.get(1)? })
+    })?;
+    Ok(rows.into_iter().collect())
 }
 
 /// What was asked for and is not over, by key.
@@ -67,6 +97,20 @@ pub(super) fn put_notes(connection: &Connection, notes: &[NoteWrite]) -> Result<
             None => ("UPDATE dag_run SET note = ?2 WHERE key = ?1", run.0),
         };
         connection.prepare_cached(sql)?.execute(params![key, note])?;
+    }
+    Ok(())
+}
+
+pub(super) fn put_pauses(connection: &Connection, pauses: &[PauseWrite]) -> Result<(), Fault> {
+    const PUT: &str = "INSERT OR REPLACE INTO paused_try (instance_key, try_number, paused_at) VALUES (?1, ?2, ?3)";
+    const REMOVE: &str = "DELETE FROM paused_try WHERE instance_key = ?1";
+    for PauseWrite { key: TryKey { instance, try_number }, paused_at } in pauses {
+        match paused_at {
+            Some(at) => {
+                connection.prepare_cached(PUT)?.execute(params![instance.0, try_number, at.as_microsecond()])?
+            }
+            None => connection.prepare_cached(REMOVE)?.execute([instance.0])?,
+        };
     }
     Ok(())
 }

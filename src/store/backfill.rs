@@ -20,7 +20,7 @@ pub struct BackfillDate {
     pub run_id: Option<String>,
     /// Of the run; null while there is none.
     pub state: Option<String>,
-    /// Why there is no run for it: `in flight`, `already exists`, `cancelled`; null if there is one, or will be.
+    /// Why there is no run for it: `in flight`, `already exists`, `cancelled`, `removed` (it is gone); null if there is one, or will be.
     pub reason: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Reader {
 
     /// Runs are counted with the backfill that made or cleared them last.
     pub fn backfill_counts(&self, id: BackfillId) -> Result<BackfillCounts, StoreError> {
-        let sql = "SELECT count(*), count(exception_reason) FROM backfill_dag_run WHERE backfill_id = ?1";
+        let sql = "SELECT count(*), count(exception_reason) FILTER (WHERE exception_reason <> 'removed') FROM backfill_dag_run WHERE backfill_id = ?1";
         let dates = self.one("count the dates of a backfill", sql, [id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (dates, skipped): (i64, i64) = dates.unwrap_or_default();
         let states = self.list("count the runs of a backfill", COUNT_RUNS, [id.0], state_count)?;

@@ -1,7 +1,7 @@
 //! Moves committed pages from the write-ahead log into the database file, on a thread and a connection of its own, so that no
-//! commit pays for it.
+//! commit pays for it; and keeps the log's file ahead of the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,13 +9,19 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode};
 
+use crate::config::Synchronous;
 use crate::health::Health;
 use crate::scheduler::StoreError;
 use crate::store::fault::Fault;
+use crate::store::place::{FileIdentity, identity};
+use crate::store::reserve::Reserve;
 use crate::store::{Database, open};
 
 /// The log's length in pages (of 4 KiB) from which on a checkpoint is worth its writes.
 const ENOUGH_PAGES: i32 = 1_000;
+
+/// The length from which on its file is kept ahead of it: a minflow that rests needs no more.
+const SOME_PAGES: i32 = 64;
 
 /// A log this long is begun anew, for which the writer waits a moment: under unbroken load a passive checkpoint never reaches
 /// the log's end, so the log would grow for ever.
@@ -37,7 +43,8 @@ pub struct Checkpointer {
 /// What the thread is woken for. The writer keeps its end of the channel, so the thread cannot wait for the last one to go.
 #[derive(Debug)]
 enum Bell {
-    Grown,
+    /// The log's length in pages.
+    Grown(i32),
     Stop,
 }
 
@@ -50,15 +57,10 @@ impl Checkpointer {
     pub fn start(database: &mut Database, health: Health) -> Result<Self, StoreError> {
         let path = database.path().to_owned();
         let synchronous = database.synchronous();
-        let connect = || -> rusqlite::Result<Connection> {
-            let connection = open::beside(&path, synchronous)?;
-            connection.busy_timeout(PATIENCE)?;
-            Ok(connection)
-        };
-        let connection =
-            connect().map_err(|error| Fault::from(error).into_store_error("open a second connection", &path))?;
+        let (connection, file) =
+            connect(&path, synchronous).map_err(|fault| fault.into_store_error("open a second connection", &path))?;
         let (bell, bells) = bounded(1);
-        let mut worker = Worker { connection, path, health };
+        let mut worker = Worker { connection, file, synchronous, reserve: Reserve::of(&path), path, health };
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || worker.run(&bells))
@@ -67,14 +69,22 @@ impl Checkpointer {
                 help: "raise the limit of processes (`ulimit -u`)".to_owned(),
             })?;
         let writers = bell.clone();
+        let mut look_at = SOME_PAGES;
         database.on_commit(move |pages| {
-            if pages >= ENOUGH_PAGES {
-                // Full means that it is woken already.
-                let _ = writers.try_send(Bell::Grown);
+            // Full means that it is woken already.
+            if (pages >= ENOUGH_PAGES || pages >= look_at) && writers.try_send(Bell::Grown(pages)).is_ok() {
+                look_at = pages + ENOUGH_PAGES / 2;
             }
         })?;
         Ok(Self { bell, thread: Some(thread) })
     }
+}
+
+fn connect(path: &Path, synchronous: Synchronous) -> Result<(Connection, Option<FileIdentity>), Fault> {
+    let connection = open::beside(path, synchronous)?;
+    connection.busy_timeout(PATIENCE)?;
+    let file = identity(path).map_err(|error| Fault::File { path: path.to_owned(), error })?;
+    Ok((connection, file))
 }
 
 impl Drop for Checkpointer {
@@ -89,21 +99,47 @@ impl Drop for Checkpointer {
 
 struct Worker {
     connection: Connection,
+    /// The file that `connection` has open.
+    file: Option<FileIdentity>,
+    synchronous: Synchronous,
+    reserve: Reserve,
     path: PathBuf,
     health: Health,
 }
 
 impl Worker {
     fn run(&mut self, bells: &Receiver<Bell>) {
-        while let Ok(Bell::Grown) = bells.recv() {
-            match self.checkpoint() {
+        while let Ok(Bell::Grown(pages)) = bells.recv() {
+            let done = self.follow_file().and_then(|()| {
+                self.lengthen(pages);
+                if pages < ENOUGH_PAGES { Ok(()) } else { self.checkpoint().map_err(Fault::from) }
+            });
+            match done {
                 Ok(()) => self.health.clear(CONDITION),
-                Err(error) => {
-                    let error =
-                        Fault::from(error).into_store_error("move the write-ahead log into the database", &self.path);
+                Err(fault) => {
+                    let error = fault.into_store_error("move the write-ahead log into the database", &self.path);
                     self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
                 }
             }
+        }
+    }
+
+    /// The writer may have put another file in the place of one that was deleted.
+    fn follow_file(&mut self) -> Result<(), Fault> {
+        let found = identity(&self.path).map_err(|error| Fault::File { path: self.path.clone(), error })?;
+        if found.is_some() && found != self.file {
+            let (connection, file) = connect(&self.path, self.synchronous)?;
+            self.file = file;
+            // Never closed: SQLite might remove the new file's log.
+            std::mem::forget(std::mem::replace(&mut self.connection, connection));
+        }
+        Ok(())
+    }
+
+    fn lengthen(&self, pages: i32) {
+        // A full disk shows itself where it matters.
+        if let Err(error) = self.reserve.lengthen(&self.connection, u64::from(pages.unsigned_abs())) {
+            log::debug!("cannot keep the write-ahead log's file ahead of it: {error}");
         }
     }
 
@@ -115,7 +151,10 @@ impl Worker {
         // Little is left to move by now, so the writer is held up for about as long as one commit takes.
         match self.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
-            result => result.map(|_| ()),
+            result => {
+                self.lengthen(0);
+                result.map(|_| ())
+            }
         }
     }
 }

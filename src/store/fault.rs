@@ -20,6 +20,10 @@ pub(super) enum Fault {
         path: PathBuf,
         error: std::io::Error,
     },
+    /// Another file stands where the database was.
+    Replaced,
+    /// The database cannot be written anew.
+    Gone(StoreError),
     /// A row that the scheduler changes is not there.
     Missing {
         table: &'static str,
@@ -49,6 +53,13 @@ impl Fault {
                 message: format!("{action}: `{}`: {error}", file.display()),
                 help: "check the disk and the file's modes; to have it written anew, run its task again".to_owned(),
             },
+            Self::Replaced => StoreError {
+                message: format!("{action}: another file has taken the place of `{}`", path.display()),
+                help: "move it away, and minflow puts its own there again, with all that happened; to use that file instead, stop minflow, \
+                       then put it there"
+                    .to_owned(),
+            },
+            Self::Gone(error) => StoreError { message: format!("{action}: {}", error.message), help: error.help },
             Self::Missing { table, key } => StoreError {
                 message: format!("{action}: there is no row {key} in {table}"),
                 help: format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use crate::model::{
 use crate::model::{CallbackKey, CallbackRow, CallbackState, DeadlineKey, SkipDecision};
 use crate::scheduler::change::{
     ActWrite, AuditEntry, Changes, DagRecord, DeadlineWrite, Earlier, ExpectationWrite, ImportError, LengthWrite,
-    NoteWrite, RunLookup, RunSpan, Snapshot, StoredCallback, Streak, VersionWrite,
+    NoteWrite, PauseWrite, RunLookup, RunSpan, Snapshot, StoredCallback, Streak, VersionWrite,
 };
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, PlannedDates};
 use crate::scheduler::port::History;
@@ -41,6 +42,7 @@ struct Memory {
     import_errors: BTreeMap<String, Vec<ImportError>>,
     audit: Vec<AuditEntry>,
     notes: BTreeMap<(RunKey, Option<InstanceKey>), Option<String>>,
+    pauses: BTreeMap<TryKey, Timestamp>,
     acts: BTreeMap<i64, Value>,
     callbacks: BTreeMap<CallbackKey, CallbackRow>,
     deadlines: BTreeMap<DeadlineKey, DeadlineRow>,
@@ -49,6 +51,7 @@ struct Memory {
     assets: MemoryAssets,
     backfills: BTreeMap<BackfillId, Backfill>,
     dates: BTreeMap<BackfillPlace, (NextRun, Option<DateFate>)>,
+    retiring: BTreeMap<RunKey, (DagId, crate::model::RunId)>,
     commits: Vec<Changes>,
     calls: u64,
     faults: BTreeMap<u64, StoreError>,
@@ -107,6 +110,11 @@ impl MemoryStore {
     /// The note of a run, or of an instance of it.
     pub fn note(&self, run: RunKey, instance: Option<InstanceKey>) -> Option<String> {
         self.0.lock().notes.get(&(run, instance)).cloned().flatten()
+    }
+
+    /// The tries that stand still.
+    pub fn paused(&self) -> Vec<TryKey> {
+        self.0.lock().pauses.keys().copied().collect()
     }
 
     /// How many elements what was pushed has that tasks are mapped over, by instance and key.
@@ -187,6 +195,27 @@ impl Memory {
         self.faults.remove(&self.calls).map_or(Ok(()), Err)
     }
 
+    fn retire(&mut self, changes: &crate::scheduler::change::RetireChanges) {
+        for (run, _) in &changes.runs {
+            self.runs.remove(&run.key);
+            self.retiring.insert(run.key, (run.dag_id.clone(), run.run_id.clone()));
+        }
+        if let Some(purge) = &changes.purged {
+            let of_run = self.instances.values().filter(|instance| instance.run == purge.run);
+            let keys: Vec<InstanceKey> = of_run.take(purge.rows as usize).map(|instance| instance.key).collect();
+            for key in keys {
+                self.instances.remove(&key);
+                self.xcoms.remove(&key);
+            }
+        }
+        for run in &changes.forgotten {
+            self.retiring.remove(run);
+        }
+        if let Some(dag_id) = &changes.dag {
+            self.dags.remove(dag_id);
+        }
+    }
+
     fn apply(&mut self, changes: &Changes) {
         self.versions.extend(changes.versions.iter().map(|version| (version.key, version.clone())));
         self.dags.extend(changes.dags.iter().map(|dag| (dag.dag_id.clone(), dag.clone())));
@@ -219,6 +248,12 @@ impl Memory {
             self.import_errors.insert(filename.clone(), errors.clone());
         }
         self.audit.extend(changes.audit.iter().cloned());
+        for PauseWrite { key, paused_at } in &changes.pauses {
+            match paused_at {
+                Some(at) => self.pauses.insert(*key, *at),
+                None => self.pauses.remove(key),
+            };
+        }
         for NoteWrite { run, instance, note } in &changes.notes {
             self.notes.insert((*run, *instance), note.clone());
         }
@@ -312,11 +347,14 @@ impl Memory {
         let is_unfinished = |i: &&Instance| self.runs.get(&i.run).is_some_and(is_live);
         let backfills = self.backfills.values().filter(|backfill| backfill.completed_at.is_none());
         let live = |dag: &DagRecord| self.versions.get(&dag.version?).cloned();
+        let retiring = self.retiring.iter().map(|(key, (dag_id, run_id))| (*key, dag_id.clone(), run_id.clone()));
         Snapshot {
+            retiring: retiring.collect(),
             dags: self.dags.values().cloned().collect(),
             versions: self.dags.values().filter_map(live).collect(),
             pools: self.pools.values().cloned().collect(),
             instances: self.instances.values().filter(is_unfinished).cloned().collect(),
+            paused: self.pauses.keys().copied().collect(),
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
             callbacks: self.unfinished_callbacks(),
             streaks: self.streaks.values().cloned().collect(),
@@ -349,6 +387,7 @@ impl Store for MemoryStore {
         let mut memory = self.0.lock();
         memory.called()?;
         memory.apply(changes);
+        memory.retire(&changes.retirement);
         memory.commits.push(changes.clone());
         Ok(())
     }
@@ -409,6 +448,19 @@ impl History for MemoryStore {
         Ok(memory.instances.values().filter(|instance| instance.run == run).cloned().collect())
     }
 
+    fn instances_behind(
+        &mut self,
+        run: RunKey,
+        after: Option<(&TaskId, i32)>,
+        limit: usize,
+    ) -> Result<Vec<Instance>, StoreError> {
+        let mut found = self.instances(run)?;
+        found.sort_by(|one, other| (&one.task_id, one.map_index).cmp(&(&other.task_id, other.map_index)));
+        found.retain(|row| after.is_none_or(|after| (&row.task_id, row.map_index) > after));
+        found.truncate(limit);
+        Ok(found)
+    }
+
     fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
         let mut memory = self.0.lock();
         memory.called()?;
@@ -438,6 +490,23 @@ impl History for MemoryStore {
         let mut memory = self.0.lock();
         memory.called()?;
         Ok(memory.decisions(|instance| instance.run == run))
+    }
+
+    fn usual_durations(&mut self, dag_id: &DagId) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_of = |row: &&Instance| {
+            row.state == TaskState::Success && memory.runs.get(&row.run).is_some_and(|run| run.dag_id == *dag_id)
+        };
+        let mut all: BTreeMap<TaskId, Vec<u64>> = BTreeMap::new();
+        for row in memory.instances.values().filter(is_of) {
+            if let (Some(began), Some(ended)) = (row.start_date, row.end_date) {
+                let lasted = ended.duration_since(began).unsigned_abs().as_micros() as u64;
+                all.entry(row.task_id.clone()).or_default().push(lasted);
+            }
+        }
+        let usual = |lasted| crate::model::cost::median(lasted).map(|micros| Duration::from_micros(micros as u64));
+        Ok(all.into_iter().filter_map(|(task_id, lasted)| Some((task_id, usual(lasted)?))).collect())
     }
 
     fn find_backfill(&mut self, id: BackfillId) -> Result<Option<Backfill>, StoreError> {

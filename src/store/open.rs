@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use crate::config::Synchronous;
 use crate::scheduler::StoreError;
+use crate::store::backup;
 use crate::store::fault::help_for;
 
 /// "mflw": tells our files from those of other programs.
@@ -31,12 +32,16 @@ const READ_PATIENCE: Duration = Duration::from_secs(1);
 const PREPARED: usize = 64;
 
 /// Step `n` (from 0) makes version `n + 1` of version `n`. A step is never changed once it is released; a new file takes all.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
+    include_str!("schema_8.sql"),
+    include_str!("schema_9.sql"),
 ];
 
 /// Why a database cannot be opened. Nothing in it was changed.
@@ -75,6 +80,8 @@ pub enum OpenError {
         path: PathBuf,
         source: rusqlite::Error,
     },
+    /// The copy could not be made without which an older one is not migrated.
+    NoBackup(StoreError),
 }
 
 impl OpenError {
@@ -108,6 +115,7 @@ impl OpenError {
                 format!("`fuser {}` names the program that holds it: end it, or let it finish", path.display())
             }
             Self::Sqlite { path, source } => help_for(source, path),
+            Self::NoBackup(error) => error.help.clone(),
         }
     }
 
@@ -146,6 +154,9 @@ impl fmt::Display for OpenError {
             Self::Damaged { path, detail } => write!(f, "open `{}`: it is damaged: {detail}", path.display()),
             Self::Locked(path) => write!(f, "open `{}`: another program has locked it", path.display()),
             Self::Sqlite { path, source } => write!(f, "open `{}`: {source}", path.display()),
+            Self::NoBackup(error) => {
+                write!(f, "make a backup before the database is brought to version {SCHEMA_VERSION}: failed to {error}")
+            }
         }
     }
 }
@@ -169,7 +180,14 @@ impl From<OpenError> for StoreError {
 /// The connection that writes. Creates the file (mode 0600) and brings it to the newest version.
 pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
     if exists(path)? {
-        probe(path)?;
+        let (_, found) = look(path)?;
+        if (1..SCHEMA_VERSION).contains(&found) {
+            let backup = backup::before_migration(path, found).map_err(OpenError::NoBackup)?;
+            log::info!(
+                "the database has version {found}; before it becomes version {SCHEMA_VERSION} it is kept as `{}`",
+                backup.display()
+            );
+        }
     } else {
         create(path)?;
     }
@@ -182,12 +200,14 @@ pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection
     Ok(connection)
 }
 
+/// As [`look`], of a file that is to be there.
+pub(super) fn present(path: &Path) -> Result<(Connection, u32), OpenError> {
+    if exists(path)? { look(path) } else { Err(OpenError::Absent(path.to_owned())) }
+}
+
 /// A connection that only reads a database of the newest version.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
-    if !exists(path)? {
-        return Err(OpenError::Absent(path.to_owned()));
-    }
-    let (connection, found) = look(path)?;
+    let (connection, found) = present(path)?;
     if found < SCHEMA_VERSION {
         return Err(OpenError::Older { path: path.to_owned(), found });
     }
@@ -228,12 +248,10 @@ fn create(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Refuses what must not be touched.
-fn probe(path: &Path) -> Result<(), OpenError> {
-    look(path).map(|_| ())
-}
-
-/// Opens without the right to write, and answers the version; 0 for a file without any table.
+/// Opens without the right to write, and answers the version, of this minflow or an earlier one; 0 for a file without any table.
+///
+/// # Errors
+/// What must not be touched.
 fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
     let fail = |source| OpenError::of(path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -288,6 +306,9 @@ const TABLES: &[&str] = &[
     "xcom",
 ];
 
+/// Files give pages back that hold nothing, when they are told to.
+pub(super) const INCREMENTAL: &str = "INCREMENTAL";
+
 fn level(synchronous: Synchronous) -> &'static str {
     match synchronous {
         Synchronous::Full => "FULL",
@@ -295,14 +316,16 @@ fn level(synchronous: Synchronous) -> &'static str {
     }
 }
 
-fn pragma(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+pub(super) fn pragma(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|error| match error {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
         error => Err(error),
     })
 }
 
-fn settle(connection: &mut Connection, synchronous: Synchronous, steps: &[&str]) -> rusqlite::Result<()> {
+pub(super) fn settle(connection: &mut Connection, synchronous: Synchronous, steps: &[&str]) -> rusqlite::Result<()> {
+    // Of a new file alone, before its first page is written; `db vacuum` brings it to older ones.
+    pragma(connection, "auto_vacuum", INCREMENTAL)?;
     pragma(connection, "journal_mode", "WAL")?;
     pragma(connection, "synchronous", level(synchronous))?;
     pragma(connection, "wal_autocheckpoint", "0")?;

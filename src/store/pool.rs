@@ -46,6 +46,10 @@ impl ReaderPool {
     /// Those of `ask`, and those of opening the database.
     pub fn with<T>(&self, ask: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut loan = Loan { shared: &self.0, reader: self.0.borrow() };
+        if let Some(reader) = loan.reader.take_if(|reader| !reader.is_current()) {
+            // The file was deleted, and another stands there. Never closed: SQLite might remove the new one's log.
+            std::mem::forget(reader);
+        }
         let reader = match &mut loan.reader {
             Some(reader) => reader,
             none => none.insert(Reader::open(&self.0.path)?),

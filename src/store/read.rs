@@ -1,7 +1,6 @@
 //! The questions: what a start loads, and what the command line, the status pages and the workers ask.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
@@ -12,16 +11,19 @@ use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, Ta
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
 use crate::store::fault::Fault;
-use crate::store::records::{AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
+use crate::store::place::{FileIdentity, identity};
+use crate::store::records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
 use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, act, asset, backfill, callback, deadline, open};
+use crate::store::{OpenError, act, asset, backfill, callback, deadline, open, retire};
 
 /// A connection that only reads. It never waits for the writer, nor the writer for it.
 pub struct Reader {
     connection: Connection,
+    /// The file that `connection` has open.
+    file: Option<FileIdentity>,
     path: PathBuf,
 }
 
@@ -102,6 +104,12 @@ pub(super) const NEWEST_SCHEDULED: &str = concat!(
 );
 pub(super) const INSTANCES: &str =
     concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.run_key = ?1 ORDER BY i.key");
+pub(super) const INSTANCES_BEHIND: &str = concat!(
+    "SELECT ",
+    instance_columns!(),
+    " FROM task_instance i WHERE i.run_key = ?1 AND (i.task_id, i.map_index) > (?2, ?3) \
+     ORDER BY i.task_id, i.map_index LIMIT ?4"
+);
 pub(super) const INSTANCE: &str = concat!(
     "SELECT ",
     instance_columns!(),
@@ -130,9 +138,6 @@ pub(super) const DECISIONS: &str = "SELECT x.instance_key, x.value FROM task_ins
 pub(super) const UNFINISHED_DECISIONS: &str = "SELECT x.instance_key, x.value FROM dag_run r CROSS JOIN task_instance i \
      ON i.run_key = r.key CROSS JOIN xcom x ON x.instance_key = i.key AND x.key = 'skipmixin_key' \
      WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY i.key";
-pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i WHERE i.run_key IN (SELECT r.key FROM dag_run r \
-     WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) AND i.state = 'success' \
-     AND i.end_date >= i.start_date";
 pub(super) const EARLIER_TRIES: &str = concat!(
     "SELECT i.key, i.run_key, i.task_id, i.map_index, ",
     try_columns!("h"),
@@ -148,7 +153,7 @@ pub(super) const RUN_WITH_XCOM: &str = "SELECT r.key FROM dag_run r WHERE r.dag_
      AND EXISTS (SELECT 1 FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
      WHERE i.run_key = r.key AND i.task_id = ?3 AND x.key = ?4) ORDER BY r.logical_date DESC LIMIT 1";
 pub(super) const RECENT_FAILURES: &str = "SELECT i.key, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, \
-     i.end_date, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
+     i.end_date, i.exit_code, i.signal, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
      ORDER BY i.end_date DESC LIMIT ?1";
 const LIVE_VERSIONS: &str =
     concat!("SELECT ", version_columns!(), " FROM dag d JOIN dag_version v ON v.key = d.version_key ORDER BY d.dag_id");
@@ -156,13 +161,27 @@ const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY 
 const IMPORT_ERRORS: &str =
     concat!("SELECT ", import_error_columns!(), " FROM import_error ORDER BY filename, position");
 
+/// Instances of a run that is gone refer to nothing until they have gone as well.
+const CHECK_REFERENCES: &str = "SELECT f.\"table\", f.rowid, f.parent FROM pragma_foreign_key_check f WHERE NOT (f.\"table\" = 'task_instance' \
+     AND EXISTS (SELECT 1 FROM task_instance i JOIN retired_run t ON t.key = i.run_key WHERE i.key = f.rowid))";
+
 impl Reader {
     /// Opens a database that is there, of the version of this minflow.
     ///
     /// # Errors
     /// It is absent, older, newer, damaged, or no database of minflow's.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { connection: open::reader(path)?, path: path.to_owned() })
+        let connection = open::reader(path)?;
+        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned() })
+    }
+
+    /// Whether no other file than the one that it reads stands at its path.
+    pub(super) fn is_current(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found.is_none() || found == self.file)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// In which the database lies.
@@ -239,14 +258,6 @@ impl Reader {
         self.list("list the task instances", GRID, params![dag_id, runs], instance)
     }
 
-    /// How long the successful tries took in the newest `runs` runs of a DAG, by task, in no order.
-    pub fn successful_durations(&self, dag_id: &str, runs: u32) -> Result<Vec<(TaskId, Duration)>, StoreError> {
-        self.list("read how long tasks took", SUCCESSFUL_DURATIONS, params![dag_id, runs], |row| {
-            let task_id = TaskId::from(row.get::<_, String>(0)?);
-            Ok((task_id, Duration::from_micros(row.get::<_, i64>(1)?.unsigned_abs())))
-        })
-    }
-
     /// All tries of an instance, oldest first; the last is the current one.
     pub fn tries(&self, key: InstanceKey) -> Result<Vec<Instance>, StoreError> {
         let mut tries = self.list("list the tries", EARLIER_TRIES, [key.0], instance)?;
@@ -306,6 +317,8 @@ impl Reader {
                 map_index: fields.take()?,
                 try_number: fields.take()?,
                 end_date: fields.maybe_instant()?,
+                exit_code: fields.take()?,
+                signal: fields.take()?,
                 reason: fields.take()?,
             })
         })
@@ -333,10 +346,12 @@ impl Reader {
         self.list("read a DAG's definitions", sql, [dag_id], version)
     }
 
-    /// The latest entries of the audit log, newest first.
-    pub fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
-        let sql = "SELECT key, at, event, dag_id, run_id, task_id, owner, extra FROM log ORDER BY key DESC LIMIT ?1";
-        self.list("read the audit log", sql, [limit], |row| {
+    /// The latest entries of the audit log that are meant, newest first.
+    pub fn audit(&self, meant: &AuditFilter<'_>, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        let sql = "SELECT key, at, event, dag_id, run_id, task_id, owner, extra FROM log WHERE (?2 IS NULL OR dag_id = ?2) \
+                   AND (?3 IS NULL OR run_id = ?3) AND (?4 IS NULL OR at >= ?4) AND (?5 IS NULL OR event = ?5) ORDER BY key DESC LIMIT ?1";
+        let AuditFilter { dag_id, run_id, since, event } = meant;
+        self.list("read the audit log", sql, params![limit, dag_id, run_id, since.map(micros), event], |row| {
             let mut fields = Fields::new(row, "log");
             fields.take::<i64>()?;
             Ok(AuditRecord {
@@ -349,6 +364,25 @@ impl Reader {
                 extra: fields.json()?,
             })
         })
+    }
+
+    /// The runs that are not over, by their ids.
+    pub fn unfinished(&self) -> Result<Vec<(DagId, RunId)>, StoreError> {
+        let sql = "SELECT dag_id, run_id FROM dag_run WHERE state IN ('queued', 'running')";
+        self.list("list the runs that are not over", sql, [], |row| {
+            Ok((DagId::from(row.get::<_, String>(0)?), RunId::from(row.get::<_, String>(1)?)))
+        })
+    }
+
+    /// Whether another run of the DAG has a run_dir of the same name.
+    pub fn has_namesake(&self, dag_id: &str, run_id: &str) -> Result<bool, StoreError> {
+        // Made-up names hold an instant each, and no two of them differ in what is replaced alone.
+        if run_id.contains("__") {
+            return Ok(false);
+        }
+        let sql = "SELECT 1 FROM dag_run WHERE dag_id = ?1 AND run_id <> ?2 AND replace(replace(replace(run_id, ':', '_'), '+', '_'), '/', '_') \
+                   = replace(replace(replace(?2, ':', '_'), '+', '_'), '/', '_') LIMIT 1";
+        Ok(self.one("look for a run", sql, [dag_id, run_id], |row| Ok(row.get::<_, i64>(0)?))?.is_some())
     }
 
     pub fn schema_version(&self) -> Result<u32, StoreError> {
@@ -364,7 +398,7 @@ impl Reader {
         let mut found =
             self.list("check the database", "PRAGMA integrity_check", [], |row| Ok(row.get::<_, String>(0)?))?;
         found.retain(|line| line != "ok");
-        found.extend(self.list("check the references", "PRAGMA foreign_key_check", [], |row| {
+        found.extend(self.list("check the references", CHECK_REFERENCES, [], |row| {
             let (table, key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let key = key.map_or_else(String::new, |key| format!(" {key}"));
             Ok(format!("{table}{key} refers to a row of {parent} that is not there"))
@@ -372,8 +406,9 @@ impl Reader {
         let sql = "SELECT dag_id, kind, state, sum(kept), sum(counted) FROM ( \
                    SELECT dag_id, kind, state, count AS kept, 0 AS counted FROM state_count \
                    UNION ALL SELECT dag_id, 'run', state, 0, count(*) FROM dag_run GROUP BY dag_id, state \
-                   UNION ALL SELECT r.dag_id, 'task', coalesce(i.state, 'none'), 0, count(*) \
-                   FROM task_instance i JOIN dag_run r ON r.key = i.run_key GROUP BY r.dag_id, i.state) \
+                   UNION ALL SELECT coalesce(r.dag_id, t.dag_id), 'task', coalesce(i.state, 'none'), 0, count(*) FROM task_instance i \
+                   LEFT JOIN dag_run r ON r.key = i.run_key LEFT JOIN retired_run t ON t.key = i.run_key \
+                   WHERE coalesce(r.key, t.key) IS NOT NULL GROUP BY coalesce(r.dag_id, t.dag_id), i.state) \
                    GROUP BY dag_id, kind, state HAVING sum(kept) <> sum(counted)";
         found.extend(self.list("check the counts by state", sql, [], |row| {
             let StateCount { dag_id, kind, state, count } = state_count(row)?;
@@ -383,9 +418,16 @@ impl Reader {
         Ok(found)
     }
 
-    #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    pub(super) fn ask<T>(
+        &self,
+        action: &str,
+        ask: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        ask(&self.connection).map_err(|fault| fault.into_store_error(action, &self.path))
     }
 
     pub(super) fn list<T>(
@@ -419,6 +461,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         pools: pools(connection)?,
         runs: collect(connection, UNFINISHED_RUNS, [], run)?,
         instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
+        paused: act::paused(connection)?,
         lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
         acts: act::unfinished(connection)?,
         callbacks: callback::unfinished(connection)?,
@@ -429,13 +472,21 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         next_deadline_key: deadline::next_key(connection)?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
-        next_run_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_run")?,
-        next_instance_key: next("SELECT coalesce(max(key), 0) + 1 FROM task_instance")?,
-        next_version_key: next("SELECT coalesce(max(key), 0) + 1 FROM dag_version")?,
+        next_run_key: next(&next_key("dag_run"))?,
+        next_instance_key: next(&next_key("task_instance"))?,
+        next_version_key: next(&next_key("dag_version"))?,
+        retiring: retire::names(connection)?,
         backfills: backfill::uncompleted(connection)?,
         next_backfill_id: next("SELECT coalesce(max(id), 0) + 1 FROM backfill")?,
         assets: asset::snapshot(&transaction)?,
     })
+}
+
+/// No key is given twice, also not that of a row that has gone.
+fn next_key(table: &str) -> String {
+    format!(
+        "SELECT max(coalesce((SELECT max(key) FROM {table}), 0), coalesce((SELECT key FROM key_floor WHERE \"table\" = '{table}'), 0)) + 1"
+    )
 }
 
 pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, Fault> {
@@ -487,6 +538,19 @@ pub(super) fn instances_of(connection: &Connection, run: RunKey) -> Result<Vec<I
     collect(connection, INSTANCES, [run.0], instance)
 }
 
+/// By (task_id, map_index): a run may have more than are to be read at once.
+pub(super) fn instances_behind(
+    connection: &Connection,
+    run: RunKey,
+    after: Option<(&TaskId, i32)>,
+    limit: usize,
+) -> Result<Vec<Instance>, Fault> {
+    // No task has an empty id.
+    let (task_id, map_index) = after.map_or(("", 0), |(task_id, map_index)| (task_id.as_str(), map_index));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    collect(connection, INSTANCES_BEHIND, params![run.0, task_id, map_index, limit], instance)
+}
+
 pub(super) fn lengths_of(connection: &Connection, run: RunKey) -> Result<Vec<LengthWrite>, Fault> {
     collect(connection, LENGTHS, [run.0], length)
 }
@@ -518,7 +582,7 @@ pub(super) fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
     Fields::new(row, "dag_run").run()
 }
 
-fn instance(row: &Row<'_>) -> Result<Instance, Fault> {
+pub(super) fn instance(row: &Row<'_>) -> Result<Instance, Fault> {
     Fields::new(row, "task_instance").instance()
 }
 

@@ -45,6 +45,8 @@ pub struct RecentFailure {
     pub map_index: i32,
     pub try_number: u32,
     pub end_date: Option<Timestamp>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
     pub reason: Option<String>,
 }
 
@@ -58,4 +60,14 @@ pub struct AuditRecord {
     pub task_id: Option<String>,
     pub owner: String,
     pub extra: Value,
+}
+
+/// Which entries of the audit log are meant: all that every part allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter<'a> {
+    pub dag_id: Option<&'a str>,
+    pub run_id: Option<&'a str>,
+    /// Not earlier.
+    pub since: Option<Timestamp>,
+    pub event: Option<&'a str>,
 }

@@ -69,6 +69,10 @@ macro_rules! try_columns {
             $t,
             ".write_bytes, ",
             $t,
+            ".voluntary_switches, ",
+            $t,
+            ".involuntary_switches, ",
+            $t,
             ".rendered_map_index"
         )
     };
@@ -119,7 +123,7 @@ macro_rules! version_columns {
 pub(super) use version_columns;
 
 /// The columns of a pool.
-pub(super) const POOL_COLUMNS: &str = "name, slots, description";
+pub(super) const POOL_COLUMNS: &str = "name, slots, description, include_deferred";
 
 /// The columns of an import error.
 macro_rules! import_error_columns {
@@ -195,7 +199,7 @@ impl<'a> Fields<'a> {
         text.map(|text| serde_json::from_str(&text).map_err(|error| self.fault(&error.to_string()))).transpose()
     }
 
-    fn size(&mut self) -> Result<u64, Fault> {
+    pub(super) fn size(&mut self) -> Result<u64, Fault> {
         let size: i64 = self.take::<Option<i64>>()?.unwrap_or_default();
         u64::try_from(size).map_err(|_| self.fault("is negative"))
     }
@@ -206,7 +210,7 @@ impl<'a> Fields<'a> {
         micros.map(length).transpose()
     }
 
-    fn micros(&mut self) -> Result<Duration, Fault> {
+    pub(super) fn micros(&mut self) -> Result<Duration, Fault> {
         self.size().map(Duration::from_micros)
     }
 
@@ -257,14 +261,15 @@ impl<'a> Fields<'a> {
         wait.transpose()
     }
 
-    fn process(&mut self) -> Result<Option<ProcessIdentity>, Fault> {
+    fn process(&mut self) -> Result<Option<Box<ProcessIdentity>>, Fault> {
         let pid: Option<i32> = self.take()?;
         let start_ticks = self.size()?;
         let boot_id: Option<String> = self.take()?;
-        Ok(pid.map(|pid| ProcessIdentity { pid, start_ticks, boot_id: boot_id.unwrap_or_default() }))
+        let boot_id = boot_id.unwrap_or_default();
+        Ok(pid.map(|pid| Box::new(ProcessIdentity { pid, start_ticks, boot_id })))
     }
 
-    fn usage(&mut self) -> Result<Option<Usage>, Fault> {
+    fn usage(&mut self) -> Result<Option<Box<Usage>>, Fault> {
         let is_known = self.row.get_ref(self.next)? != rusqlite::types::ValueRef::Null;
         let usage = Usage {
             user_cpu: self.micros()?,
@@ -272,8 +277,10 @@ impl<'a> Fields<'a> {
             max_rss: self.size()?,
             read_bytes: self.size()?,
             write_bytes: self.size()?,
+            voluntary_switches: self.size()?,
+            involuntary_switches: self.size()?,
         };
-        Ok(is_known.then_some(usage))
+        Ok(is_known.then(|| Box::new(usage)))
     }
 
     pub(super) fn run(mut self) -> Result<DagRun, Fault> {
@@ -350,7 +357,12 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn pool(mut self) -> Result<Pool, Fault> {
-        Ok(Pool { name: PoolName::from(self.take::<String>()?), slots: self.take()?, description: self.take()? })
+        Ok(Pool {
+            name: PoolName::from(self.take::<String>()?),
+            slots: self.take()?,
+            description: self.take()?,
+            include_deferred: self.take()?,
+        })
     }
 
     pub(super) fn import_error(mut self) -> Result<ImportError, Fault> {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::Synchronous;
 use crate::model::SkipDecision;
 use crate::model::{
@@ -19,10 +22,12 @@ use crate::scheduler::change::{
 };
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
+use crate::store::backup::write_anew;
 use crate::store::fault::Fault;
+use crate::store::place::{FileIdentity, identity};
 use crate::store::row::{duration, integer, maybe_micros, micros};
 use crate::store::xcom::stored_path;
-use crate::store::{OpenError, act, asset, backfill, callback, deadline, open, read};
+use crate::store::{OpenError, act, asset, backfill, callback, deadline, mend, open, read, retire, usual};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -31,12 +36,19 @@ const PATIENCE: Duration = Duration::from_millis(100);
 ///
 /// It stays the same over every failure: when a COMMIT fails at its fsync, the pages of that turn may stand in the
 /// write-ahead log whole, but outside what this connection and its neighbours hold for the log's end, and the next commit
-/// overwrites them. A reopened database would find them and take them for committed.
+/// overwrites them. A reopened database would find them and take them for committed. Only if the file is deleted another takes
+/// its place, on a file that is written anew from what this one has committed.
 pub struct Database {
     connection: Connection,
     path: PathBuf,
     synchronous: Synchronous,
+    /// The file that `connection` has open.
+    file: Option<FileIdentity>,
+    tell: Option<Arc<Mutex<Tell>>>,
 }
+
+/// Is told the log's length in pages.
+type Tell = dyn FnMut(i32) + Send;
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,9 +65,9 @@ impl Database {
     /// # Errors
     /// It is no database of minflow's, newer, damaged, locked or inaccessible: it is left as it is.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, OpenError> {
-        let connection = open::writer(path, synchronous)?;
-        connection.busy_timeout(PATIENCE).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
-        Ok(Self { connection, path: path.to_owned(), synchronous })
+        let connection = connect(path, synchronous)?;
+        let file = identity(path).map_err(|source| OpenError::Inaccessible { path: path.to_owned(), source })?;
+        Ok(Self { connection, path: path.to_owned(), synchronous, file, tell: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -67,15 +79,43 @@ impl Database {
     }
 
     /// Has `tell` called after each commit, on the committing thread, with the log's length in pages.
-    pub(super) fn on_commit(&mut self, mut tell: impl FnMut(i32) + Send + 'static) -> Result<(), StoreError> {
+    pub(super) fn on_commit(&mut self, tell: impl FnMut(i32) + Send + 'static) -> Result<(), StoreError> {
+        self.tell = Some(Arc::new(Mutex::new(tell)));
+        self.hook().map_err(|error| Fault::from(error).into_store_error("watch the write-ahead log", &self.path))
+    }
+
+    fn hook(&mut self) -> rusqlite::Result<()> {
+        let Some(tell) = self.tell.clone() else { return Ok(()) };
         // The hook must not fail: COMMIT would report its error although the turn is committed.
         let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-            tell(pages);
+            tell.lock()(pages);
             Ok(())
         };
-        self.connection
-            .wal_hook(Some(hook))
-            .map_err(|error| Fault::from(error).into_store_error("watch the write-ahead log", &self.path))
+        self.connection.wal_hook(Some(hook))
+    }
+
+    /// Sees to it that what is committed is found again. A file that was deleted is written anew; another one in its place is left alone.
+    fn keep_file(&mut self) -> Result<(), Fault> {
+        let fail = |error| Fault::File { path: self.path.clone(), error };
+        let found = identity(&self.path).map_err(fail)?;
+        if found == self.file {
+            return Ok(());
+        }
+        if found.is_some() {
+            return Err(Fault::Replaced);
+        }
+        write_anew(&self.connection, &self.path).map_err(Fault::Gone)?;
+        let fresh = connect(&self.path, self.synchronous).map_err(|error| Fault::Gone(error.into()))?;
+        self.file = identity(&self.path).map_err(fail)?;
+        // Never closed: SQLite would remove the log of the last connection by its name, which is the new file's by now.
+        std::mem::forget(std::mem::replace(&mut self.connection, fresh));
+        self.hook()?;
+        log::error!(
+            "`{}` was deleted while minflow ran; it was written anew, with all that was in it. To begin with an empty history, stop \
+             minflow first",
+            self.path.display()
+        );
+        Ok(())
     }
 
     fn answer<T>(&self, action: &str, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
@@ -92,6 +132,7 @@ impl Database {
             // A rollback after a failure failed as well.
             self.connection.execute_batch("ROLLBACK")?;
         }
+        self.keep_file()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         let mut counts = Counts::default();
         put_versions(&transaction, &changes.versions)?;
@@ -109,6 +150,7 @@ impl Database {
         }
         put_audit(&transaction, &changes.audit)?;
         act::put_notes(&transaction, &changes.notes)?;
+        act::put_pauses(&transaction, &changes.pauses)?;
         act::put(&transaction, &changes.acts)?;
         backfill::put(&transaction, &changes.backfill, &mut counts)?;
         callback::put(&transaction, &changes.callbacks)?;
@@ -116,15 +158,34 @@ impl Database {
         deadline::put(&transaction, &changes.deadlines)?;
         deadline::put_expectations(&transaction, &changes.expectations)?;
         asset::put(&transaction, &changes.assets)?;
+        retire::put(&transaction, &changes.retirement, &mut counts)?;
         counts.put(&transaction)?;
         transaction.commit()?;
         Ok(())
     }
 }
 
+fn connect(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+    let connection = open::writer(path, synchronous)?;
+    connection.busy_timeout(PATIENCE).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    Ok(connection)
+}
+
 impl Store for Database {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
-        read::snapshot(&self.connection).map_err(|fault| fault.into_store_error("load the state", &self.path))
+        // What a crash has left of tries that are over.
+        const STALE: &str = "DELETE FROM paused_try WHERE NOT EXISTS (SELECT 1 FROM task_instance WHERE key = instance_key \
+            AND task_instance.try_number = paused_try.try_number AND state = 'running')";
+        let forgotten = self.connection.execute(STALE, []);
+        forgotten.map_err(|error| Fault::from(error).into_store_error("forget what was paused", &self.path))?;
+        let loaded = match read::snapshot(&self.connection) {
+            // A row that no minflow wrote fails its run, and not the start.
+            Err(Fault::Value { .. }) => {
+                mend::mend(&mut self.connection, SystemClock.now()).and_then(|()| read::snapshot(&self.connection))
+            }
+            loaded => loaded,
+        };
+        loaded.map_err(|fault| fault.into_store_error("load the state", &self.path))
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
@@ -152,12 +213,29 @@ impl History for Database {
         self.answer("look for a task", |connection| read::has_earlier_instance(connection, dag_id, task_id, than))
     }
 
+    fn usual_memory(&mut self, dag_id: &DagId, task_id: &TaskId) -> Result<Option<u64>, StoreError> {
+        self.answer("read what a task has taken", |connection| usual::memory(connection, dag_id, task_id))
+    }
+
+    fn usual_durations(&mut self, dag_id: &DagId) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
+        self.answer("read how long tasks took", |connection| usual::durations(connection, dag_id, usual::PATH_RUNS))
+    }
+
     fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
         self.answer("list the runs", |connection| read::newest_runs(connection, dag_id, limit))
     }
 
     fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
         self.answer("list the task instances", |connection| read::instances_of(connection, run))
+    }
+
+    fn instances_behind(
+        &mut self,
+        run: RunKey,
+        after: Option<(&TaskId, i32)>,
+        limit: usize,
+    ) -> Result<Vec<Instance>, StoreError> {
+        self.answer("list the task instances", |connection| read::instances_behind(connection, run, after, limit))
     }
 
     fn lengths(&mut self, run: RunKey) -> Result<Vec<LengthWrite>, StoreError> {
@@ -205,6 +283,11 @@ impl<'a> Counts<'a> {
             *self.0.entry((dag_id, kind, from)).or_default() -= count;
         }
         *self.0.entry((dag_id, kind, to)).or_default() += count;
+    }
+
+    /// Rows in that state have gone.
+    pub(super) fn gone(&mut self, dag_id: &'a DagId, kind: &'static str, state: &'static str, count: i64) {
+        *self.0.entry((dag_id, kind, state)).or_default() -= count;
     }
 
     fn put(self, connection: &Connection) -> Result<(), Fault> {
@@ -286,10 +369,10 @@ fn put_pools(connection: &Connection, pools: &[Pool]) -> Result<(), Fault> {
     for pool in pools {
         connection
             .prepare_cached(
-                "INSERT INTO pool (name, slots, description) VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (name) DO UPDATE SET slots = ?2, description = ?3",
+                "INSERT INTO pool (name, slots, description, include_deferred) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (name) DO UPDATE SET slots = ?2, description = ?3, include_deferred = ?4",
             )?
-            .execute(params![pool.name.as_str(), pool.slots, pool.description])?;
+            .execute(params![pool.name.as_str(), pool.slots, pool.description, pool.include_deferred])?;
     }
     Ok(())
 }
@@ -365,23 +448,25 @@ fn update_run(connection: &Connection, run: &DagRun) -> Result<(), Fault> {
 
 const PUT_TRY: &str = "INSERT INTO task_instance_history (instance_key, state, try_number, max_tries, scheduled_at, queued_at, \
     start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
-    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)";
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index, voluntary_switches, \
+    involuntary_switches) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
+    ?25, ?26, ?27)";
 
 const INSERT_INSTANCE: &str = "INSERT INTO task_instance (key, state, try_number, max_tries, scheduled_at, queued_at, \
     start_date, end_date, pool, pool_slots, priority_weight, operator, version_key, pid, start_ticks, boot_id, exit_code, \
-    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index, retry_delay_override, \
-    deferral, map_index, run_key, task_id) \
+    signal, reason, user_cpu, system_cpu, max_rss, read_bytes, write_bytes, rendered_map_index, voluntary_switches, \
+    involuntary_switches, retry_delay_override, deferral, map_index, run_key, task_id) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-    ?25, ?26, ?27, ?28, ?29, ?30)";
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)";
 
 const UPDATE_INSTANCE: &str = "UPDATE task_instance SET state = ?2, try_number = ?3, max_tries = ?4, scheduled_at = ?5, \
     queued_at = ?6, start_date = ?7, end_date = ?8, pool = ?9, pool_slots = ?10, priority_weight = ?11, operator = ?12, \
     version_key = ?13, pid = ?14, start_ticks = ?15, boot_id = ?16, exit_code = ?17, signal = ?18, reason = ?19, \
     user_cpu = ?20, system_cpu = ?21, max_rss = ?22, read_bytes = ?23, write_bytes = ?24, rendered_map_index = ?25, \
-    retry_delay_override = ?26, deferral = ?27, map_index = ?28 WHERE key = ?1";
+    voluntary_switches = ?26, involuntary_switches = ?27, retry_delay_override = ?28, deferral = ?29, map_index = ?30 WHERE key = ?1";
 
-/// Binds parameters 1 to 25, which the three statements above share.
+/// Binds parameters 1 to 27, which the three statements above share.
 fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rusqlite::Result<()> {
     let (process, usage) = (instance.process.as_ref(), instance.usage.as_ref());
     statement.raw_bind_parameter(1, instance.key.0)?;
@@ -408,7 +493,9 @@ fn bind_try(statement: &mut rusqlite::Statement<'_>, instance: &Instance) -> rus
     statement.raw_bind_parameter(22, usage.map(|usage| integer(usage.max_rss)))?;
     statement.raw_bind_parameter(23, usage.map(|usage| integer(usage.read_bytes)))?;
     statement.raw_bind_parameter(24, usage.map(|usage| integer(usage.write_bytes)))?;
-    statement.raw_bind_parameter(25, instance.rendered_map_index.as_deref())
+    statement.raw_bind_parameter(25, instance.rendered_map_index.as_deref())?;
+    statement.raw_bind_parameter(26, usage.map(|usage| integer(usage.voluntary_switches)))?;
+    statement.raw_bind_parameter(27, usage.map(|usage| integer(usage.involuntary_switches)))
 }
 
 /// A run that had ended, or has left its backfill's line: it may have become another kind of run.
@@ -446,19 +533,19 @@ fn put_instances<'a>(
         if prior.is_none() {
             let mut statement = connection.prepare_cached(INSERT_INSTANCE)?;
             bind_try(&mut statement, instance)?;
-            statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
-            statement.raw_bind_parameter(27, instance.deferral.as_deref().map(Wait::to_json))?;
-            statement.raw_bind_parameter(28, instance.map_index)?;
-            statement.raw_bind_parameter(29, instance.run.0)?;
-            statement.raw_bind_parameter(30, instance.task_id.as_str())?;
+            statement.raw_bind_parameter(28, instance.retry_delay_override.map(duration))?;
+            statement.raw_bind_parameter(29, instance.deferral.as_deref().map(Wait::to_json))?;
+            statement.raw_bind_parameter(30, instance.map_index)?;
+            statement.raw_bind_parameter(31, instance.run.0)?;
+            statement.raw_bind_parameter(32, instance.task_id.as_str())?;
             statement.raw_execute()?;
         } else {
             let mut statement = connection.prepare_cached(UPDATE_INSTANCE)?;
             bind_try(&mut statement, instance)?;
-            statement.raw_bind_parameter(26, instance.retry_delay_override.map(duration))?;
-            statement.raw_bind_parameter(27, instance.deferral.as_deref().map(Wait::to_json))?;
+            statement.raw_bind_parameter(28, instance.retry_delay_override.map(duration))?;
+            statement.raw_bind_parameter(29, instance.deferral.as_deref().map(Wait::to_json))?;
             // A mapped task's only row becomes the first of many.
-            statement.raw_bind_parameter(28, instance.map_index)?;
+            statement.raw_bind_parameter(30, instance.map_index)?;
             if statement.raw_execute()? == 0 {
                 return Err(Fault::Missing { table: "task_instance", key: instance.key.0 });
             }

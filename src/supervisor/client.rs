@@ -6,37 +6,48 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::model::TryKey;
+use crate::supervisor::cgroup;
 use crate::supervisor::protocol::{self, Answer, Decoder, Request, Start};
 
 /// Longer than a supervisor waits for an earlier one to let go of the home.
 const GREETING_WAIT: Duration = Duration::from_secs(15);
 /// How many bytes that nobody waits for are kept until something else is sent.
 const MOST_UNSENT: usize = 4 << 10;
+/// How many bytes of an empty buffer are kept.
+const MOST_KEPT: usize = 64 << 10;
 /// How long a closed supervisor is awaited: it ends what it still has first.
 const CLOSING_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs processes. No call blocks; answers come as [`Notice`]s.
 pub trait Supervise: Send + Sync {
+    /// In this order.
+    ///
     /// # Errors
-    /// The supervisor is gone; nothing was or will be started.
-    fn start(&self, start: Start) -> Result<(), Gone>;
+    /// The supervisor is gone; none of them was or will be started.
+    fn start(&self, starts: Vec<Start>) -> Result<(), Gone>;
     /// Ends a try; one that is over is left alone. `immediate`: without kill signal and grace.
     fn kill(&self, key: TryKey, reason: &str, force: crate::scheduler::port::Force);
+    /// Stops the processes of a try and its timeout.
+    fn pause(&self, key: TryKey);
+    /// Has them go on.
+    fn resume(&self, key: TryKey);
     /// These ends are recorded.
     fn acknowledge(&self, keys: &[TryKey]);
+    /// It is about to be dropped while it has tries that it keeps for the next scheduler: nobody waits for its end.
+    fn leave(&self) {}
 }
 
 /// The supervisor is gone.
@@ -55,17 +66,38 @@ impl std::error::Error for Gone {}
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     Answer(Answer),
+    /// All that has come was told.
+    Quiet,
     /// It ended without being asked to. Nothing comes after this.
     Gone {
         reason: String,
     },
 }
 
+/// With what a supervisor is spawned.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// This binary.
+    pub exe: PathBuf,
+    pub home: PathBuf,
+    /// `core.cgroup`: a folder, or `off`; None: what was delegated to minflow.
+    pub cgroup: Option<String>,
+    pub tasks: Tasks,
+}
+
+/// What becomes of tasks that run when their scheduler goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// The supervisor ends them.
+    EndWithIt,
+    /// The supervisor keeps them for the next scheduler.
+    OutliveIt,
+}
+
 /// A supervisor that was spawned and not greeted yet.
 #[derive(Debug)]
 pub struct SupervisorHandle {
-    exe: PathBuf,
-    home: PathBuf,
+    origin: Origin,
     socket: UnixStream,
     child: Child,
 }
@@ -75,31 +107,33 @@ impl SupervisorHandle {
         self.child.id() as i32
     }
 
-    /// The binary and the home with which it was spawned, to spawn another.
-    pub fn origin(&self) -> (PathBuf, PathBuf) {
-        (self.exe.clone(), self.home.clone())
+    /// To spawn another.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 }
 
-/// Spawns a supervisor for `home`. To be called before threads, sockets and locks exist: a small parent is cheap to copy, and
+/// Spawns a supervisor for a home. To be called before threads, sockets and locks exist: a small parent is cheap to copy, and
 /// what is not there cannot be inherited.
 ///
 /// # Errors
 /// The binary cannot be executed, or the host lacks processes or descriptors.
-pub fn spawn(exe: &Path, home: &Path) -> io::Result<SupervisorHandle> {
-    let home = std::path::absolute(home)?;
+pub fn spawn(origin: &Origin) -> io::Result<SupervisorHandle> {
+    let home = std::path::absolute(&origin.home)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(exe)
+    let child = Command::new(&origin.exe)
         .arg("supervise")
         .arg("--home")
         .arg(&home)
+        .envs(origin.cgroup.as_ref().map(|cgroup| (cgroup::VARIABLE, cgroup)))
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
-    Ok(SupervisorHandle { exe: exe.to_owned(), home, socket: ours, child })
+    Ok(SupervisorHandle { origin: Origin { home, ..origin.clone() }, socket: ours, child })
 }
 
-/// A connected supervisor. Dropping it closes the socket: the supervisor then ends what it still runs, and itself.
+/// A connected supervisor. Dropping it closes the socket: the supervisor then ends what it still runs, unless it is to keep that, and
+/// itself.
 pub struct SupervisorClient {
     line: Arc<Line>,
     reader: Option<JoinHandle<()>>,
@@ -111,14 +145,20 @@ struct Line {
     /// Wakes the reader: there is something to write, or it is to end.
     wake: OwnedFd,
     outbox: Mutex<Outbox>,
+    /// The socket did not take all: the reader goes on when it has room.
+    is_full: AtomicBool,
     is_closing: AtomicBool,
+    /// It keeps its tries, and is not waited for.
+    is_left: AtomicBool,
 }
 
 #[derive(Default)]
 struct Outbox {
     bytes: Vec<u8>,
-    /// The socket did not take all: the reader goes on when it has room.
-    is_full: bool,
+    /// An empty buffer, for what comes while `bytes` are written.
+    spare: Vec<u8>,
+    /// Somebody writes, outside of the lock, and goes on until nothing is left.
+    is_writing: bool,
     is_gone: bool,
 }
 
@@ -128,9 +168,9 @@ impl SupervisorClient {
     /// # Errors
     /// It does not answer, speaks another version, or an earlier supervisor of the home does not let go.
     pub fn connect(handle: SupervisorHandle, notify: impl Fn(Notice) + Send + 'static) -> io::Result<Self> {
-        let SupervisorHandle { socket, mut child, .. } = handle;
+        let SupervisorHandle { socket, mut child, origin } = handle;
         let mut decoder = Decoder::default();
-        if let Err(error) = greet(&socket, &mut decoder) {
+        if let Err(error) = greet(&socket, origin.tasks, &mut decoder) {
             // Its end of the socket closes with ours, and it ends by itself.
             drop(socket);
             let _ = child.wait();
@@ -139,7 +179,14 @@ impl SupervisorClient {
         socket.set_read_timeout(None)?;
         socket.set_nonblocking(true)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let line = Line { socket, wake, outbox: Mutex::default(), is_closing: AtomicBool::new(false) };
+        let line = Line {
+            socket,
+            wake,
+            outbox: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
+        };
         let line = Arc::new(line);
         let pid = child.id() as i32;
         let reading = line.clone();
@@ -157,24 +204,42 @@ impl SupervisorClient {
 }
 
 impl Supervise for SupervisorClient {
-    fn start(&self, start: Start) -> Result<(), Gone> {
-        self.line.send(&Request::Start(Box::new(start)))
+    fn start(&self, starts: Vec<Start>) -> Result<(), Gone> {
+        self.line.send(starts.into_iter().map(|start| Request::Start(Box::new(start))))
     }
 
     fn kill(&self, key: TryKey, reason: &str, force: crate::scheduler::port::Force) {
         let immediate = force == crate::scheduler::port::Force::Immediate;
         // If it is gone, its tries are ended by whoever hears of that.
-        let _ = self.line.send(&Request::Kill { key, reason: reason.to_owned(), immediate });
+        let _ = self.line.send([Request::Kill { key, reason: reason.to_owned(), immediate }]);
+    }
+
+    fn pause(&self, key: TryKey) {
+        // If it is gone, so is what was to stand still.
+        let _ = self.line.send([Request::Pause { key }]);
+    }
+
+    fn resume(&self, key: TryKey) {
+        // As above.
+        let _ = self.line.send([Request::Resume { key }]);
     }
 
     fn acknowledge(&self, keys: &[TryKey]) {
         // If it is gone, it remembers nothing any more.
         let _ = self.line.mention(&Request::Acknowledge { keys: keys.to_vec() });
     }
+
+    fn leave(&self) {
+        self.line.is_left.store(true, Ordering::Release);
+    }
 }
 
 impl Drop for SupervisorClient {
     fn drop(&mut self) {
+        // What was only mentioned is said: else the supervisor would keep for the next scheduler what is recorded.
+        if !self.line.is_full.load(Ordering::Acquire) {
+            self.line.flush(self.line.outbox.lock());
+        }
         self.line.is_closing.store(true, Ordering::Release);
         self.line.wake_reader();
         if let Some(reader) = self.reader.take()
@@ -185,8 +250,11 @@ impl Drop for SupervisorClient {
     }
 }
 
-fn greet(mut socket: &UnixStream, decoder: &mut Decoder) -> io::Result<()> {
+fn greet(mut socket: &UnixStream, tasks: Tasks, decoder: &mut Decoder) -> io::Result<()> {
     let mut hello = Vec::new();
+    if tasks == Tasks::OutliveIt {
+        protocol::encode(&Request::Outlive, &mut hello);
+    }
     protocol::encode(&Request::Hello { version: protocol::VERSION }, &mut hello);
     socket.write_all(&hello)?;
     socket.set_read_timeout(Some(GREETING_WAIT))?;
@@ -211,15 +279,14 @@ fn greet(mut socket: &UnixStream, decoder: &mut Decoder) -> io::Result<()> {
 }
 
 impl Line {
-    fn send(&self, request: &Request) -> Result<(), Gone> {
+    fn send(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Gone> {
         let mut outbox = self.outbox.lock();
         if outbox.is_gone {
             return Err(Gone);
         }
-        protocol::encode(request, &mut outbox.bytes);
-        self.flush(&mut outbox);
-        if outbox.is_full {
-            self.wake_reader();
+        requests.into_iter().for_each(|request| protocol::encode(&request, &mut outbox.bytes));
+        if !self.is_full.load(Ordering::Acquire) {
+            self.flush(outbox);
         }
         Ok(())
     }
@@ -231,25 +298,48 @@ impl Line {
             return Err(Gone);
         }
         protocol::encode(request, &mut outbox.bytes);
-        if outbox.bytes.len() > MOST_UNSENT && !outbox.is_full {
-            self.flush(&mut outbox);
-            if outbox.is_full {
-                self.wake_reader();
-            }
+        if outbox.bytes.len() > MOST_UNSENT && !self.is_full.load(Ordering::Acquire) {
+            self.flush(outbox);
         }
         Ok(())
     }
 
-    fn flush(&self, outbox: &mut Outbox) {
+    /// Writes what there is, unless somebody does already. The lock is not held while the kernel works.
+    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>) {
+        if outbox.is_writing {
+            return;
+        }
+        outbox.is_writing = true;
         while !outbox.bytes.is_empty() {
-            match (&self.socket).write(&outbox.bytes) {
-                Ok(count) => drop(outbox.bytes.drain(..count)),
+            let spare = std::mem::take(&mut outbox.spare);
+            let mut bytes = std::mem::replace(&mut outbox.bytes, spare);
+            let taken = MutexGuard::unlocked(&mut outbox, || self.write(&bytes));
+            bytes.drain(..taken);
+            if !bytes.is_empty() {
+                bytes.append(&mut outbox.bytes);
+                outbox.bytes = bytes;
+                outbox.is_writing = false;
+                self.is_full.store(true, Ordering::Release);
+                return self.wake_reader();
+            }
+            // A burst's buffer is not kept.
+            outbox.spare = if bytes.capacity() > MOST_KEPT { Vec::new() } else { bytes };
+        }
+        outbox.is_writing = false;
+        self.is_full.store(false, Ordering::Release);
+    }
+
+    /// How many bytes the socket has taken: fewer than all where it is full or broken, of which the reader hears.
+    fn write(&self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match (&self.socket).write(&bytes[taken..]) {
+                Ok(count) => taken += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // If it is broken, the reader hears of it.
-                Err(_) => return outbox.is_full = true,
+                Err(_) => break,
             }
         }
-        outbox.is_full = false;
+        taken
     }
 
     fn wake_reader(&self) {
@@ -259,14 +349,11 @@ impl Line {
     /// Waits until there is something to read, and meanwhile writes what did not fit.
     fn wait(&self) -> io::Result<()> {
         loop {
-            let is_full = {
-                let mut outbox = self.outbox.lock();
-                if outbox.is_full {
-                    self.flush(&mut outbox);
-                }
-                outbox.is_full
-            };
-            let interest = if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            if self.is_full.load(Ordering::Acquire) {
+                self.flush(self.outbox.lock());
+            }
+            let interest =
+                if self.is_full.load(Ordering::Acquire) { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             let mut watched = [
                 PollFd::from_borrowed_fd(self.socket.as_fd(), interest),
                 PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
@@ -296,7 +383,9 @@ fn read(line: &Line, mut decoder: Decoder, mut child: Child, notify: impl Fn(Not
     }
     let _ = line.socket.shutdown(std::net::Shutdown::Both);
     if line.is_closing.load(Ordering::Acquire) {
-        await_end(&mut child);
+        if !line.is_left.load(Ordering::Acquire) {
+            await_end(&mut child);
+        }
         return;
     }
     // It may only have closed its socket; a supervisor that cannot be reached must not start anything more.
@@ -308,12 +397,19 @@ fn read(line: &Line, mut decoder: Decoder, mut child: Child, notify: impl Fn(Not
 fn listen(line: &Line, decoder: &mut Decoder, notify: &impl Fn(Notice)) -> String {
     let mut bytes = [0; 16 << 10];
     loop {
+        let mut has_told = false;
         loop {
             match decoder.take() {
-                Ok(Some(answer)) => notify(Notice::Answer(answer)),
+                Ok(Some(answer)) => {
+                    notify(Notice::Answer(answer));
+                    has_told = true;
+                }
                 Ok(None) => break,
                 Err(error) => return format!("the supervisor speaks another protocol: {error}"),
             }
+        }
+        if has_told {
+            notify(Notice::Quiet);
         }
         match (&line.socket).read(&mut bytes) {
             Ok(0) => return "the supervisor ended".to_owned(),

@@ -29,12 +29,12 @@ impl FakeSupervisor {
 }
 
 impl Supervise for FakeSupervisor {
-    fn start(&self, start: Start) -> Result<(), Gone> {
+    fn start(&self, starts: Vec<Start>) -> Result<(), Gone> {
         if *self.is_gone.lock() {
             return Err(Gone);
         }
-        let answers = (self.script)(&start);
-        self.seen.lock().push(Request::Start(Box::new(start)));
+        let answers: Vec<Answer> = starts.iter().flat_map(&self.script).collect();
+        self.seen.lock().extend(starts.into_iter().map(|start| Request::Start(Box::new(start))));
         let notify = self.notify.clone();
         // As the real one: answers come from another thread.
         std::thread::spawn(move || answers.into_iter().for_each(|answer| notify(Notice::Answer(answer))));
@@ -44,6 +44,14 @@ impl Supervise for FakeSupervisor {
     fn kill(&self, key: TryKey, reason: &str, force: Force) {
         let immediate = force == Force::Immediate;
         self.seen.lock().push(Request::Kill { key, reason: reason.to_owned(), immediate });
+    }
+
+    fn pause(&self, key: TryKey) {
+        self.seen.lock().push(Request::Pause { key });
+    }
+
+    fn resume(&self, key: TryKey) {
+        self.seen.lock().push(Request::Resume { key });
     }
 
     fn acknowledge(&self, keys: &[TryKey]) {

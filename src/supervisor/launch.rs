@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::supervisor::protocol::{Refusal, Start};
-use crate::supervisor::{heap, sys};
+use crate::supervisor::limits::{self, Plan};
+use crate::supervisor::protocol::{Refusal, Start, Tree, User};
+use crate::supervisor::{cgroup, heap, sys};
 
 /// Linux holds one argument or environment entry to 32 pages, its ending NUL included (MAX_ARG_STRLEN).
 const MAX_ENTRY: usize = 32 * 4096;
@@ -40,6 +42,9 @@ pub struct Inherited {
 impl Inherited {
     pub fn from_this_process() -> Self {
         let entries = std::env::vars_os().filter_map(|(mut name, value)| {
+            if name == cgroup::VARIABLE {
+                return None;
+            }
             let value = if name == heap::VARIABLE { heap::given(&value)? } else { value };
             name.push("=");
             name.push(value);
@@ -72,14 +77,25 @@ pub struct Launching {
 }
 
 impl Launching {
+    /// 0: its subreaper has not made it yet.
     pub fn pid(&self) -> i32 {
         self.launch.pid()
+    }
+
+    /// See [`sys::Launch::take_reaper`].
+    pub fn take_reaper(&mut self) -> Option<sys::Reaper> {
+        self.launch.take_reaper()
     }
 
     /// None while nobody knows; an error once it has given up, and ends.
     pub fn outcome(&self) -> Option<Result<(), NotStarted>> {
         let outcome = self.launch.outcome()?;
-        Some(outcome.map_err(|error| explain(&error, &self.start, self.launch.image())))
+        Some(outcome.map_err(|error| explain(&error, self.launch.step(), &self.start, self.launch.image())))
+    }
+
+    /// For the log: the settings that the host refused when the process tried them.
+    pub fn refused(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.launch.refused().filter_map(limits::refused)
     }
 }
 
@@ -87,7 +103,7 @@ impl Launching {
 ///
 /// # Errors
 /// Nothing was started.
-pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File) -> Result<Launching, NotStarted> {
+pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File, plan: &mut Plan) -> Result<Launching, NotStarted> {
     if start.argv.is_empty() {
         return Err(NotStarted::permanent("there is no program to run".to_owned()));
     }
@@ -106,6 +122,9 @@ pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File) -> Result<La
         cwd: terminated(start.cwd.as_str(), || "the folder to run in".to_owned())?,
         input: input.as_ref().map(File::as_raw_fd),
         output: log.as_raw_fd(),
+        settings: plan.settings.take(),
+        group: plan.guard.as_ref().and_then(|guard| guard.group()).map(|group| group.entrance().as_raw_fd()),
+        has_reaper: start.tree == Tree::Strict && plan.guard.as_ref().is_none_or(|guard| guard.group().is_none()),
     };
     match sys::Launch::begin(image) {
         Ok(launch) => Ok(Launching { launch, start }),
@@ -136,14 +155,25 @@ pub fn kind_of(error: &io::Error) -> Refusal {
     }
 }
 
-/// There is one number for the folder and for the program: looks at both to say which it was.
-fn explain(error: &io::Error, start: &Start, image: &sys::Image) -> NotStarted {
+fn explain(error: &io::Error, step: sys::Step, start: &Start, image: &sys::Image) -> NotStarted {
     let program = &start.argv[0];
     let kind = kind_of(error);
+    let user = start.user.as_ref();
+    if let Some(what) = limits::stopped(step) {
+        let message = format!("{what}: {error}; write `enforce = \"prefer\"` to run it all the same");
+        return NotStarted { kind, message };
+    }
+    if let (sys::Step::User, Some(user)) = (step, user) {
+        let message = format!("cannot become the user `{}` of `run_as`: {error}; minflow must run as root", user.name);
+        return NotStarted { kind, message };
+    }
+    if let (sys::Step::Folder, Some(user), Some(libc::EACCES)) = (step, user, error.raw_os_error()) {
+        return NotStarted { kind, message: closed_folder(&start.cwd, user) };
+    }
     let message = match error.raw_os_error() {
         Some(libc::E2BIG) => too_long(start, image),
         Some(libc::EAGAIN) => no_process(program),
-        Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) if !Path::new(&start.cwd).is_dir() => {
+        Some(_) if step == sys::Step::Folder => {
             format!("cannot enter the folder `{}`: create it, or correct `cwd`", start.cwd)
         }
         Some(libc::ENOENT) if Path::new(program).exists() => {
@@ -155,6 +185,28 @@ fn explain(error: &io::Error, start: &Start, image: &sys::Image) -> NotStarted {
         _ => format!("cannot start `{program}`: {error}"),
     };
     NotStarted { kind, message }
+}
+
+/// Names the folder that keeps a user out.
+fn closed_folder(cwd: &str, user: &User) -> String {
+    let path = Path::new(cwd);
+    let above: Vec<&Path> = path.ancestors().collect();
+    let closed = above.into_iter().rev().find(|folder| {
+        fs::metadata(folder).is_ok_and(|metadata| {
+            let by = match metadata.uid() == user.uid {
+                true => 0o100,
+                false if user.groups.contains(&metadata.gid()) => 0o010,
+                false => 0o001,
+            };
+            metadata.mode() & by == 0
+        })
+    });
+    let closed = closed.unwrap_or(path).display();
+    format!(
+        "the user `{}` of `run_as` cannot enter the folder `{cwd}`, as `{closed}` is closed to it: open that (`chmod o+x {closed}`), or \
+         set `cwd` to a folder of that user's",
+        user.name
+    )
 }
 
 fn unreadable(path: &str, error: &io::Error) -> NotStarted {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::clock::BootInstant;
+use crate::supervisor::procfs;
 use crate::supervisor::protocol::TAIL_BYTES;
 
 /// How far behind its limit a log may grow between two looks, about.
@@ -51,9 +52,17 @@ enum Attention {
     Watched,
 }
 
+/// Writes lines of minflow's to a log whose process has not begun, and gives their bytes. A disk that is full loses them.
+pub fn note(mut log: &File, notes: &[String], at: Timestamp) -> u64 {
+    let text: String = notes.iter().map(|note| format!("[{at:.6}] minflow: {note}\n")).collect();
+    if text.is_empty() || log.write_all(text.as_bytes()).is_err() { 0 } else { text.len() as u64 }
+}
+
 /// What the limit cost.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
+    /// How long the log is then; 0: nobody knows.
+    pub size: u64,
     pub bytes: u64,
     /// The last [`TAIL_BYTES`] of the output; empty if nothing was dropped.
     pub tail: Vec<u8>,
@@ -74,6 +83,11 @@ impl LogCap {
             tail: Vec::new(),
             attention: Attention::Looks,
         }
+    }
+
+    /// What names the file: its device and its inode.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        procfs::identity(&self.file)
     }
 
     /// When to look again. Slow looks fall on whole seconds, so that many quiet tasks cost one wake-up.
@@ -146,7 +160,7 @@ impl LogCap {
         let size = metadata.len();
         let bytes = self.cut + size.saturating_sub(self.limit);
         if bytes == 0 {
-            return Dropped::default();
+            return Dropped { size, ..Dropped::default() };
         }
         let tail = self.read_tail(size);
         let limit = self.limit;
@@ -158,7 +172,7 @@ impl LogCap {
         let _ = self.file.seek(SeekFrom::End(0));
         // A full disk loses the notice; the number of bytes is reported all the same.
         let _ = self.file.write_all(notice.as_bytes());
-        Dropped { bytes, tail }
+        Dropped { size: limit + notice.len() as u64, bytes, tail }
     }
 
     fn read_tail(&self, size: u64) -> Vec<u8> {
@@ -215,7 +229,7 @@ mod tests {
         let mut cap = LogCap::new(file, 1_000, at(0));
         writer.write_all(&[b'x'; 1_000]).unwrap();
         cap.look(at(20));
-        assert_eq!(cap.finish(Timestamp::UNIX_EPOCH), Dropped::default());
+        assert_eq!(cap.finish(Timestamp::UNIX_EPOCH), Dropped { size: 1_000, ..Dropped::default() });
         assert_eq!(writer.metadata().unwrap().len(), 1_000);
     }
 

@@ -3,28 +3,37 @@
 //! It is the same binary, executed as the hidden command `minflow supervise --home PATH` before any thread, socket or lock
 //! exists, and is connected by a socket that it finds as its standard input. It knows processes and tries, and no DAG.
 
+pub mod adopter;
+pub mod adoption;
+pub mod cgroup;
 pub mod client;
 #[cfg(test)]
 pub mod fake;
+mod guard;
 pub mod heap;
 mod launch;
+mod limits;
 mod lock;
 mod log_cap;
+mod orphans;
 pub mod procfs;
 pub mod protocol;
+mod record;
 mod server;
 pub mod sys;
+mod tree;
 mod wire;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-pub use client::{Gone, Notice, Supervise, SupervisorClient, SupervisorHandle, spawn};
+pub use client::{Gone, Notice, Origin, Supervise, SupervisorClient, SupervisorHandle, Tasks, spawn};
 
 /// The environment variable that marks every process of a try, so that what an earlier minflow left behind can be found.
 pub const MARK: &str = "MINFLOW_TRY";
 
-/// Runs the supervisor: what `minflow supervise` does. Returns when its scheduler is gone and its last process has ended.
+/// Runs the supervisor: what `minflow supervise` does. Returns when its scheduler is gone, and its last process has ended and been told
+/// of.
 pub fn main(home: &Path) -> ExitCode {
     match serve(home) {
         Ok(()) => ExitCode::SUCCESS,

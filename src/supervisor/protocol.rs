@@ -8,11 +8,11 @@ use std::io;
 
 use jiff::Timestamp;
 
-use crate::model::{ProcessIdentity, TryKey, Usage};
+use crate::model::{Exceeded, Limits, ProcessIdentity, TryKey, Usage};
 use crate::supervisor::wire::{Input, Wire, record};
 
 /// Raised with each change of what follows.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 5;
 
 /// A frame holds a script of 100 KiB and an environment; nothing honest comes near this.
 const MAX_FRAME: usize = 64 << 20;
@@ -36,6 +36,16 @@ pub enum Request {
     Acknowledge {
         keys: Vec<TryKey>,
     },
+    /// Stops all processes of a try, and its timeout; one that is over is left alone.
+    Pause {
+        key: TryKey,
+    },
+    /// Has them go on.
+    Resume {
+        key: TryKey,
+    },
+    /// Said before `Hello`: tasks that run when this scheduler goes are kept for the next one (`adoption`), not ended.
+    Outlive,
 }
 
 /// A process to run. Texts without NUL; paths are absolute.
@@ -51,6 +61,9 @@ pub struct Start {
     pub env: Vec<(String, String)>,
     /// Taken out of that environment.
     pub env_removed: Vec<String>,
+    pub limits: Option<Limits>,
+    /// As whom it runs; None: as the supervisor.
+    pub user: Option<User>,
     /// Exists already; the process appends to it.
     pub log: String,
     /// The log's greatest size in bytes, what it held before included.
@@ -59,8 +72,26 @@ pub struct Start {
     /// A signal's number.
     pub kill_signal: i32,
     pub grace_ms: u64,
+    pub tree: Tree,
+    /// Whether what outlives the try's own process is left alone, unless the try is ended by a timeout or a kill.
+    pub leaves: bool,
     /// Whether the end of the output is wanted if the log had to be cut.
     pub wants_tail: bool,
+    /// How many bytes of the log are not the task's.
+    pub output_from: u64,
+    /// What whoever concludes the try needs beside its end. The supervisor only keeps it.
+    pub memo: String,
+}
+
+/// A user, resolved: the supervisor asks nobody who that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// For messages.
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// All of them, that of `gid` included.
+    pub groups: Vec<u32>,
 }
 
 impl std::fmt::Debug for Start {
@@ -113,9 +144,26 @@ pub struct End {
     pub ended_at: Timestamp,
     /// How much of its output the log's limit cost.
     pub log_bytes_dropped: u64,
+    /// How long the log was when the last of its processes had ended, in bytes; 0: nobody knows.
+    pub output_to: u64,
     /// If that is not 0 and the tail was wanted: the last [`TAIL_BYTES`] of the output, with the replacement character for what
     /// is not UTF-8.
     pub tail: Option<String>,
+    /// How many bytes of the log the supervisor wrote before the process began.
+    pub noted_bytes: u64,
+    /// What is to be said in the log.
+    pub notes: Vec<String>,
+}
+
+/// Which of its processes end with a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// Those of its process group. It ends the others itself.
+    Group,
+    /// All that can be recognised.
+    Whole,
+    /// All, whatever they do: it gets a subreaper of its own.
+    Strict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +178,10 @@ pub enum Cause {
     /// The process itself, or somebody unknown.
     Itself,
     TimedOut,
+    /// One of its limits.
+    Exceeded {
+        limit: Exceeded,
+    },
     Killed {
         reason: String,
     },
@@ -142,15 +194,23 @@ record!(Start {
     stdin,
     env,
     env_removed,
+    limits,
+    user,
     log,
     max_log_bytes,
     timeout_ms,
     kill_signal,
     grace_ms,
-    wants_tail
+    tree,
+    leaves,
+    wants_tail,
+    output_from,
+    memo
 });
 
-record!(End { key, exit, cause, usage, started_at, ended_at, log_bytes_dropped, tail });
+record!(User { name, uid, gid, groups });
+
+record!(End { key, exit, cause, usage, started_at, ended_at, log_bytes_dropped, output_to, tail, noted_bytes, notes });
 
 impl Wire for Request {
     fn put(&self, out: &mut Vec<u8>) {
@@ -169,6 +229,9 @@ impl Wire for Request {
                 3_u8.put(out);
                 keys.put(out);
             }
+            Self::Pause { key } => (4_u8, *key).put(out),
+            Self::Resume { key } => (5_u8, *key).put(out),
+            Self::Outlive => 6_u8.put(out),
         }
     }
 
@@ -178,6 +241,9 @@ impl Wire for Request {
             1 => Self::Start(Box::new(Wire::take(input)?)),
             2 => Self::Kill { key: Wire::take(input)?, reason: Wire::take(input)?, immediate: Wire::take(input)? },
             3 => Self::Acknowledge { keys: Wire::take(input)? },
+            4 => Self::Pause { key: Wire::take(input)? },
+            5 => Self::Resume { key: Wire::take(input)? },
+            6 => Self::Outlive,
             _ => return None,
         })
     }
@@ -224,6 +290,16 @@ impl Wire for Answer {
     }
 }
 
+impl Wire for Tree {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self as u8).put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        [Self::Group, Self::Whole, Self::Strict].get(usize::from(u8::take(input)?)).copied()
+    }
+}
+
 impl Wire for Exit {
     fn put(&self, out: &mut Vec<u8>) {
         match self {
@@ -250,6 +326,10 @@ impl Wire for Cause {
                 2_u8.put(out);
                 reason.put(out);
             }
+            Self::Exceeded { limit } => {
+                3_u8.put(out);
+                limit.put(out);
+            }
         }
     }
 
@@ -258,6 +338,7 @@ impl Wire for Cause {
             0 => Some(Self::Itself),
             1 => Some(Self::TimedOut),
             2 => Some(Self::Killed { reason: Wire::take(input)? }),
+            3 => Some(Self::Exceeded { limit: Wire::take(input)? }),
             _ => None,
         }
     }
@@ -317,8 +398,10 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::model::InstanceKey;
+    use crate::model::{Enforce, InstanceKey, IoPriority};
 
     fn kill(reason: &str) -> Request {
         let key = TryKey { instance: InstanceKey(7), try_number: 1 };
@@ -358,15 +441,42 @@ mod tests {
             timeout_ms: Some(7),
             kill_signal: -1,
             grace_ms: 9,
+            tree: Tree::Strict,
+            leaves: true,
             stdin: Some(text()),
+            limits: Some(Limits {
+                memory: Some(u64::MAX),
+                millicpus: Some(1),
+                cpu_time: Some(Duration::from_secs(2)),
+                processes: Some(3),
+                open_files: Some(4),
+                file_size: Some(5),
+                nice: Some(-20),
+                ionice: Some(IoPriority::BestEffort(7)),
+                umask: Some(0o777),
+                enforce: Enforce::Require,
+            }),
+            user: Some(User { name: text(), uid: u32::MAX, gid: 0, groups: vec![0, 7] }),
             wants_tail: true,
+            output_from: u64::MAX,
+            memo: text(),
         };
         let requests = [
             Request::Hello { version: VERSION },
             Request::Start(Box::new(start.clone())),
-            Request::Start(Box::new(Start { timeout_ms: None, argv: Vec::new(), ..start })),
+            Request::Start(Box::new(Start {
+                timeout_ms: None,
+                argv: Vec::new(),
+                tree: Tree::Group,
+                limits: Some(Limits { ionice: Some(IoPriority::Idle), ..Limits::default() }),
+                user: None,
+                ..start
+            })),
             Request::Kill { key, reason: text(), immediate: true },
             Request::Acknowledge { keys: vec![key, key] },
+            Request::Pause { key },
+            Request::Resume { key },
+            Request::Outlive,
         ];
         assert_eq!(there_and_back(&requests), requests);
         let at = Timestamp::from_microsecond(-1).unwrap();
@@ -381,7 +491,10 @@ mod tests {
                 started_at: at,
                 ended_at: at,
                 log_bytes_dropped: 4,
+                output_to: 6,
                 tail,
+                noted_bytes: 5,
+                notes: vec![text()],
             }))
         };
         let answers = [
@@ -393,6 +506,7 @@ mod tests {
             end(Exit::Code(-1), Cause::Itself, None),
             end(Exit::Signal(9), Cause::TimedOut, Some(text())),
             end(Exit::Signal(9), Cause::Killed { reason: text() }, None),
+            end(Exit::Signal(9), Cause::Exceeded { limit: Exceeded::FileSize }, None),
         ];
         assert_eq!(there_and_back(&answers), answers);
     }

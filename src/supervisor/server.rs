@@ -2,9 +2,13 @@
 //! it is acknowledged.
 //!
 //! Knows tries as keys and processes as numbers; it knows no DAG, and decides nothing about retries. When its scheduler is gone
-//! it accepts nothing more, ends its processes, and then itself.
+//! it accepts nothing more. If its tasks are to outlive that, it keeps them for the next scheduler (`estate`), else it ends them; in the
+//! end it ends itself.
 
-use std::collections::BTreeMap;
+mod ends;
+mod estate;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -13,7 +17,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::event::epoll;
 use rustix::fs::inotify;
 use rustix::time::{
@@ -22,107 +25,26 @@ use rustix::time::{
 
 use crate::clock::{BootInstant, Clock, SystemClock};
 use crate::model::{ProcessIdentity, TryKey};
-use crate::supervisor::launch::{self, Inherited, Launching, NotStarted};
-use crate::supervisor::log_cap::LogCap;
-use crate::supervisor::protocol::{self, Answer, Cause, Decoder, End, Exit, Refusal, Request, Start};
-use crate::supervisor::{lock, procfs, sys};
+use crate::supervisor::adoption::{Kept, Verdict};
+use crate::supervisor::launch::{self, Inherited, NotStarted};
+use crate::supervisor::limits::{self, Plan};
+use crate::supervisor::log_cap::{self, LogCap};
+use crate::supervisor::orphans::{Evidence, Orphans};
+use crate::supervisor::protocol::{self, Answer, Cause, Decoder, Refusal, Request, Start, Tree};
+use crate::supervisor::record::{Record, Running, Settled};
+use crate::supervisor::{MARK, cgroup, lock, procfs, sys};
 
 /// How long news that can wait are kept back, so that those of a short task go together.
 const PATIENCE: Duration = Duration::from_millis(2);
 /// How often at least it is looked whether a process that is slow to execute its program has done so.
 const SLOWEST_LOOK: Duration = Duration::from_millis(64);
-/// How long the end of a group that was sent SIGKILL is awaited; only a process stuck in the kernel takes longer.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
 const SOCKET: u64 = 0;
 const CHILDREN: u64 = 1;
 const TIMER: u64 = 2;
 const LOGS: u64 = 3;
-
-/// What is known of a try.
-enum Record {
-    Running(Box<Running>),
-    /// Its leader is reaped; members of its group are still dying.
-    Draining {
-        until: BootInstant,
-        group: i32,
-        log: LogCap,
-        end: Box<End>,
-        wants_tail: bool,
-    },
-    /// Reported; kept so that it is not started again.
-    Over,
-}
-
-struct Running {
-    process: ProcessIdentity,
-    /// Until it is known to have executed its program.
-    launching: Option<Launching>,
-    /// Signals that wait for that: before, there may be no group yet.
-    owed: Vec<i32>,
-    log: LogCap,
-    started_at: Timestamp,
-    times_out_at: Option<BootInstant>,
-    /// When SIGKILL follows the kill signal.
-    kill_at: Option<BootInstant>,
-    cause: Cause,
-    kill_signal: i32,
-    grace: Duration,
-    wants_tail: bool,
-}
-
-impl Running {
-    fn signal_group(&mut self, signal: i32) {
-        if self.launching.is_some() {
-            self.owed.push(signal);
-            return;
-        }
-        // The group may have ended by itself: then there is nothing to do.
-        let _ = sys::kill(-self.process.pid, signal);
-    }
-
-    /// Whether it has begun to run its program since the last look.
-    fn has_just_begun(&mut self) -> bool {
-        if !matches!(self.launching.as_ref().map(Launching::outcome), Some(Some(Ok(())))) {
-            return false;
-        }
-        self.launching = None;
-        for signal in std::mem::take(&mut self.owed) {
-            self.signal_group(signal);
-        }
-        true
-    }
-
-    /// The kill signal now and SIGKILL after the grace. The first cause stands.
-    fn end(&mut self, cause: Cause, now: BootInstant) {
-        if self.cause != Cause::Itself {
-            return;
-        }
-        self.cause = cause;
-        self.times_out_at = None;
-        self.kill_at = Some(now.after(self.grace));
-        self.signal_group(self.kill_signal);
-        // A stopped process takes no signal before it goes on.
-        self.signal_group(libc::SIGCONT);
-    }
-
-    fn due(&self) -> Option<BootInstant> {
-        [self.times_out_at, self.kill_at, self.log.due()].into_iter().flatten().min()
-    }
-
-    fn tick(&mut self, now: BootInstant) {
-        if self.times_out_at.is_some_and(|at| at <= now) {
-            self.end(Cause::TimedOut, now);
-        }
-        if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_at = None;
-            self.signal_group(libc::SIGKILL);
-        }
-        if self.log.due().is_some_and(|at| at <= now) {
-            self.log.look(now);
-        }
-    }
-}
+const LISTENER: u64 = 4;
+const HEIR: u64 = 5;
 
 /// The whole state of the process.
 pub struct Server {
@@ -147,10 +69,22 @@ pub struct Server {
     /// Held from Hello until the scheduler is gone.
     lock: Option<File>,
     is_orphan: bool,
+    /// What it keeps for the next scheduler; None: its tasks end with its own.
+    estate: Option<Box<estate::Estate>>,
     inherited: Inherited,
     boot_id: String,
+    /// Where there are cgroups, or why there are none.
+    cgroups: Result<cgroup::Base, String>,
     tries: BTreeMap<TryKey, Record>,
     by_pid: BTreeMap<i32, TryKey>,
+    /// The subreapers of tries that have one of their own, by their numbers.
+    reapers: BTreeMap<i32, (TryKey, sys::Reaper)>,
+    /// Those of `tries` whose leaders have ended.
+    draining: Vec<TryKey>,
+    orphans: Orphans,
+    /// The places in the order of starts of the tries that are not over, and the next one.
+    alive: BTreeSet<u64>,
+    next_order: u64,
 }
 
 impl Server {
@@ -187,10 +121,17 @@ impl Server {
             waits_for_room: false,
             lock: None,
             is_orphan: false,
+            estate: None,
             inherited: Inherited::from_this_process(),
             boot_id: procfs::boot_id(),
+            cgroups: cgroup::Base::find(std::env::var_os(cgroup::VARIABLE).as_deref()),
             tries: BTreeMap::new(),
             by_pid: BTreeMap::new(),
+            reapers: BTreeMap::new(),
+            draining: Vec::new(),
+            orphans: Orphans::new(),
+            alive: BTreeSet::new(),
+            next_order: 0,
         })
     }
 
@@ -199,7 +140,7 @@ impl Server {
     /// # Errors
     /// The kernel refuses to tell about events.
     pub fn serve(mut self) -> io::Result<()> {
-        while !(self.is_orphan && self.is_idle()) {
+        while !(self.is_orphan && self.has_nothing_left()) {
             self.arm()?;
             let mut ready: Vec<epoll::Event> = Vec::with_capacity(4);
             let timeout = self.patience();
@@ -212,6 +153,8 @@ impl Server {
                     SOCKET => self.read(),
                     CHILDREN => self.take_signals(),
                     LOGS => self.wake_logs(),
+                    LISTENER => self.admit_heir(),
+                    HEIR => self.hear_heir(),
                     _ => self.take_deadline(),
                 }
             }
@@ -222,20 +165,22 @@ impl Server {
                 self.write();
             }
         }
+        if let Some(estate) = self.estate {
+            estate.close();
+        }
         Ok(())
     }
 
-    fn is_idle(&self) -> bool {
-        self.tries.values().all(|record| matches!(record, Record::Over))
+    fn has_nothing_left(&self) -> bool {
+        match &self.estate {
+            None => self.tries.values().all(|record| matches!(record, Record::Over(_))),
+            Some(estate) => estate.has_passed_on(&self.tries),
+        }
     }
 
     /// Sets the timer to the next thing that is due.
     fn arm(&mut self) -> io::Result<()> {
-        let due = self.tries.values().filter_map(|record| match record {
-            Record::Running(running) => running.due(),
-            Record::Draining { until, .. } => Some(*until),
-            Record::Over => None,
-        });
+        let due = self.tries.values().filter_map(Record::due);
         // A timer that fires too early costs less than one that is armed anew for each short task.
         let Some(at) = due.min().filter(|&at| self.armed.is_none_or(|armed| at < armed)) else { return Ok(()) };
         self.armed = Some(at);
@@ -274,7 +219,7 @@ impl Server {
         }
     }
 
-    /// Accepts nothing more, and ends what runs.
+    /// Accepts nothing more, and ends what runs unless that is kept for the next scheduler.
     fn part(&mut self, reason: &str) {
         if self.is_orphan {
             return;
@@ -282,11 +227,15 @@ impl Server {
         self.is_orphan = true;
         let _ = epoll::delete(&self.events, &self.socket);
         self.out.clear();
+        if self.estate.is_some() {
+            self.keep_for_heir();
+            self.lock = None;
+            return;
+        }
         let now = SystemClock.boot();
-        for record in self.tries.values_mut() {
-            if let Record::Running(running) = record {
-                running.end(Cause::Killed { reason: reason.to_owned() }, now);
-            }
+        let all: Vec<TryKey> = self.tries.keys().copied().collect();
+        for key in all {
+            self.end(key, Cause::Killed { reason: reason.to_owned() }, now);
         }
         // Only now may the next supervisor begin.
         self.lock = None;
@@ -295,22 +244,23 @@ impl Server {
     fn obey(&mut self, request: Request) {
         match request {
             Request::Hello { version } => self.greet(version),
+            Request::Outlive => self.estate = Some(Box::default()),
             Request::Start(_) if self.lock.is_none() => {}
             Request::Start(start) => self.start(start),
             Request::Kill { key, reason, immediate } => {
-                if let Some(Record::Running(running)) = self.tries.get_mut(&key) {
-                    running.end(Cause::Killed { reason }, SystemClock.boot());
-                    if immediate {
-                        running.kill_at = None;
-                        running.signal_group(libc::SIGKILL);
-                    }
+                let now = SystemClock.boot();
+                if !immediate {
+                    self.end(key, Cause::Killed { reason }, now);
+                } else if let Some(Record::Running(running)) = self.tries.get_mut(&key) {
+                    running.condemn(Cause::Killed { reason }, now);
+                    self.strike(key);
                 }
             }
+            Request::Pause { key } => self.pause(key),
+            Request::Resume { key } => self.resume(key),
             Request::Acknowledge { keys } => {
                 for key in keys {
-                    if matches!(self.tries.get(&key), Some(Record::Over)) {
-                        self.tries.remove(&key);
-                    }
+                    self.forget(key);
                 }
             }
         }
@@ -321,7 +271,12 @@ impl Server {
         let greeting = if version != protocol::VERSION {
             Err(format!("the supervisor speaks version {} of its protocol, not {version}", protocol::VERSION))
         } else {
-            lock::take(&self.home, &self.socket).map(|lock| self.lock = Some(lock))
+            lock::take(&self.home, &self.socket).and_then(|lock| {
+                let estate = self.estate.as_mut();
+                estate.map_or(Ok(()), |estate| estate.open(&self.home, pid))?;
+                self.lock = Some(lock);
+                Ok(())
+            })
         };
         match greeting {
             Ok(()) => self.answer(&Answer::Hello { version: protocol::VERSION, pid }),
@@ -329,7 +284,7 @@ impl Server {
         }
     }
 
-    fn start(&mut self, start: Box<Start>) {
+    fn start(&mut self, mut start: Box<Start>) {
         let key = start.key;
         if self.tries.contains_key(&key) {
             let message = format!("try {key} was started before and is not started again");
@@ -337,52 +292,113 @@ impl Server {
             return;
         }
         // Recorded before it starts: whatever happens from here on, it does not happen twice.
-        self.tries.insert(key, Record::Over);
-        match self.launch(start) {
+        self.tries.insert(key, Record::Over(None));
+        let kept = Kept { output_from: start.output_from, memo: std::mem::take(&mut start.memo) };
+        match self.launch(start, &kept) {
             Ok(running) => {
-                self.by_pid.insert(running.process.pid, key);
+                if running.process.pid != 0 {
+                    self.by_pid.insert(running.process.pid, key);
+                }
                 self.launching.push(key);
                 self.look_interval = PATIENCE;
                 self.looks_at = Some(SystemClock.boot().after(PATIENCE));
                 self.tries.insert(key, Record::Running(Box::new(running)));
             }
-            Err(refused) => self.refuse(key, refused),
+            Err(refused) => self.refuse(key, kept, refused),
         }
     }
 
-    fn refuse(&mut self, key: TryKey, NotStarted { kind, message }: NotStarted) {
-        if kind == Refusal::Transient {
+    fn refuse(&mut self, key: TryKey, kept: Kept, NotStarted { kind, message }: NotStarted) {
+        self.answer(&Answer::NotStarted { key, kind, message: message.clone() });
+        if kind == Refusal::Transient && !self.is_orphan {
+            self.tries.remove(&key);
+        } else {
+            self.settle_as(key, Settled::new(kept, Verdict::NotStarted { kind, message }));
+        }
+    }
+
+    /// Keeps how a try has ended until somebody has recorded it.
+    fn settle_as(&mut self, key: TryKey, settled: Box<Settled>) {
+        self.tries.insert(key, Record::Over(Some(settled)));
+        if self.is_orphan {
+            self.pass_on(key);
+        }
+    }
+
+    /// The end of a try is recorded.
+    fn forget(&mut self, key: TryKey) {
+        if matches!(self.tries.get(&key), Some(Record::Over(_))) {
             self.tries.remove(&key);
         }
-        self.answer(&Answer::NotStarted { key, kind, message });
     }
 
-    fn launch(&self, start: Box<Start>) -> Result<Running, NotStarted> {
+    fn launch(&mut self, start: Box<Start>, kept: &Kept) -> Result<Running, NotStarted> {
         let log = File::options().read(true).append(true).open(&start.log).map_err(|error| NotStarted {
             kind: launch::kind_of(&error),
             message: format!("cannot open the log `{}`: {error}; check its folder", start.log),
         })?;
         let (timeout, grace) = (start.timeout_ms.map(Duration::from_millis), Duration::from_millis(start.grace_ms));
         let (limit, kill_signal, wants_tail) = (start.max_log_bytes, start.kill_signal, start.wants_tail);
+        let (key, tree, leaves) = (start.key, start.tree, start.leaves);
+        let mark = start.env.iter().rfind(|(name, _)| name == MARK).map(|(_, mark)| mark.clone());
         let started_at = SystemClock.now();
+        let mut plan = self.plan(&start)?;
+        let noted_bytes = log_cap::note(&log, &plan.notes, started_at);
+        if tree == Tree::Strict {
+            // What is there already is not taken for its own.
+            self.look_for_orphans(None);
+        }
         let before = SystemClock.boot();
-        let launching = launch::launch(start, &self.inherited, &log)?;
+        let launching = launch::launch(start, &self.inherited, &log, &mut plan);
+        let mut guard = plan.guard;
+        let mut launching = match launching {
+            Ok(launching) => launching,
+            Err(refused) => {
+                if let Some(guard) = guard {
+                    guard.dissolve();
+                }
+                return Err(refused);
+            }
+        };
         let now = SystemClock.boot();
+        if let Some(reaper) = launching.take_reaper() {
+            self.reapers.insert(reaper.pid(), (key, reaper));
+        }
+        if let Some(guard) = &mut guard {
+            guard.begin(now);
+        }
         let start_ticks = procfs::start_ticks(launching.pid(), before, now);
         let process = ProcessIdentity { pid: launching.pid(), start_ticks, boot_id: self.boot_id.clone() };
+        let order = self.next_order;
+        self.next_order += 1;
+        self.alive.insert(order);
         Ok(Running {
+            evidence: Evidence { key, order, leader: process.pid, mark, tree, leaves },
             process,
             launching: Some(launching),
+            guard,
+            noted_bytes,
+            notes: Vec::new(),
             owed: Vec::new(),
             log: LogCap::new(log, limit, now),
             started_at,
             times_out_at: timeout.map(|timeout| now.after(timeout)),
             kill_at: None,
+            paused_at: None,
             cause: Cause::Itself,
             kill_signal,
             grace,
             wants_tail,
+            kept: kept.clone(),
         })
+    }
+
+    fn plan(&self, start: &Start) -> Result<Plan, NotStarted> {
+        let (limits, user) = (start.limits.as_ref(), start.user.as_ref());
+        if limits.is_none() && user.is_none() {
+            return Ok(Plan::default());
+        }
+        limits::plan(start.key, limits, user, self.cgroups.as_ref().map_err(String::as_str))
     }
 
     /// Tells of those that run their programs by now. Those that could not are told of when they are reaped.
@@ -391,11 +407,16 @@ impl Server {
             self.looks_at = None;
             return;
         }
+        self.meet_leaders();
         for key in std::mem::take(&mut self.launching) {
             let Some(Record::Running(running)) = self.tries.get_mut(&key) else { continue };
-            if running.has_just_begun() {
+            // A leader that its subreaper has made since has to be met first.
+            if running.process.pid != 0 && running.has_just_begun() {
                 let started = Answer::Started { key, process: running.process.clone(), at: running.started_at };
                 self.mention(&started);
+                if self.is_orphan {
+                    self.tell_heir_of_start(key);
+                }
             } else {
                 self.launching.push(key);
             }
@@ -437,89 +458,6 @@ impl Server {
         }
     }
 
-    /// Reaps all that has ended: leaders, and orphaned descendants that came to us.
-    fn reap(&mut self) {
-        while let Ok(Some(pid)) = sys::peek_ended() {
-            match self.by_pid.remove(&pid) {
-                Some(key) => self.reap_leader(key, pid),
-                None => {
-                    let _ = sys::reap(pid);
-                }
-            }
-        }
-    }
-
-    /// The leader is still unreaped, so its group's number is still its own: the group is killed first.
-    fn reap_leader(&mut self, key: TryKey, pid: i32) {
-        let _ = sys::kill(-pid, libc::SIGKILL);
-        let Some(Record::Running(running)) = self.tries.insert(key, Record::Over) else { return };
-        let Ok((status, usage)) = sys::reap(pid) else { return };
-        match running.launching.as_ref().and_then(Launching::outcome) {
-            Some(Err(refused)) => return self.refuse(key, refused),
-            // It was quicker than the look.
-            Some(Ok(())) => self.mention(&Answer::Started { key, process: running.process, at: running.started_at }),
-            None => {}
-        }
-        let end = End {
-            key,
-            exit: match status {
-                sys::Status::Exited(code) => Exit::Code(code),
-                sys::Status::Signaled(signal) => Exit::Signal(signal),
-            },
-            cause: running.cause,
-            usage,
-            started_at: running.started_at,
-            ended_at: SystemClock.now(),
-            log_bytes_dropped: 0,
-            tail: None,
-        };
-        let until = SystemClock.boot().after(DRAIN_WAIT);
-        if let Some((&watch, _)) = self.watches.iter().find(|&(_, &watched)| watched == key) {
-            self.watches.remove(&watch);
-            let _ = self.logs.as_ref().map(|logs| inotify::remove_watch(logs, watch));
-        }
-        let (log, wants_tail) = (running.log, running.wants_tail);
-        self.tries.insert(key, Record::Draining { until, group: pid, log, end: Box::new(end), wants_tail });
-        // Reported here when nobody else was in the group, so that a chain of short tasks loses no time.
-        self.report_if_drained(key, SystemClock.boot());
-    }
-
-    fn report_if_drained(&mut self, key: TryKey, now: BootInstant) {
-        let Some(Record::Draining { until, group, .. }) = self.tries.get(&key) else { return };
-        if now < *until && sys::kill(-*group, 0).is_ok() {
-            return;
-        }
-        let Some(Record::Draining { log, mut end, wants_tail, .. }) = self.tries.insert(key, Record::Over) else {
-            return;
-        };
-        let dropped = log.finish(end.ended_at);
-        end.log_bytes_dropped = dropped.bytes;
-        end.tail = (wants_tail && dropped.bytes > 0).then(|| String::from_utf8_lossy(&dropped.tail).into_owned());
-        self.answer(&Answer::Ended(end));
-    }
-
-    fn tick(&mut self) {
-        let now = SystemClock.boot();
-        let mut draining = Vec::new();
-        for (&key, record) in &mut self.tries {
-            match record {
-                Record::Running(running) => {
-                    running.tick(now);
-                    // Without a watch (the user's limit of them is reached) it is looked at once a second.
-                    if let Some(watch) = running.log.to_watch().and_then(|log| watch(self.logs.as_ref()?, log)) {
-                        self.watches.insert(watch, key);
-                        running.log.watched();
-                    }
-                }
-                Record::Draining { .. } => draining.push(key),
-                Record::Over => {}
-            }
-        }
-        for key in draining {
-            self.report_if_drained(key, now);
-        }
-    }
-
     /// Says something at once.
     fn answer(&mut self, answer: &Answer) {
         if !self.is_orphan {
@@ -546,7 +484,8 @@ impl Server {
                 Ok(count) => drop(self.out.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.part("its scheduler is gone"),
+                // What it had asked for before is heard first.
+                Err(_) => return self.out.clear(),
             }
         }
         if self.waits_for_room == self.out.is_empty() && !self.is_orphan {

@@ -1,11 +1,21 @@
-//! The system calls about processes that have no safe wrapper: starting, awaiting, accounting. All of the crate's `unsafe`.
+//! The system calls about processes that have no safe wrapper: starting, awaiting, accounting. All of the crate's `unsafe`, with
+//! what lies in `sys/`.
 //!
 //! Knows no task and no protocol. Called by the supervisor's process, and for [`kill`] by whoever ends strays.
 
 #![allow(unsafe_code)]
 
+mod clone;
+mod reaper;
+mod settings;
+mod user;
+
+pub use reaper::Reaper;
+pub use settings::{Ids, Settings, Step};
+pub use user::{Account, find_user};
+
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
@@ -13,7 +23,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +50,12 @@ pub struct Image {
     pub input: Option<RawFd>,
     /// Its place is taken over as standard output and standard error.
     pub output: RawFd,
+    /// What the process does to itself first.
+    pub settings: Option<Box<Settings>>,
+    /// The folder of the cgroup in which it begins; it may be closed once `begin` is over.
+    pub group: Option<RawFd>,
+    /// Whether it gets a subreaper of its own.
+    pub has_reaper: bool,
 }
 
 impl Image {
@@ -53,12 +69,20 @@ impl Image {
 /// What the new process reads and writes between its clone and its exec.
 struct Shared {
     image: Image,
+    /// The number of the new process, if its subreaper makes it; 0 before.
+    leader: AtomicI32,
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
     /// Not zero until the kernel says that the new process has left this memory, by its exec or its end.
     is_inside: AtomicI32,
     /// Why there was no exec; zero if there was one, or none yet.
     error: AtomicI32,
+    /// At which [`Step`] that was.
+    step: AtomicI32,
+    /// The steps that were refused and passed over, as bits.
+    refused: AtomicU32,
+    /// Where it writes itself into its cgroup, if it was not cloned there; negative: nowhere.
+    join: AtomicI32,
     stack: Box<[MaybeUninit<UnsafeCell<u128>>]>,
 }
 
@@ -67,6 +91,9 @@ struct Shared {
 pub struct Launch {
     pid: i32,
     shared: NonNull<Shared>,
+    /// Open for as long as the new process may write to it.
+    _join: Option<OwnedFd>,
+    reaper: Option<Reaper>,
 }
 
 impl Launch {
@@ -82,11 +109,37 @@ impl Launch {
         ignored_signals();
         let stack = Box::new_uninit_slice(STACK_BYTES / size_of::<u128>());
         let (is_inside, error) = (AtomicI32::new(1), AtomicI32::new(0));
-        let shared = Box::leak(Box::new(Shared { image, argv, env, is_inside, error, stack }));
-        let top = shared.stack.as_mut_ptr_range().end.cast::<c_void>();
-        let mut launch = Self { pid: 0, shared: NonNull::from(shared) };
+        let (step, refused, join) = (AtomicI32::new(0), AtomicU32::new(0), AtomicI32::new(-1));
+        let (leader, group, has_reaper) = (AtomicI32::new(0), image.group, image.has_reaper);
+        let shared =
+            Box::leak(Box::new(Shared { image, leader, argv, env, is_inside, error, step, refused, join, stack }));
+        let stack = shared.stack.as_mut_ptr_range();
+        let (bottom, top) = (stack.start.cast::<c_void>(), stack.end.cast::<c_void>());
+        let mut launch = Self { pid: 0, shared: NonNull::from(shared), _join: None, reaper: None };
         let argument = launch.shared.as_ptr().cast::<c_void>();
         let told = launch.shared().is_inside.as_ptr();
+        if let Some(group) = group {
+            let cloned = clone::Cloned { enter, argument, stack: bottom, stack_bytes: STACK_BYTES, told, group };
+            // SAFETY: as below.
+            match unsafe { clone::into_group(&cloned) } {
+                Ok(pid) => {
+                    launch.pid = pid;
+                    return Ok(launch);
+                }
+                Err(error) if is_lack(&error) => {
+                    launch.shared().is_inside.store(0, Ordering::Release);
+                    return Err(error);
+                }
+                // The kernel is older, or the folder is a test's: the process goes there by itself.
+                Err(_) => launch.join(group)?,
+            }
+        }
+        // Where the new process would have to be awaited, so would its subreaper be, for as long as it lives.
+        if has_reaper && WAITS == 0 {
+            let reaper = Reaper::begin(launch.shared, top);
+            launch.reaper = Some(reaper.inspect_err(|_| launch.shared().is_inside.store(0, Ordering::Release))?);
+            return Ok(launch);
+        }
         let null = ptr::null_mut::<c_void>();
         let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD | WAITS;
         // SAFETY: the stack is aligned and large enough for `enter`, which makes system calls only. What `argument` points to
@@ -100,13 +153,47 @@ impl Launch {
         Ok(launch)
     }
 
+    /// Has the new process write itself into a cgroup.
+    fn join(&mut self, group: RawFd) -> io::Result<()> {
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
+        // SAFETY: the path ends with a zero; the descriptor is new, and nobody else owns it.
+        let opened = unsafe { libc::openat(group, c"cgroup.procs".as_ptr(), flags, 0o600) };
+        if opened < 0 {
+            let error = io::Error::last_os_error();
+            self.shared().is_inside.store(0, Ordering::Release);
+            return Err(error);
+        }
+        self.shared().join.store(opened, Ordering::Relaxed);
+        // SAFETY: as above.
+        self._join = Some(unsafe { OwnedFd::from_raw_fd(opened) });
+        Ok(())
+    }
+
+    /// Where it has stopped, if it has.
+    pub fn step(&self) -> Step {
+        let number = self.shared().step.load(Ordering::Acquire);
+        Step::ALL.into_iter().find(|&step| step as i32 == number).unwrap_or(Step::Other)
+    }
+
+    /// The settings that were refused and passed over; known with its outcome.
+    pub fn refused(&self) -> impl Iterator<Item = Step> + use<> {
+        let bits = self.shared().refused.load(Ordering::Acquire);
+        Step::ALL.into_iter().filter(move |step| bits & step.bit() != 0)
+    }
+
     fn shared(&self) -> &Shared {
         // SAFETY: it is freed by `drop` alone, and nobody holds it exclusively.
         unsafe { self.shared.as_ref() }
     }
 
+    /// 0: its subreaper has not made it yet, or cannot.
     pub fn pid(&self) -> i32 {
-        self.pid
+        if self.pid == 0 { self.shared().leader.load(Ordering::Acquire) } else { self.pid }
+    }
+
+    /// Its subreaper, if it has one. To be kept until that is reaped.
+    pub fn take_reaper(&mut self) -> Option<Reaper> {
+        self.reaper.take()
     }
 
     pub fn image(&self) -> &Image {
@@ -142,12 +229,19 @@ const STACK_BYTES: usize = 16 << 10;
 extern "C" fn enter(argument: *mut c_void) -> c_int {
     // SAFETY: `Launch::begin` passes a `Shared` that outlives the stay in this memory.
     let shared = unsafe { &*argument.cast::<Shared>() };
-    shared.error.store(execute(shared), Ordering::Release);
+    let (step, error) = execute(shared);
+    shared.step.store(step as i32, Ordering::Release);
+    shared.error.store(error, Ordering::Release);
     127
 }
 
-/// Gives the number of the error that prevented the exec.
-fn execute(shared: &Shared) -> c_int {
+/// Whether the host lacks something just now.
+fn is_lack(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
+}
+
+/// Gives the step that prevented the exec, and the number of its error.
+fn execute(shared: &Shared) -> (Step, c_int) {
     let default = [0_u64; 4];
     let none = 0_u64;
     let address = |at: *const u64| at.expose_provenance();
@@ -160,20 +254,36 @@ fn execute(shared: &Shared) -> c_int {
     };
     let reset =
         |signal: c_int| call(libc::SYS_rt_sigaction, [signal as usize, address(default.as_ptr()), 0, set_bytes]);
-    let prepared = call(libc::SYS_setsid, [0; 4])
+    let join = || match shared.join.load(Ordering::Relaxed) {
+        procs @ 0.. => {
+            call(libc::SYS_write, [procs as usize, text(c"0".as_ptr()), 1, 0]).map_err(|error| (Step::Group, error))
+        }
+        _ => Ok(()),
+    };
+    let settings = shared.image.settings.as_deref();
+    let opened = call(libc::SYS_setsid, [0; 4])
         .and_then(|()| take_input())
         .and_then(|()| call(libc::SYS_dup3, [output, 1, 0, 0]))
         .and_then(|()| call(libc::SYS_dup3, [output, 2, 0, 0]))
-        .and_then(|()| call(libc::SYS_chdir, [text(shared.image.cwd.as_ptr()), 0, 0, 0]))
         .and_then(|()| ignored_signals().iter().try_for_each(|&signal| reset(signal)))
         .and_then(|()| {
             call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, address(&raw const none), 0, set_bytes])
+        })
+        .map_err(|error| (Step::Other, error));
+    let prepared = opened
+        .and_then(|()| join())
+        .and_then(|()| settings.map_or(Ok(()), |settings| settings.apply(&shared.refused)))
+        .and_then(|()| settings.map_or(Ok(()), Settings::become_user))
+        .and_then(|()| {
+            let entered = call(libc::SYS_chdir, [text(shared.image.cwd.as_ptr()), 0, 0, 0]);
+            entered.map_err(|error| (Step::Folder, error))
         });
     let pointers = |list: &[*const c_char]| list.as_ptr().expose_provenance();
     let executed = prepared.and_then(|()| {
-        call(libc::SYS_execve, [text(shared.argv[0]), pointers(&shared.argv), pointers(&shared.env), 0])
+        let image = [text(shared.argv[0]), pointers(&shared.argv), pointers(&shared.env), 0];
+        call(libc::SYS_execve, image).map_err(|error| (Step::Program, error))
     });
-    executed.err().unwrap_or(libc::ENOEXEC)
+    executed.err().unwrap_or((Step::Program, libc::ENOEXEC))
 }
 
 /// Without a way around libc's `errno` the old process waits until the new one is gone from its memory.
@@ -185,12 +295,18 @@ const WAITS: c_int = libc::CLONE_VFORK;
 /// One system call of the new process; the error is its number.
 fn call(number: c_long, arguments: [usize; 4]) -> Result<(), c_int> {
     let [a, b, c, d] = arguments;
+    ask(number, [a, b, c, d, 0]).map(drop)
+}
+
+/// As [`call`]; gives what the call gives.
+fn ask(number: c_long, arguments: [usize; 5]) -> Result<usize, c_int> {
+    let [a, b, c, d, e] = arguments;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the calls of `execute` read what its arguments point to, and write nothing.
+    // SAFETY: what the arguments of those who call this point to may be read, and where a call writes, written.
     let result = unsafe {
         let result: isize;
         std::arch::asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c,
-            in("r10") d, lateout("rcx") _, lateout("r11") _, options(nostack));
+            in("r10") d, in("r8") e, lateout("rcx") _, lateout("r11") _, options(nostack));
         result
     };
     #[cfg(target_arch = "aarch64")]
@@ -198,18 +314,18 @@ fn call(number: c_long, arguments: [usize; 4]) -> Result<(), c_int> {
     let result = unsafe {
         let result: isize;
         std::arch::asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c,
-            in("x3") d, options(nostack));
+            in("x3") d, in("x4") e, options(nostack));
         result
     };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     // SAFETY: as above.
     let result = unsafe {
-        match libc::syscall(number, a, b, c, d) {
+        match libc::syscall(number, a, b, c, d, e) {
             -1 => -(*libc::__errno_location() as isize),
             result => result as isize,
         }
     };
-    if result < 0 { Err(-result as c_int) } else { Ok(()) }
+    if result < 0 { Err(-result as c_int) } else { Ok(result as usize) }
 }
 
 /// The signals that this process ignores, and a program that it executes would: those with a handler fall back to their default.
@@ -227,6 +343,24 @@ fn ignored_signals() -> &'static [c_int] {
 
 fn null_ended<'a>(texts: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
     texts.map(CStr::as_ptr).chain([ptr::null()]).collect()
+}
+
+/// The processors that this process may use, in ascending order.
+pub fn processors() -> Vec<usize> {
+    // SAFETY: plain memory which the kernel fills; a host with more processors than it holds gives an error.
+    let mut mask: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `mask` is valid for as many writes as are named.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut mask) } < 0 {
+        return Vec::new();
+    }
+    // SAFETY: the number is below that of the bits.
+    (0..libc::CPU_SETSIZE as usize).filter(|&processor| unsafe { libc::CPU_ISSET(processor, &mask) }).collect()
+}
+
+/// In bytes.
+pub fn page_size() -> u64 {
+    // SAFETY: takes a number and gives one.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// How many ticks of `/proc/PID/stat` a second has.
@@ -279,6 +413,8 @@ pub fn reap(pid: i32) -> io::Result<(Status, Usage)> {
         max_rss: usage.ru_maxrss as u64 * 1_024,
         read_bytes: usage.ru_inblock as u64 * 512,
         write_bytes: usage.ru_oublock as u64 * 512,
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
     };
     Ok((ended, used))
 }
@@ -357,6 +493,14 @@ pub fn close_all_on_exec() {
     }
 }
 
+/// Puts `/dev/null` in the place of standard error.
+pub fn silence() {
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        // SAFETY: both descriptors are open, and nobody holds the second one as a value of its own.
+        unsafe { libc::dup2(null.as_raw_fd(), libc::STDERR_FILENO) };
+    }
+}
+
 /// Takes standard input away from its number, and puts `/dev/null` in its place.
 ///
 /// # Errors
@@ -415,6 +559,29 @@ fn cut(from: usize, to: usize) {
 
 /// How many bytes one signal is, as read from [`watch_requests_to_end`].
 pub const SIGNAL_RECORD: usize = size_of::<libc::signalfd_siginfo>();
+
+/// Which signal a record tells of.
+pub fn signal_of(record: &[u8; SIGNAL_RECORD]) -> c_int {
+    let [a, b, c, d, ..] = *record;
+    c_int::from_ne_bytes([a, b, c, d])
+}
+
+/// Whether this process was started with SIGHUP ignored, as by `nohup`.
+pub fn is_hangup_ignored() -> bool {
+    // SAFETY: the kernel fills the structure before it is read, and without a new action nothing is changed.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGHUP, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The value of a variable of this process's environment, which it then has no longer. To be called before there are threads.
+pub fn take_variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name)?;
+    // SAFETY: there is no other thread that could read the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    Some(value)
+}
 
 /// A descriptor that becomes readable when SIGTERM, SIGINT or SIGHUP comes; they are blocked in this thread and in those that it
 /// starts from now on.
@@ -484,4 +651,47 @@ pub fn accept_when_spoken_to(listener: &TcpListener) -> io::Result<()> {
         )
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What a test holds of memory.
+#[cfg(test)]
+pub mod counted {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    thread_local! {
+        static LIVE: Cell<isize> = const { Cell::new(0) };
+    }
+
+    /// The bytes that this thread has taken and not given back, as the C library's allocator counts them: with its own eight for each
+    /// piece, rounded up to sixteen, and at least 32.
+    pub fn live() -> isize {
+        LIVE.get()
+    }
+
+    struct Counted;
+
+    fn count(sign: isize, size: usize) {
+        let chunk = (size + 8).next_multiple_of(16).max(32);
+        // A thread that ends gives back what it had after its counter is gone.
+        let _ = LIVE.try_with(|live| live.set(live.get() + sign * chunk as isize));
+    }
+
+    // SAFETY: all is passed on to the system's allocator as it came.
+    unsafe impl GlobalAlloc for Counted {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            count(1, layout.size());
+            // SAFETY: as the caller promises.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            count(-1, layout.size());
+            // SAFETY: as the caller promises.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+    }
+
+    #[global_allocator]
+    static ALLOCATOR: Counted = Counted;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{InstanceKey, ProcessIdentity, TryKey, Usage};
+use crate::model::{Enforce, Exceeded, InstanceKey, IoPriority, Limits, ProcessIdentity, TryKey, Usage};
 
 /// A value with a form on the wire.
 pub trait Wire: Sized {
@@ -168,7 +168,47 @@ impl Wire for InstanceKey {
 
 record!(TryKey { instance, try_number });
 record!(ProcessIdentity { pid, start_ticks, boot_id });
-record!(Usage { user_cpu, system_cpu, max_rss, read_bytes, write_bytes });
+record!(Usage { user_cpu, system_cpu, max_rss, read_bytes, write_bytes, voluntary_switches, involuntary_switches });
+record!(Limits { memory, millicpus, cpu_time, processes, open_files, file_size, nice, ionice, umask, enforce });
+
+impl Wire for IoPriority {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Idle => u8::MAX,
+            Self::BestEffort(level) => *level,
+        }
+        .put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        match u8::take(input)? {
+            level @ 0..=7 => Some(Self::BestEffort(level)),
+            u8::MAX => Some(Self::Idle),
+            _ => None,
+        }
+    }
+}
+
+impl Wire for Enforce {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self == Self::Require).put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        Some(if bool::take(input)? { Self::Require } else { Self::Prefer })
+    }
+}
+
+impl Wire for Exceeded {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self as u8).put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Option<Self> {
+        let number = usize::from(u8::take(input)?);
+        Self::ALL.get(number).copied()
+    }
+}
 
 #[cfg(test)]
 mod tests {

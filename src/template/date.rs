@@ -68,7 +68,7 @@ impl Date {
         Ok(Self { day: self.day.checked_add(days).map_err(invalid)?, ..self })
     }
 
-    fn midnight(self) -> DateTime {
+    pub(super) fn midnight(self) -> DateTime {
         DateTime::naive(self.day.at(0, 0, 0, 0))
     }
 }

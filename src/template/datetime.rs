@@ -82,7 +82,7 @@ impl DateTime {
     }
 
     /// The same zone with another reading of the clock.
-    fn with_civil(&self, at: civil::DateTime) -> Res<Self> {
+    pub(super) fn with_civil(&self, at: civil::DateTime) -> Res<Self> {
         Ok(match &self.at {
             At::Aware(zoned) => self.with(At::Aware(at.to_zoned(zoned.time_zone().clone()).map_err(invalid)?)),
             At::Naive(_) => self.with(At::Naive(at)),

@@ -14,6 +14,7 @@ use crate::template::calendar::{invalid, small, zone};
 use crate::template::date::Date;
 use crate::template::datetime::DateTime;
 use crate::template::duration::{Interval, TimeDelta};
+use crate::template::relativedelta::RelativeDelta;
 use crate::template::strftime::{self, Parts, strptime};
 use crate::template::{locale, yaml};
 
@@ -123,6 +124,7 @@ enum Module {
     Json,
     Dateutil,
     DateutilParser,
+    DateutilRelativedelta,
     Time,
     Uuid,
     Yaml,
@@ -143,6 +145,7 @@ impl Object for Module {
             Self::Json => "<module 'json'>",
             Self::Dateutil => "<module 'dateutil'>",
             Self::DateutilParser => "<module 'dateutil.parser'>",
+            Self::DateutilRelativedelta => "<module 'dateutil.relativedelta'>",
             Self::Time => "<module 'time'>",
             Self::Uuid => "<module 'uuid'>",
             Self::Yaml => "<module 'yaml'>",
@@ -154,6 +157,7 @@ impl Object for Module {
         let plain = |at: civil::DateTime| Value::object(DateTime::naive(at).plain());
         Ok(match (self, name) {
             (Self::Dateutil, "parser") => Some(Value::object(Self::DateutilParser)),
+            (Self::Dateutil, "relativedelta") => Some(Value::object(Self::DateutilRelativedelta)),
             (Self::DateTime, "min") => Some(plain(civil::datetime(1, 1, 1, 0, 0, 0, 0))),
             (Self::DateTime, "max") => Some(plain(civil::datetime(9999, 12, 31, 23, 59, 59, 999_999_000))),
             (Self::Uuid, _) => {
@@ -169,6 +173,7 @@ impl Object for Module {
                 &["strptime", "fromisoformat", "fromtimestamp", "utcfromtimestamp", "now", "utcnow", "today", "combine"]
             }
             Self::DateutilParser => &["parse", "isoparse"],
+            Self::DateutilRelativedelta => &["relativedelta"],
             Self::Json => &["dumps", "loads"],
             Self::Time => &["time", "strftime", "time_ns"],
             Self::Uuid => &["uuid4", "uuid5", "UUID"],
@@ -196,6 +201,7 @@ impl Object for Module {
             Self::Uuid => of_uuid(vm, method, args),
             Self::Json => of_json(method, args),
             Self::Yaml => of_yaml(method, args),
+            Self::DateutilRelativedelta => RelativeDelta::from_arguments(args).map(Value::object),
             _ => {
                 let [text] = args.all(method, ["timestr"])?;
                 parse_date(&print::text(&text)?)

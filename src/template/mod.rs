@@ -16,6 +16,7 @@ mod error;
 mod filters;
 mod locale;
 mod macros;
+mod relativedelta;
 mod stored;
 mod strftime;
 mod variables;
@@ -203,6 +204,8 @@ pub struct Context {
     /// -1 unless mapped.
     pub map_index: i32,
     pub run_dir: PathBuf,
+    /// The name of the host that runs it.
+    pub host: Arc<str>,
     /// What this instance has beside the variables of every task, e.g. what a mapped one got: each is a variable of its name, and
     /// a single one is `item` too.
     pub variables: Arc<Map<String, Value>>,

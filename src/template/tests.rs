@@ -83,6 +83,7 @@ fn context() -> Context {
         max_tries: 1,
         map_index: -1,
         run_dir: PathBuf::from("/h/runs/d/manual__1"),
+        host: "box".into(),
         variables: Arc::default(),
         overrides_params: true,
         environment: Arc::new(|name| (name == "HOME").then(|| "/root".to_owned())),
@@ -273,6 +274,50 @@ fn times_add_and_subtract_and_compare() {
 }
 
 #[test]
+fn a_step_of_the_calendar_is_dateutils() {
+    let relative = "{% set r = macros.dateutil.relativedelta.relativedelta %}";
+    let table = [
+        ("{{ logical_date + r(months=-1) }}", "2024-02-10 00:00:00+00:00"),
+        (
+            "{{ (logical_date - r(months=1, day=31)) | ds }} {{ (logical_date + r(day=31, months=1)) | ds }}",
+            "2024-02-29 2024-04-30",
+        ),
+        (
+            "{{ (logical_date + r(years=1, weeks=1, days=-1, hour=6, minute=5)).isoformat() }}",
+            "2025-03-16T06:05:00+00:00",
+        ),
+        (
+            "{{ (logical_date + r(months=-14)) | ds }} {{ (logical_date + r(year=2020, month=2, days=20)) | ds }}",
+            "2023-01-10 2020-03-01",
+        ),
+        (
+            "{{ logical_date.date() + r(months=1) }} {{ logical_date.date() + r(hours=1) }}",
+            "2024-04-10 2024-03-10 01:00:00",
+        ),
+        ("{{ macros.datetime(2024, 1, 31) + r(months=1) }}", "2024-02-29 00:00:00"),
+        (
+            "{{ r(minutes=90, months=13) }} {{ -r(days=1, day=3) }}",
+            "relativedelta(years=+1, months=+1, hours=+1, minutes=+30) relativedelta(days=-1, day=3)",
+        ),
+        (
+            "{{ r(days=1) + r(days=2, hour=4) - r(hours=1) }} {{ r().months }} {{ not r() }}",
+            "relativedelta(days=+3, hours=-1, hour=4) 0 True",
+        ),
+        ("{{ r(days=1) == r(hours=24) }}", "True"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(rendered(&format!("{relative}{text}")), wanted, "{text}");
+    }
+    let refused = |text: &str| refused(&format!("{relative}{text}")).message;
+    assert!(refused("{{ r(weekday=1) }}").contains("unexpected keyword argument 'weekday'"));
+    assert!(refused("{{ r(months=1.5) }}").contains("cannot be interpreted as an integer"));
+    assert!(refused("{{ logical_date + r(years=90000) }}").contains("out of range"));
+    assert!(refused("{{ logical_date + r(days=9223372036854775807) }}").contains("out of range"));
+    assert!(refused("{{ logical_date + r(hour=24) }}").contains("hour"));
+    assert!(refused("{{ 1 + r(days=1) }}").contains("unsupported operand"));
+}
+
+#[test]
 fn a_text_is_formatted_by_percent_as_in_python() {
     assert_eq!(rendered("{{ '%02d-%s' % (params.n, 'a%b') }} {{ '%s%%' % 5 }} {{ 7 % 4 }}"), "01-a%b 5% 3");
     assert!(refused("{{ 'a' - 1 }}").message.contains("unsupported operand"));
@@ -323,6 +368,52 @@ fn the_page_names_every_variable_filter_and_macro() {
     let own = variables::NAMES.iter().chain(&filters::NAMES).chain(jinja::filter_names());
     let missing: Vec<_> = own.filter(|name| !named(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// What a row calls `also`: the attributes that its example does not show.
+#[test]
+fn every_attribute_that_the_page_names_is_there() {
+    let page = include_str!("../dagfile/dag-format.templates.md");
+    let mut count = 0;
+    for owner in ["dag", "task", "ti", "dag_run"] {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{{{{ {owner}."))).unwrap();
+        let mut rest = row.split_once("also ").unwrap().1.to_owned();
+        while let Some((before, after)) = rest.split_once('(') {
+            rest = format!("{before}{}", after.split_once(')').unwrap().1);
+        }
+        for name in rest.split('`').skip(1).step_by(2) {
+            assert_eq!(rendered(&format!("{{{{ {owner}.{name} is defined }}}}")), "True", "{owner}.{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 60, "{count}");
+}
+
+#[test]
+fn what_a_file_says_of_a_task_is_seen_by_its_templates() {
+    let mut dag = dag();
+    dag.groups.push(crate::model::Group {
+        group_id: "g".to_owned(),
+        parent: None,
+        prefix: "g.".to_owned(),
+        tooltip: String::new(),
+    });
+    dag.tasks[1] = Task {
+        group: Some(crate::model::GroupIx(0)),
+        retry_delay: std::time::Duration::from_secs(90),
+        map_index_template: Some(template("{{ item }}")),
+        ..task("g.b")
+    };
+    let context = Context { dag: Arc::new(dag), ..context() };
+    let table = [
+        ("{{ ti.hostname }} {{ ti.rendered_map_index }}", "box None"),
+        ("{{ task.task_id }} {{ task.label }} {{ task.dag.dag_id }}", "g.b b d"),
+        ("{{ task.retry_delay }} {{ task.execution_timeout }} {{ task.is_teardown }}", "0:01:30 None False"),
+        ("{{ map_index_template }} {{ task.map_index_template }}", "{{ item }} {{ item }}"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(render(&template(text), &context).unwrap(), wanted, "{text}");
+    }
 }
 
 /// One file below the DAG file's folder.

@@ -4,14 +4,16 @@ use std::any::Any;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::jinja::fault::{Fault, Res};
 use crate::jinja::json::{from_json, to_json};
 use crate::jinja::{Args, Callable, Function, Object, Outside, Value, Vm, print};
-use crate::model::{DagRun, Task, TaskState};
+use crate::model::{DagRun, Role, Task, TaskState};
 use crate::template::datetime::DateTime;
+use crate::template::duration::TimeDelta;
 use crate::template::macros::Macros;
 use crate::template::stored::Stored;
 use crate::template::{Context, assets, filters, xcom};
@@ -132,6 +134,16 @@ fn time_or_none(at: Option<Timestamp>) -> Value {
     at.map_or(Value::None, time)
 }
 
+/// The text of the task's `map_index_template`, not rendered.
+fn naming(context: &Context) -> Value {
+    let template = task_of(context).map_index_template.as_ref();
+    template.map_or(Value::None, |template| Value::text(template.text.as_str()))
+}
+
+fn span(duration: Duration) -> Value {
+    Value::object(TimeDelta { micros: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) })
+}
+
 fn texts<'t>(texts: impl Iterator<Item = &'t str>) -> Value {
     Value::list(texts.map(Value::text).collect())
 }
@@ -171,7 +183,8 @@ impl Outside for Root {
             "outlet_events" => assets::of_outlets(context),
             "triggering_asset_events" => assets::triggering(context)?,
             "task_reschedule_count" => Value::Int(0),
-            "map_index_template" | "partition_key" | "partition_date" => Value::None,
+            "map_index_template" => naming(context),
+            "partition_key" | "partition_date" => Value::None,
             "prev_start_date_success" => self.of_previous(|run| run.start_date)?,
             "prev_end_date_success" => self.of_previous(|run| run.end_date)?,
             _ => return self.dated(name),
@@ -258,7 +271,8 @@ impl Part {
             "start_date" => time_or_none(run.start_date),
             "end_date" => time_or_none(run.end_date),
             "clear_number" => Value::int(run.clear_number),
-            "partition_key" | "partition_date" => Value::None,
+            // There are no users and no partitions.
+            "partition_key" | "partition_date" | "triggering_user_name" => Value::None,
             _ => return None,
         })
     }
@@ -277,6 +291,9 @@ impl Part {
             "catchup" => Value::Bool(dag.catchup != crate::model::Catchup::Latest),
             "max_active_runs" => Value::int(dag.max_active_runs),
             "max_active_tasks" => Value::int(dag.max_active_tasks),
+            "max_consecutive_failed_dag_runs" => Value::int(dag.max_consecutive_failed_dag_runs),
+            "dagrun_timeout" => dag.dagrun_timeout.map_or(Value::None, span),
+            "fail_fast" => Value::Bool(dag.fail_fast),
             "timezone" => Value::text(dag.timezone.iana_name().unwrap_or("UTC")),
             "params" => from_json(&serde_json::Value::Object(dag.params.clone())),
             "fileloc" => Value::text(&*self.context.file),
@@ -287,19 +304,39 @@ impl Part {
     fn of_task(&self, name: &str) -> Option<Value> {
         let task = task_of(&self.context);
         let graph = &self.context.dag.graph;
+        let node = graph.node(self.context.task);
         let names = |of: &[crate::model::TaskIx]| -> Value {
             texts(of.iter().map(|&other| self.context.dag.task(other).task_id.as_str()))
         };
         Some(match name {
-            "task_id" | "label" | "task_display_name" => Value::text(task.task_id.as_str()),
+            "task_id" | "task_display_name" => Value::text(task.task_id.as_str()),
+            "label" => {
+                let prefix = task.group.map_or("", |group| &*self.context.dag.groups[group.index()].prefix);
+                Value::text(task.task_id.strip_prefix(prefix).unwrap_or(&task.task_id))
+            }
+            "dag" => Part::value(&self.context, Kind::Dag),
             "dag_id" => Value::text(self.context.dag.dag_id.as_str()),
             "owner" => Value::text(task.owner.as_str()),
             "doc_md" => Value::text(task.doc_md.as_str()),
             "retries" => Value::int(task.retries),
+            "retry_delay" => span(task.retry_delay),
+            "retry_exponential_backoff" => Value::Float(task.retry_exponential_backoff),
+            "max_retry_delay" => task.max_retry_delay.map_or(Value::None, span),
+            "execution_timeout" => task.execution_timeout.map_or(Value::None, span),
+            "depends_on_past" => Value::Bool(task.depends_on_past),
+            "wait_for_downstream" => Value::Bool(task.wait_for_downstream),
+            "start_date" => time_or_none(task.start_date),
+            "end_date" => time_or_none(task.end_date),
+            "map_index_template" => naming(&self.context),
+            "priority_weight" => Value::int(node.priority_weight),
+            "is_setup" => Value::Bool(node.role == Role::Setup),
+            "is_teardown" => Value::Bool(matches!(node.role, Role::Teardown { .. })),
             "pool" => Value::text(task.pool.as_str()),
             "pool_slots" => Value::int(task.pool_slots),
+            "max_active_tis_per_dag" => task.max_active_tis_per_dag.map_or(Value::None, Value::int),
+            "max_active_tis_per_dagrun" => task.max_active_tis_per_dagrun.map_or(Value::None, Value::int),
             "operator" | "task_type" => Value::text(task.operator.name()),
-            "trigger_rule" => Value::text(graph.node(self.context.task).trigger_rule.as_str()),
+            "trigger_rule" => Value::text(node.trigger_rule.as_str()),
             "upstream_task_ids" => names(graph.upstream(self.context.task)),
             "downstream_task_ids" => names(graph.downstream(self.context.task)),
             _ => return None,
@@ -324,7 +361,9 @@ impl Part {
             // As Airflow's workers see it: it runs, has begun with its preparation, and has not ended.
             "state" => Value::text(TaskState::Running.as_str()),
             "start_date" => time(context.now),
-            "end_date" => Value::None,
+            "hostname" => Value::text(&*context.host),
+            // It is named when it has ended.
+            "end_date" | "rendered_map_index" => Value::None,
             _ => return None,
         })
     }

@@ -3,19 +3,20 @@ use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::model::Graph;
-use crate::scheduler::event::{DagFile, Found};
+use crate::scheduler::event::{self, DagFile, EventReceiver, Found};
 
 const LONG: Duration = Duration::from_secs(10);
 
 /// A dags folder under watch. A file parses if it begins with `ok`; the rest of its text is the description.
 struct Home {
     folder: TempDir,
-    events: Receiver<Event>,
+    events: EventReceiver,
     watcher: Watcher,
     health: Health,
     parsed: Arc<AtomicUsize>,
@@ -37,7 +38,7 @@ impl Home {
         let dags = folder.path().join("dags");
         fs::create_dir(&dags).unwrap();
         prepare(&dags);
-        let (sender, events) = unbounded();
+        let (sender, events) = event::channel();
         let health = Health::default();
         let parsed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&parsed);
@@ -348,5 +349,27 @@ fn a_watcher_that_is_dropped_ends_its_thread() {
     let Home { events, watcher, folder: _folder, .. } = Home::start(|_| {});
     drop(watcher);
     while events.recv_timeout(LONG).is_ok() {}
-    assert!(events.recv_timeout(LONG).is_err_and(|error| error.is_disconnected()));
+    assert!(events.recv_timeout(LONG).is_err_and(|error| error == RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn what_has_not_changed_is_read_again_when_what_holds_for_it_has() {
+    let home = Home::start(|dags| {
+        fs::write(dags.join("good.toml"), "ok good").unwrap();
+        fs::write(dags.join("faulty.toml"), "nonsense").unwrap();
+    });
+    home.first();
+    // What was written just now is read once more in any case.
+    let age = |name: &str| {
+        let file = fs::File::options().write(true).open(home.path(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    };
+    ["good.toml", "faulty.toml"].into_iter().for_each(age);
+    home.assert_quiet();
+    home.watcher.reread();
+    // Its faults are the same; the other one's meaning may not be.
+    assert_eq!(home.changes(), ["good.toml: good", "zz_marker.toml: marker"]);
+    home.watcher.change(|| true);
+    home.write("other.toml", "ok other");
+    assert_eq!(home.changes(), ["other.toml: other"]);
 }

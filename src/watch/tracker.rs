@@ -44,6 +44,8 @@ struct Known {
     broken: Option<(u128, Instant)>,
     /// It seems gone since then.
     missing: Option<Instant>,
+    /// What was told last were faults.
+    is_faulty: bool,
 }
 
 /// News, and whether something unsettled needs another look soon.
@@ -58,6 +60,12 @@ struct Reading {
     stamp: Option<Stamp>,
     hash: u128,
     file: DagFile,
+}
+
+impl Reading {
+    fn is_faulty(&self) -> bool {
+        matches!(self.file.found, Found::Broken(_))
+    }
 }
 
 impl Tracker {
@@ -75,13 +83,44 @@ impl Tracker {
             for reading in readings.into_iter().flatten() {
                 let stamp = reading.stamp.filter(|stamp| !stamp.is_fresh());
                 is_unsettled |= stamp.is_none();
-                let told = Known { stamp, told: Some(reading.hash), ..Known::default() };
+                let is_faulty = reading.is_faulty();
+                let told = Known { stamp, told: Some(reading.hash), is_faulty, ..Known::default() };
                 known.insert(reading.file.path.clone().into_os_string(), told);
                 piece.push(reading.file);
             }
             tell(piece);
         });
         is_unsettled
+    }
+
+    /// The next look reads again in which files faults were found.
+    pub(super) fn forget_faulty(&mut self) {
+        for known in self.known.values_mut().filter(|known| known.is_faulty) {
+            known.stamp = None;
+        }
+    }
+
+    /// Tells again, piece by piece, of the files whose text is as it was told: it may mean something else now. What holds no longer, or
+    /// did not hold, is read again by the next look.
+    pub(super) fn retell(&mut self, listing: &Listing, mut tell: impl FnMut(Vec<DagFile>)) {
+        self.forget_faulty();
+        let Self { reader, known } = self;
+        let is_sound = |known: &Known| known.told.is_some() && !known.is_faulty;
+        let entries: Vec<_> =
+            listing.entries.iter().filter(|(path, _)| known.get(*path).is_some_and(is_sound)).collect();
+        reader.read_all(&entries, |readings| {
+            let mut piece = Vec::with_capacity(readings.len());
+            for reading in readings.into_iter().flatten() {
+                match known.get_mut(reading.file.path.as_os_str()) {
+                    Some(file) if file.told == Some(reading.hash) => piece.push(reading.file),
+                    Some(file) => file.stamp = None,
+                    None => {}
+                }
+            }
+            if !piece.is_empty() {
+                tell(piece);
+            }
+        });
     }
 
     /// Another look: what is new since the last one. Gone files come first.
@@ -148,7 +187,7 @@ impl Known {
             self.broken = None;
             return (false, !is_fresh);
         }
-        if matches!(reading.file.found, Found::Broken(_)) {
+        if reading.is_faulty() {
             let since = match self.broken {
                 Some((hash, since)) if hash == reading.hash => since,
                 _ => now,
@@ -161,6 +200,7 @@ impl Known {
         }
         self.broken = None;
         self.told = Some(reading.hash);
+        self.is_faulty = reading.is_faulty();
         (true, !is_fresh)
     }
 }

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on is a failed test
 
+mod completions;
+mod database;
 mod import;
+mod pools;
+mod service;
 mod stored;
 
 use std::fs;
@@ -40,6 +44,12 @@ impl Test {
             stderr: Expected::Exactly(String::new()),
             code: 0,
         }
+    }
+
+    /// Goes on in a home that an earlier one has left.
+    fn in_home(mut self, home: TempDir) -> Self {
+        self.home = home;
+        self
     }
 
     fn argument(mut self, argument: &str) -> Self {
@@ -151,10 +161,10 @@ fn a_home_that_is_no_folder_is_refused() {
 #[test]
 fn options_stand_before_or_after_the_command() {
     let home = Test::new("--home other -o plain pools list").file("other/airflow.toml", "[pools]\nx = 3\n");
-    home.stdout("pool          slots  description  source\ndefault_pool  128                 configuration\nx             3                   configuration\n").run();
+    home.stdout("pool          slots  description  include_deferred  source\ndefault_pool  128                 false             default\nx             3                   false             configuration\n").run();
     Test::new("pools list -o json --home other")
         .file("other/x", "")
-        .json(json!([{"pool": "default_pool", "slots": 128, "description": "", "source": "configuration"}]))
+        .json(json!([{"pool": "default_pool", "slots": 128, "description": "", "include_deferred": false, "source": "default"}]))
         .run();
 }
 
@@ -280,6 +290,17 @@ fn validate_gives_programs_the_same_faults() {
         .stderr("1 file checked, 1 fault in 1\n");
     home.run();
     Test::new("validate -o json").file("dags/b.toml", DAG).json(json!([])).stderr("1 file checked, no faults\n").run();
+}
+
+#[test]
+fn a_warning_is_shown_and_is_no_fault() {
+    let text = "[tasks.x]\nbash = \"true\"\npool = \"db\"\npool_slots = 4\n";
+    let warning = "dags/a.toml:4:14: pool-slots: pool `db` has 3 slots: a task that takes 4 waits until it has more\n\
+                   4 | pool_slots = 4\n  |              ^\nhelp: take at most 3, or make the pool larger\n\n";
+    let home = Test::new("validate").file("airflow.toml", "[pools]\ndb = 3\n").file("dags/a.toml", text);
+    let home = home.stdout(&format!("warning: {warning}")).stderr("2 files checked, no faults, 1 warning\n").run();
+    let json = Test::new("validate -o json").in_home(home).stdout_contains("\"severity\": \"warning\"");
+    json.stderr("2 files checked, no faults, 1 warning\n").run();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use minflow::config::Synchronous;
 use minflow::model::{
-    Dag, DagRun, DataInterval, Graph, Instance, InstanceKey, NextRun, RunKey, RunState, RunType, TaskState, Usage,
+    Dag, DagRun, DataInterval, Graph, Instance, InstanceKey, NextRun, RunKey, RunState, RunType, TaskState,
 };
 use minflow::scheduler::{Changes, DagRecord, InstanceWrite, RunWrite, Store};
 use minflow::store::{Database, SCHEMA_VERSION};
@@ -79,7 +79,7 @@ pub fn one_run(path: &Path) {
         start_date: Some(tick),
         end_date: Some(end),
         exit_code: Some(3),
-        usage: Some(Usage::default()),
+        usage: Some(Box::default()),
         ..Instance::new(InstanceKey(1), RunKey(1), "load", "default_pool", "bash")
     };
     let dag = DagRecord {
@@ -115,8 +115,9 @@ fn runs_and_their_tasks_are_read_without_a_running_minflow() {
             "dag_id": "sales", "run_id": RUN, "task_id": "load", "map_index": -1, "rendered_map_index": null, "state": "failed", "try_number": 2,
             "max_tries": 1, "queued_at": "2026-11-21T06:00:00.000000Z", "start_date": "2026-11-21T06:00:00.000000Z",
             "end_date": "2026-11-21T06:00:02.500000Z", "duration": 2.5, "pool": "default_pool", "pool_slots": 1,
-            "priority_weight": 1, "operator": "bash", "exit_code": 3, "signal": null, "reason": null, "user_cpu": 0.0,
-            "system_cpu": 0.0, "max_rss": 0, "read_bytes": 0, "write_bytes": 0, "note": null
+            "priority_weight": 1, "operator": "bash", "exit_code": 3, "signal": null, "reason": null,
+            "exit_cause": "exit_code", "user_cpu": 0.0, "system_cpu": 0.0, "max_rss": 0, "read_bytes": 0, "write_bytes": 0,
+            "voluntary_switches": 0, "involuntary_switches": 0, "paused_at": null, "note": null
         }]))
         .run();
     Test::new("dags list-runs sales --state success -o json").database(one_run).json(json!([])).run();

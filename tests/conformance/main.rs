@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // a broken vector is a failed test
 
 mod conn_uri;
+mod critical_section;
 mod cron_intervals;
 mod cron_invalid;
 mod cron_next;

@@ -94,6 +94,7 @@ fn context(all: &Value, name: &str) -> Context {
         max_tries: all["max_tries"].as_u64().unwrap() as u32,
         map_index: all["map_index"].as_i64().unwrap() as i32,
         run_dir: PathBuf::from("/home/runs/tpl_dag/x"),
+        host: "".into(),
         variables: Arc::new(Map::from_iter([("const".to_owned(), all["user_defined_macros"]["const"].clone())])),
         overrides_params: true,
         environment: Arc::new(|_| None),

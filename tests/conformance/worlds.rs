@@ -6,10 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use minflow::clock::BootInstant;
 use minflow::model::{
-    Dag, DagId, DagRun, Instance, InstanceKey, Pool, RunKey, RunState, RunType, TaskState, VersionKey,
+    Awaited, Dag, DagId, DagRun, Instance, InstanceKey, Pace, Pool, RunKey, RunState, RunType, SensorMode, TaskState,
+    VersionKey, Wait,
 };
 use minflow::scheduler::change::{DagRecord, RunWrite, VersionWrite};
 use minflow::scheduler::event::{DagFile, Event, Found};
+use minflow::scheduler::ready::Choosing;
 use minflow::scheduler::world::{Action, Now, Settings, World};
 use minflow::scheduler::{Changes, InstanceWrite, Snapshot, Store};
 use minflow::store::MemoryStore;
@@ -25,10 +27,14 @@ pub struct Stage {
 impl Stage {
     /// Starts on what the store holds, and sees the one file that defines the DAG.
     pub fn start(mut store: MemoryStore, dag: &Arc<Dag>, wall: Timestamp) -> Self {
-        let pools = vec![Pool { name: "default_pool".into(), slots: -1, description: String::new() }];
+        let pools =
+            vec![Pool { name: "default_pool".into(), slots: -1, description: String::new(), include_deferred: false }];
         let settings = Settings {
             parallelism: 1_000,
+            admission: minflow::model::AdmissionRules::default(),
             drain_timeout: Duration::from_secs(1),
+            drained: minflow::scheduler::world::Drained::Kept,
+            choosing: Choosing::default(),
             pools,
             overrides: minflow::params::Override::Params,
             assets: Vec::new(),
@@ -67,7 +73,7 @@ impl Stage {
     }
 }
 
-fn at(wall: Timestamp) -> Now {
+pub fn at(wall: Timestamp) -> Now {
     Now { wall, boot: BootInstant(Duration::from_secs(1)) }
 }
 
@@ -87,7 +93,25 @@ pub fn run(key: i64, run_type: RunType, date: Timestamp, state: RunState) -> Dag
 }
 
 pub fn instance(key: i64, run: &DagRun, task_id: &str, state: TaskState) -> Instance {
-    Instance { state, ..Instance::new(InstanceKey(key), run.key, task_id, "default_pool", "bash") }
+    begun(Instance { state, ..Instance::new(InstanceKey(key), run.key, task_id, "default_pool", "bash") })
+}
+
+/// The row as a minflow has written it that began a try, or has it wait: a start refuses one that cannot be.
+pub fn begun(row: Instance) -> Instance {
+    let waits = matches!(row.state, TaskState::Deferred | TaskState::UpForReschedule);
+    if !(waits || row.state.is_executing() || row.state == TaskState::Restarting) {
+        return row;
+    }
+    let wait = || Wait {
+        awaited: Awaited::Instant(Timestamp::MAX),
+        mode: SensorMode::Poke,
+        since: Timestamp::UNIX_EPOCH,
+        timeout: None,
+        execution_timeout: None,
+        soft_fail: false,
+        pace: Pace { poke_interval: Duration::from_secs(60), is_exponential: false, max_wait: None },
+    };
+    Instance { try_number: 1, version: Some(VersionKey(1)), deferral: waits.then(|| Arc::new(wait())), ..row }
 }
 
 /// What a database holds with this DAG and these runs.

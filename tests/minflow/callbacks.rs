@@ -57,14 +57,17 @@ fn a_notifier_is_told_of_the_failure_with_its_reason_and_the_end_of_the_log() {
 }
 
 #[test]
-fn a_callback_whose_minflow_was_killed_is_made_by_the_next_one() {
+fn a_callback_that_was_killed_with_minflow_and_its_supervisor_is_made_by_the_next_one() {
     let home = Home::new();
     let callback = r#"if [ -e $MINFLOW_HOME/go ]; then echo told >> $MINFLOW_HOME/told; else echo $$ >> $MINFLOW_HOME/waits; sleep 600; fi"#;
     home.dag("d", &format!("on_failure = [{{ bash = '{callback}', timeout = '1h' }}]\n[tasks.t]\nbash = 'exit 1'"));
     let mut minflow = home.start();
     assert_eq!(home.run_dag("d", "r").code, Some(1));
     let pid: i32 = until("the callback", || home.read("waits").trim().parse().ok());
+    let supervisor = minflow.supervisor();
+    crate::harness::signal(supervisor, rustix::process::Signal::STOP);
     minflow.kill();
+    crate::harness::signal(supervisor, rustix::process::Signal::KILL);
     home.write("go", "");
     let mut minflow = home.start();
     until("the second try", || (home.read("told") == "told\n").then_some(()));

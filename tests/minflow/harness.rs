@@ -9,6 +9,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy host.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes on a busy host, whose disk may keep a commit waiting for half a minute.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks until there is an answer.
 pub fn until<T>(what: &str, answer: impl FnMut() -> Option<T>) -> T {
@@ -33,6 +34,71 @@ pub fn within<T>(patience: Duration, what: &str, mut answer: impl FnMut() -> Opt
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A process of the test's own; dropping it ends it.
+pub struct Beside {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Beside {
+    /// Starts it; `heard` is which of its outputs is listened to.
+    pub fn start(mut command: Command, heard: Heard) -> Self {
+        match heard {
+            Heard::Out => command.stdout(Stdio::piped()),
+            Heard::Err => command.stderr(Stdio::piped()),
+        };
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let output: Box<dyn Read + Send> = match heard {
+            Heard::Out => Box::new(child.stdout.take().unwrap()),
+            Heard::Err => Box::new(child.stderr.take().unwrap()),
+        };
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// The next line, without its end; none is left when it has ended.
+    pub fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited in vain for a line"),
+        }
+    }
+
+    pub fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn await_end(&mut self) -> ExitStatus {
+        until("the end of a process", || self.ended())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An output of a process.
+#[derive(Clone, Copy)]
+pub enum Heard {
+    Out,
+    Err,
 }
 
 pub fn is_alive(pid: i32) -> bool {
@@ -191,7 +257,7 @@ impl Home {
                 line.clear();
             }
         });
-        Minflow { child, address: String::new(), said, home: self.path.clone(), left_behind: None }
+        Minflow { child, address: String::new(), said, home: self.path.clone() }
     }
 
     /// Starts a run and gives it time to end.
@@ -256,30 +322,9 @@ impl Drop for Home {
     fn drop(&mut self) {
         // A test may have taken the right to list a folder away.
         let _ = fs::set_permissions(self.file("dags"), std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        // What a minflow has left running, which a test may have wanted, must not outlive the home.
+        end_supervisors(&self.path);
         let _ = self.folder.path();
-    }
-}
-
-/// An HTTP connection that is kept.
-pub struct Line(BufReader<TcpStream>);
-
-impl Line {
-    /// The status and the body of an answer.
-    pub fn get(&mut self, path: &str) -> (u16, Value) {
-        let host = self.0.get_ref().peer_addr().unwrap();
-        self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
-        let (mut head, mut length) = (Vec::new(), 0);
-        while head.last().is_none_or(|line| line != "\r\n") {
-            let mut line = String::new();
-            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the connection was ended: {head:?}");
-            if let Some(bytes) = line.strip_prefix("Content-Length: ") {
-                length = bytes.trim().parse().unwrap();
-            }
-            head.push(line);
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).unwrap();
-        (head[0].split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_slice(&body).unwrap())
     }
 }
 
@@ -289,8 +334,6 @@ pub struct Minflow {
     pub address: String,
     said: Arc<Mutex<String>>,
     home: PathBuf,
-    /// The supervisor that it had when it was asked to end: the file may name the next one's by now.
-    left_behind: Option<i32>,
 }
 
 impl Minflow {
@@ -317,28 +360,27 @@ impl Minflow {
 
     /// SIGKILL, and nothing before it.
     pub fn kill(&mut self) {
-        self.left_behind = named_supervisor(&self.home);
         signal(self.pid(), Signal::KILL);
         assert_eq!(self.await_end().signal(), Some(9), "{}", self.said());
     }
 
     /// SIGTERM, and its end, which must be a good one.
     pub fn stop(&mut self) {
-        self.left_behind = named_supervisor(&self.home);
         signal(self.pid(), Signal::TERM);
+        assert_eq!(self.await_end().code(), Some(0), "{}", self.said());
+    }
+
+    /// `minflow stop --keep-running`, and its end.
+    pub fn stop_keeping(&mut self) {
+        let exe = fs::read_link(format!("/proc/{}/exe", self.pid())).unwrap();
+        let done = Command::new(exe).args(["stop", "--keep-running", "--home"]).arg(&self.home).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
         assert_eq!(self.await_end().code(), Some(0), "{}", self.said());
     }
 
     /// The status and the body of an answer.
     pub fn get(&self, path: &str) -> (u16, Value) {
         self.try_get(path).unwrap_or_else(|| panic!("no answer of {path}: {}", self.said()))
-    }
-
-    /// A connection that is open before it is needed.
-    pub fn connect(&self) -> Line {
-        let line = TcpStream::connect(&self.address).unwrap();
-        line.set_read_timeout(Some(PATIENCE)).unwrap();
-        Line(BufReader::new(line))
     }
 
     pub fn try_get(&self, path: &str) -> Option<(u16, Value)> {
@@ -369,18 +411,52 @@ impl Minflow {
 
 impl Drop for Minflow {
     fn drop(&mut self) {
-        let supervisor = self.left_behind.or_else(|| named_supervisor(&self.home));
+        // Its tasks outlive it: they are ended with the home.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Without its scheduler the supervisor ends its tasks and itself; the home must stay until then.
-        let Some(supervisor) = supervisor else { return };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while is_supervisor(supervisor, &self.home) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All processes of the host: number, parent, and whether it is a supervisor of the home.
+fn processes(home: &Path) -> Vec<(i32, i32, bool)> {
+    let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let of = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let is_over = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        (!is_over).then(|| (pid, parent, is_supervisor(pid, home)))
+    };
+    numbers.filter_map(of).collect()
+}
+
+/// The supervisors of a home that live.
+pub fn supervisors(home: &Path) -> Vec<i32> {
+    processes(home).into_iter().filter(|(.., is_supervisor)| *is_supervisor).map(|(pid, ..)| pid).collect()
+}
+
+/// Ends the supervisors of a home with all that stands below them; whose minflow has ended.
+fn end_supervisors(home: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let all = processes(home);
+        let mut doomed: Vec<i32> = all.iter().filter(|(.., is_root)| *is_root).map(|(pid, ..)| *pid).collect();
+        if doomed.is_empty() || Instant::now() > deadline {
+            return;
         }
-        if is_supervisor(supervisor, &self.home) {
-            signal(supervisor, Signal::KILL);
+        let roots = doomed.clone();
+        let mut at = 0;
+        while at < doomed.len() {
+            let parent = doomed[at];
+            doomed.extend(all.iter().filter(|(_, of, _)| *of == parent).map(|(pid, ..)| *pid));
+            at += 1;
         }
+        // A supervisor that has nothing left ends by itself; what it has stands still meanwhile and is ended first.
+        doomed.iter().filter(|pid| !roots.contains(pid)).for_each(|&pid| signal(pid, Signal::KILL));
+        if doomed.len() == roots.len() && Instant::now() + Duration::from_secs(18) > deadline {
+            roots.iter().for_each(|&pid| signal(pid, Signal::KILL));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

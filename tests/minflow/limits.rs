@@ -144,3 +144,26 @@ fn slots_come_back_from_tries_that_fail_time_out_or_are_lost() {
     assert_eq!(pool["open"], 1, "{pool}");
     assert_eq!(status["tasks"]["running"], 0);
 }
+
+/// With what is reserved for each there is room for ten at once; without it as many run together as there are.
+#[test]
+fn what_tasks_need_is_reserved_so_that_they_do_not_knock_the_host_over() {
+    let home = Home::new();
+    home.write(
+        "airflow.toml",
+        "[core]\nparallelism = 40\nmax_active_tasks_per_dag = 40\n[admission]\nmemory = \"2GB\"\n",
+    );
+    let fat = |number| format!("[tasks.t{number}]\nbash = '{SPAN}'\nneeds = {{ memory = \"200MB\" }}\n");
+    home.dag("fat", &(0..40).map(fat).collect::<String>());
+    // Each of these waits for all the others.
+    let together = "mkdir -p $MINFLOW_HOME/here; touch $MINFLOW_HOME/here/$MINFLOW_TASK_ID; \
+        until [ $(ls $MINFLOW_HOME/here | wc -l) -eq 11 ]; do sleep 0.02; done";
+    home.dag("thin", &(0..11).map(|number| format!("[tasks.t{number}]\nbash = '{together}'\n")).collect::<String>());
+    let _minflow = home.start();
+    assert_eq!(home.run_dag("fat", "r").code, Some(0));
+    let spans = spans(&home);
+    assert_eq!(spans.len(), 40);
+    let most = overlap(spans.iter(), |_| 1);
+    assert!(most <= 10, "{most} at once");
+    assert_eq!(home.run_dag("thin", "r").code, Some(0));
+}

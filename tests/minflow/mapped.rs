@@ -93,7 +93,10 @@ fn what_cannot_be_mapped_over_fails_the_task_that_gave_it_and_says_what_was_expe
     let one = |task_id: &str| of_task(&tasks, task_id)[0].clone();
     let reason = |task: &Value| task["reason"].as_str().unwrap_or_default().to_owned();
     for (task_id, expected) in [
-        ("text", "`over_text` is mapped over what it gives: that must be a list or a table, and it gave a text"),
+        (
+            "text",
+            "`over_text` is mapped over what it gives: that must be a list or a table, and it gave a text, `\"a,b,c\"`; print it as JSON",
+        ),
         ("nothing", "must be a list or a table, and it gave nothing"),
         ("many", "must be at most 3 elements long, and it gave 4; give fewer, or raise core.max_map_length"),
     ] {
@@ -103,7 +106,7 @@ fn what_cannot_be_mapped_over_fails_the_task_that_gave_it_and_says_what_was_expe
     }
     let odd = of_task(&tasks, "over_odd");
     assert_eq!(column(&odd, "state"), json!(["success", "failed", "success"]));
-    assert!(reason(odd[1]).contains("the `map` of its mapping fails on element 1"), "{}", odd[1]);
+    assert!(reason(odd[1]).contains("the `map` of its mapping fails on element 1, `\"x\"`: "), "{}", odd[1]);
     drop(minflow);
 }
 

@@ -78,3 +78,30 @@ fn a_trial_has_the_data_interval_that_the_schedule_gives_its_date() {
     // The night on which the clocks are set back has 25 hours; its 01:30 is the second.
     assert!(printed.contains("\n20261024T003000 20261025T013000\n"), "{printed}");
 }
+
+#[test]
+fn tasks_that_match_the_success_pattern_with_their_whole_id_succeed_and_do_not_run() {
+    let home = Home::new();
+    home.dag(
+        "line",
+        "chain = [\"load_a >> load_b >> preload_a\"]\n[tasks.load_a]\nbash = \"exit 1\"\n[tasks.load_b]\nbash = \"exit 1\"\n\
+         [tasks.preload_a]\nbash = \"echo runs\"\n",
+    );
+    let run =
+        |pattern: &str| home.command(&format!("dags test line --mark-success-pattern {pattern}")).output().unwrap();
+    let output = run("load_.|other");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("\nruns\n") && !printed.contains("load_a try 1\n---"), "{printed}");
+    assert!(printed.contains("\nload_a: success\nload_b: success\npreload_a: success\n"), "{printed}");
+    assert_eq!(output.status.code(), Some(0));
+    for (pattern, code, said) in [
+        ("load", 1, "no task of `line` matches `load` with its whole id"),
+        ("(", 2, "`(` is no pattern"),
+        ("a)|(b", 2, "`a)|(b` is no pattern"),
+    ] {
+        let output = run(pattern);
+        assert_eq!(output.status.code(), Some(code), "{pattern}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(said), "{told}");
+    }
+}

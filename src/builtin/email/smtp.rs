@@ -12,6 +12,7 @@ use lettre::{Address, Message};
 
 use super::{Login, MailServer, Security, Sent, Trust, is_final};
 use crate::builtin::{Failed, Finality};
+use crate::supervisor::procfs::host_name;
 
 /// Gives the message to the server. What it answers to it.
 ///
@@ -271,7 +272,8 @@ fn parameters(server: &MailServer) -> Sent<TlsParameters> {
 
 /// This host's name, as a server is greeted with it.
 fn hello_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-    Some(name.trim()).filter(is_name).unwrap_or("localhost").to_owned()
+    let name = host_name();
+    let is_name =
+        |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+    Some(name).filter(is_name).unwrap_or_else(|| "localhost".to_owned())
 }

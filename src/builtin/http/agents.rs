@@ -1,15 +1,16 @@
 //! The agents that make connections. They are kept, as one of TLS takes a while to make: it reads all certificates that it believes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport};
+use ureq::{Agent, Error};
 
 use super::names::Names;
 use super::{NoAnswer, Trust, Why};
@@ -19,6 +20,11 @@ const ROOTS_FOR: Duration = Duration::from_secs(600);
 const USER_AGENT: &str = concat!("minflow/", env!("CARGO_PKG_VERSION"));
 /// More kinds of requests than this are rare.
 const MOST_KEPT: usize = 8;
+/// Connections that nobody uses just now; each has its buffers.
+const MOST_OPEN: usize = 8;
+const MOST_OPEN_PER_HOST: usize = 4;
+/// Shorter than servers keep them, mostly.
+const OPEN_FOR: Duration = Duration::from_secs(4);
 /// Room for the longest head of an answer that is taken, 64 KiB, and for what may come with it.
 const INPUT_BYTES: usize = 72 << 10;
 /// Room for a request's address and headers. Both are filled with zeros for each connection, and are less than what the allocator
@@ -35,12 +41,36 @@ pub struct Kind {
     /// Of a whole request. A request may be given less.
     pub timeout: Duration,
     pub is_large: bool,
+    /// Its connections are used again, if the server keeps them open.
+    pub keeps: bool,
 }
 
 impl Kind {
     /// `head` is the length in bytes of what is sent before the body.
     pub fn of(trust: Option<&Trust>, timeout: Duration, head: usize) -> Self {
-        Self { trust: trust.cloned(), timeout, is_large: head > OUTPUT_BYTES / 2 }
+        Self { trust: trust.cloned(), timeout, is_large: head > OUTPUT_BYTES / 2, keeps: false }
+    }
+}
+
+thread_local! {
+    static HAS_CONNECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has made a connection since it was last asked, instead of using an earlier one again.
+pub fn has_connected() -> bool {
+    HAS_CONNECTED.take()
+}
+
+/// Notes that a connection is made.
+#[derive(Debug)]
+struct Noting(DefaultConnector);
+
+impl Connector for Noting {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        HAS_CONNECTED.set(true);
+        self.0.connect(details, chained)
     }
 }
 
@@ -82,7 +112,9 @@ fn make(kind: &Kind, roots: Option<&Roots>) -> Agent {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .timeout_global(Some(kind.timeout))
-        .max_idle_connections(0)
+        .max_idle_connections(if kind.keeps { MOST_OPEN } else { 0 })
+        .max_idle_connections_per_host(MOST_OPEN_PER_HOST)
+        .max_idle_age(OPEN_FOR)
         .input_buffer_size(INPUT_BYTES)
         .output_buffer_size(if kind.is_large { LARGE_OUTPUT_BYTES } else { OUTPUT_BYTES })
         .accept_encoding(AutoHeaderValue::None)
@@ -95,7 +127,7 @@ fn make(kind: &Kind, roots: Option<&Roots>) -> Agent {
             .root_certs(RootCerts::Specific(roots.clone()));
         config = config.tls_config(tls.build());
     }
-    Agent::with_parts(config.build(), DefaultConnector::new(), Names)
+    Agent::with_parts(config.build(), Noting(DefaultConnector::new()), Names)
 }
 
 type Roots = Arc<Vec<Certificate<'static>>>;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{NoAnswer, Request, Response, send};
+use super::{NoAnswer, Request, Response, send, send_often};
 use crate::builtin::{Failed, Finality, Verdict, Voice};
 use crate::jinja::{self, Function, Literals, Outside, Res, UndefinedKind};
 use crate::model::retry::output_pattern;
@@ -69,6 +69,7 @@ pub fn ask(task: &HttpTask, voice: &Voice) -> Result<Option<Value>, (Failed, Fin
     let Request { method, .. } = &task.request;
     voice.say(format_args!("{method} {}", task.request.url));
     let began = Instant::now();
+    let send = if task.awaited.is_some() { send_often } else { send };
     let response = send(&task.request).map_err(|none| {
         // Of a look Airflow follows the task's `retries`, whatever came in between.
         let finality = if none.may_pass() || task.awaited.is_some() { Finality::Open } else { Finality::Final };

@@ -227,3 +227,34 @@ fn a_server_is_believed_by_its_certificate() {
     let no_tls = send(&get(plain.replace("http://", "https://"))).unwrap_err();
     assert!(matches!(no_tls.kind, Why::Trust | Why::Reach), "{no_tls}");
 }
+
+/// A server that keeps connections open and answers on each so many requests; each answer is the number of its connection.
+fn serve_kept(answers: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            for _ in 0..answers {
+                let _ = Asked::read(&mut stream);
+                write(&mut stream, &format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}"));
+            }
+            // The request that comes now finds nobody.
+            let _ = stream.read(&mut [0]);
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_connection_is_used_again_and_one_that_the_server_has_closed_is_no_failure_of_who_only_looks() {
+    let url = serve_kept(2);
+    // By its timeout it has an agent that no other test uses.
+    let timeout = Duration::from_secs(29);
+    let texts: Vec<String> = (0..5).map(|_| send_often(&Request { timeout, ..get(&url) }).unwrap().text()).collect();
+    assert_eq!(texts, ["0", "0", "1", "2", "2"], "who is asked twice is asked on a connection of its own");
+    let url = serve_kept(1);
+    let post = || send_often(&Request { method: "POST".to_owned(), body: Some("x".to_owned()), ..get(&url) });
+    assert_eq!(post().unwrap().text(), "0");
+    assert_eq!(post().unwrap().text(), "1", "what does something is asked on a connection of its own");
+}

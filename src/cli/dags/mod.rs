@@ -1,6 +1,7 @@
 //! `minflow dags …`
 
 mod clear;
+mod delete;
 mod details;
 mod list;
 mod list_import_errors;
@@ -46,6 +47,8 @@ pub enum Command {
     SetState(set_state::Arguments),
     /// Write a note to a run, or print it
     Note(note::Arguments),
+    /// Have the history of a DAG go whose file is gone
+    Delete(delete::Arguments),
     /// Print when a DAG runs next
     NextExecution(next_execution::Arguments),
     /// List the DAG files that do not load, and why
@@ -66,6 +69,7 @@ pub fn run(globals: &Globals, command: Command, output: &mut Output) -> Outcome 
         Command::Clear(arguments) => clear::run(globals, arguments, output),
         Command::SetState(arguments) => set_state::run(globals, &arguments, output),
         Command::Note(arguments) => note::run(globals, &arguments, output),
+        Command::Delete(arguments) => delete::run(globals, &arguments, output),
         Command::NextExecution(arguments) => next_execution::run(globals, &arguments, output),
         Command::ListImportErrors(arguments) => list_import_errors::run(globals, &arguments, output),
     }

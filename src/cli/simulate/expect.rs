@@ -9,11 +9,10 @@ use crate::cli::home::{Definition, Home};
 use crate::keytable::{parse_duration, print_duration};
 use crate::model::{TaskId, TaskIx};
 use crate::simulate::{Outlook, Subject};
+use crate::store::USUAL_RUNS;
 
 /// Of a try of which nothing is known.
 const UNKNOWN: Duration = Duration::from_secs(10);
-/// Of how many runs of a DAG the history is looked at.
-const RUNS: u32 = 100;
 
 /// What an option says of one task, or of all.
 struct Given<T> {
@@ -77,17 +76,7 @@ fn medians(home: &Home, definition: &Definition) -> Result<BTreeMap<TaskId, Dura
     if definition.record.is_none() {
         return Ok(BTreeMap::new());
     }
-    let mut by_task: BTreeMap<TaskId, Vec<Duration>> = BTreeMap::new();
-    for (task_id, lasted) in reader.successful_durations(&definition.dag.dag_id, RUNS)? {
-        by_task.entry(task_id).or_default().push(lasted);
-    }
-    let median = |(task_id, mut all): (TaskId, Vec<Duration>)| {
-        all.sort_unstable();
-        let middle = all.len() / 2;
-        let median = if all.len().is_multiple_of(2) { (all[middle - 1] + all[middle]) / 2 } else { all[middle] };
-        (task_id, median)
-    };
-    Ok(by_task.into_iter().map(median).collect())
+    Ok(reader.usual_durations(&definition.dag.dag_id, USUAL_RUNS)?)
 }
 
 /// `name` is a task of any DAG, or `dag.task`.

@@ -18,7 +18,7 @@ use crate::cli::{Failure, Globals, Outcome};
 use crate::clock::{Clock, SystemClock};
 use crate::keytable::parse_duration;
 use crate::model::Pool;
-use crate::simulate::{Part, Plan, simulate_with};
+use crate::simulate::{Choosing, Part, Plan, simulate_with};
 
 #[derive(Debug, Args)]
 #[command(
@@ -70,12 +70,14 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let (from, until) = span(&home, arguments)?;
     let definitions = definitions(&home, &arguments.dags)?;
     let subjects = expect::subjects(&home, &definitions, &arguments.duration, &arguments.fail)?;
+    let scheduler = &home.config.scheduler;
     let plan = Plan {
         from,
         until,
         subjects,
         parallelism: arguments.parallelism.unwrap_or(home.config.core.parallelism),
         pools: pools(&home, &arguments.pools)?,
+        choosing: Choosing { rows: None, fair_share: scheduler.fair_share, ageing: scheduler.priority_ageing },
         seed: arguments.seed,
         is_drawn: output.format == Format::Svg,
     };
@@ -180,9 +182,9 @@ fn definitions(home: &Home, named: &[String]) -> Result<Vec<Definition>, Failure
     Ok(found)
 }
 
-/// The pools of the configuration, with what --pool says of them.
+/// The pools of the home, with what --pool says of them.
 fn pools(home: &Home, given: &[String]) -> Result<Vec<Pool>, Failure> {
-    let mut pools = home.config.pools();
+    let mut pools: Vec<Pool> = home.pools()?.into_values().collect();
     for text in given {
         let read = text.split_once('=').and_then(|(name, slots)| Some((name, slots.parse::<i64>().ok()?)));
         let Some((name, slots)) = read.filter(|(_, slots)| *slots >= -1) else {

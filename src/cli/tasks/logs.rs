@@ -1,6 +1,5 @@
 //! `minflow tasks logs`
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, engine};
-use crate::executor::paths;
+use crate::executor::{log_file, paths};
 use crate::model::{DagRun, Instance, TaskState};
 use crate::secrets::Scrubber;
 
@@ -39,7 +38,7 @@ pub struct Arguments {
 /// One try's log, and how far it has been shown.
 struct Log {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Box<dyn Read + Send>>,
     scrubber: Scrubber,
 }
 
@@ -104,7 +103,7 @@ impl Log {
     /// Copies what is new, without the home's secrets; false if there is no file yet.
     fn copy(&mut self, output: &mut Output) -> Result<bool, Failure> {
         if self.file.is_none() {
-            match File::open(&self.path) {
+            match log_file::open(&self.path) {
                 Ok(file) => self.file = Some(file),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(unreadable(&self.path, &error)),

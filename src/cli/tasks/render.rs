@@ -19,6 +19,7 @@ use crate::model::{
 };
 use crate::operators::{self, TemplateFolder};
 use crate::store::ReaderPool;
+use crate::supervisor::procfs::host_name;
 use crate::template::{self, Context, Lookup, NoLookup, TemplateError, UndefinedKind};
 use crate::timetable::Timetable;
 
@@ -128,6 +129,7 @@ fn context(home: &Home, definition: &Definition, ix: TaskIx, run: DagRun) -> Con
         task: ix,
         run_dir: paths::run_dir(&home.config.home, &run.dag_id, &run.run_id),
         run: Arc::new(run),
+        host: host_name().into(),
         try_number: 1,
         max_tries: task.retries,
         map_index: -1,

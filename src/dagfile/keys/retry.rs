@@ -22,6 +22,12 @@ pub static RETRY_RULE: Table = Table {
         ),
         key("timeout", Kind::Literal(true), Fallback::Nothing, "It came to its `execution_timeout`"),
         key(
+            "out_of_memory",
+            Kind::Literal(true),
+            Fallback::Nothing,
+            "It was ended since it took more than `memory` of its `limits`",
+        ),
+        key(
             "output",
             Kind::Text,
             Fallback::Nothing,

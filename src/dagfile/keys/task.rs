@@ -1,6 +1,8 @@
 //! The keys of a task, whatever its operator.
 
+use super::limits::LIMITS;
 use super::mapping::{EXPAND, EXPAND_KWARGS, PARTIAL};
+use super::needs::NEEDS;
 use super::operator::OPERATOR_KEYS;
 use super::retry::RETRY_RULE;
 use super::{CALLBACKS, LIST_OF_TEXT, key};
@@ -25,7 +27,8 @@ pub const TRIGGER_RULES: &[&str] = &[
 ];
 
 const OUTPUTS: &[&str] = &["text", "json", "none"];
-const WEIGHT_RULES: &[&str] = &["downstream", "upstream", "absolute"];
+const KILL_TREES: &[&str] = &["tree", "strict"];
+const WEIGHT_RULES: &[&str] = &["downstream", "upstream", "absolute", "critical_path"];
 const EXIT_CODE: Kind = Kind::Integer { min: 0, max: 255 };
 
 pub static A_TASK: Kind = Kind::Table(&TASK);
@@ -58,7 +61,7 @@ const OWN: &[Key] = &[
 /// Those that a task has.
 pub const TASK_HOOKS: [Hook; 5] = [Hook::OnExecute, Hook::OnSuccess, Hook::OnFailure, Hook::OnRetry, Hook::OnSkipped];
 
-static SHARED: [Key; 33] = [
+static SHARED: [Key; 40] = [
     key(
         "inlets",
         LIST_OF_TEXT,
@@ -108,6 +111,12 @@ static SHARED: [Key; 33] = [
         "Rules for certain failures, of which the first that fits decides whether and when another try follows",
     ),
     key(
+        "needs",
+        Kind::Table(&NEEDS),
+        Fallback::Nothing,
+        "What is reserved of the host before an instance starts: no more starts at once than `[admission]` has to give away",
+    ),
+    key(
         "execution_timeout",
         Kind::Duration { min: 1 },
         Fallback::Nothing,
@@ -125,8 +134,44 @@ static SHARED: [Key; 33] = [
         Fallback::Toml("\"TERM\""),
         "The signal that asks the task's processes to end",
     ),
+    key(
+        "kill_tree",
+        Kind::OneOf(KILL_TREES),
+        Fallback::Toml("\"tree\""),
+        "How what the task has started is found when it is to end: by what tells it from others, or `strict`, which misses nothing",
+    ),
+    key(
+        "leave_running",
+        Kind::Bool,
+        Fallback::Toml("false"),
+        "Whether what the task has started stays when its own process ends by itself",
+    ),
+    key(
+        "limits",
+        Kind::Table(&LIMITS),
+        Fallback::Nothing,
+        "What a try may use of the host, and what it does to new files",
+    ),
+    key(
+        "run_as",
+        Kind::Text,
+        Fallback::Words("the user as whom minflow runs"),
+        "The user as whom the task runs, with its groups and its home; only where minflow runs as root",
+    ),
     key("pool", Kind::Text, Fallback::Toml("\"default_pool\""), "The pool whose slots the task takes while it runs"),
     key("pool_slots", POSITIVE, Fallback::Toml("1"), "How many slots it takes"),
+    key(
+        "max_active_tis_per_dag",
+        POSITIVE,
+        Fallback::Nothing,
+        "How many instances of the task may be active at once, in all runs of its DAG together",
+    ),
+    key(
+        "max_active_tis_per_dagrun",
+        POSITIVE,
+        Fallback::Nothing,
+        "How many instances of a mapped task may be active at once in one run",
+    ),
     key(
         "priority_weight",
         Kind::Integer { min: -(1 << 31), max: 1 << 31 },
@@ -137,7 +182,7 @@ static SHARED: [Key; 33] = [
         "weight_rule",
         Kind::OneOf(WEIGHT_RULES),
         Fallback::Toml("\"downstream\""),
-        "Whose weights add up to the task's own: all tasks after it, all before it, or none",
+        "Whose weights add up to the task's own: all tasks after it, all before it, or none. `critical_path`: its own weight times the seconds that the longest path from it to the end of the DAG usually takes",
     ),
     key(
         "env",

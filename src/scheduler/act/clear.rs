@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{DagRun, RunState, TaskId, TaskState};
+use crate::model::{DagRun, Instance, RunState, TaskId, TaskState};
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::port::{Force, Kill, StoreError};
 use crate::scheduler::world::{Action, DagIx, Definition, History, Now, RunIx, Slot, TimerKey, World};
@@ -20,6 +20,22 @@ impl World {
         history: &mut dyn History,
     ) -> Result<RunIx, StoreError> {
         let rows = history.instances(row.key)?;
+        self.bring_back_with(dag, row, rows, history)
+    }
+
+    /// As [`World::bring_back`], with its instances, by key.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn bring_back_with(
+        &mut self,
+        dag: DagIx,
+        row: DagRun,
+        rows: Vec<Instance>,
+        history: &mut dyn History,
+    ) -> Result<RunIx, StoreError> {
+        // What an act has read of it so far may no longer be so.
+        self.acts.forget_read(row.key);
         let decisions: BTreeMap<_, _> = history.decisions(row.key)?.into_iter().collect();
         let lengths = history.lengths(row.key)?;
         let run = self.load_run(dag, row, rows, decisions);
@@ -44,9 +60,7 @@ impl World {
         if slots.is_empty() {
             return;
         }
-        for &slot in slots {
-            self.clear_slot(run, slot, definition, now);
-        }
+        self.clear_more(run, slots, definition, now);
         let row = &mut self.run_mut(run).row;
         row.clear_number += 1;
         row.queued_at = Some(now.wall);
@@ -58,10 +72,17 @@ impl World {
         self.reconsider_past(run, definition);
     }
 
+    /// Further instances of a run that is cleared already.
+    pub(super) fn clear_more(&mut self, run: RunIx, slots: &[Slot], definition: &Arc<Definition>, now: Now) {
+        for &slot in slots {
+            self.clear_slot(run, slot, definition, now);
+        }
+    }
+
     /// A clear or a mark has changed what later runs look back at.
     pub(super) fn reconsider_past(&mut self, run: RunIx, definition: &Definition) {
         let (dag, date) = (self.run(run).dag, self.run(run).row.logical_date);
-        if let (Some(date), true) = (date, definition.blank().has_past()) {
+        if let (Some(date), true) = (date, definition.has_past) {
             self.run_quiet(run).progress.ask_all_past_again();
             self.reconsider_later(dag, date);
         }
@@ -71,7 +92,7 @@ impl World {
     fn clear_slot(&mut self, run: RunIx, slot: Slot, definition: &Arc<Definition>, now: Now) {
         self.forget_waits(run, slot);
         let entry = self.run(run).entry(slot);
-        let (state, key, is_held) = (entry.row.state, entry.row.try_key(), entry.held.is_some());
+        let (state, key, is_held) = (entry.row.state, entry.row.try_key(), entry.is_held());
         if is_held {
             if let Ok(restarting) = machine::next_task(state, TaskEvent::Restart) {
                 self.set_task_state(run, slot, restarting);

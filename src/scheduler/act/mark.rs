@@ -58,7 +58,7 @@ impl World {
         row.end_date = row.end_date.filter(|_| before.is_finished()).or(Some(now.wall));
         row.reason = Some(SET_BY_USER.to_owned());
         row.retry_delay_override = None;
-        if entry.held.is_some() && before != TaskState::Restarting {
+        if entry.is_held() && before != TaskState::Restarting {
             let key = entry.row.try_key();
             let kill = Kill { reason: format!("set to {state}"), force: Force::Graceful };
             self.actions.push(Action::Kill(key, kill));

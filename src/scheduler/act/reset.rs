@@ -19,8 +19,9 @@ impl World {
         now: Now,
         history: &mut dyn History,
     ) -> Result<(), StoreError> {
-        let run = match self.runs_by_key(dag).get(&row.key) {
-            Some(&run) => run,
+        let known = self.runs_by_key(dag).get(&row.key).copied();
+        let run = match known {
+            Some(run) => run,
             // It waits for its backfill, and runs in any case.
             None if !row.state.is_finished() => return Ok(()),
             None => self.bring_back(dag, row, history)?,
@@ -29,6 +30,9 @@ impl World {
         let has_been =
             |slot: &Slot| !matches!(self.run(run).entry(*slot).row.state, TaskState::None | TaskState::Removed);
         let slots: Vec<Slot> = self.run(run).slots_in_order().filter(has_been).collect();
+        if slots.is_empty() && known.is_none() {
+            self.let_go(run);
+        }
         self.clear_slots(run, &slots, definition, now);
         Ok(())
     }

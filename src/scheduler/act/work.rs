@@ -6,21 +6,21 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::marker::Beyond;
-use super::{Act, Deed, Mark, Pending, Runs, Settled, Tally, ids, refusal, settle, sort_touched};
-use crate::model::{DagRun, Instance, RunKey, RunState, TaskId, TaskIx, TaskState};
+use super::{Act, Deed, Mark, Pending, Runs, Settled, Tally, Within, ids, refusal, settle, sort_touched};
+use crate::model::{DagRun, Instance, InstanceKey, RunKey, RunState, TaskId, TaskIx, TaskState};
 use crate::scheduler::change::{ActWrite, RunLookup, RunSpan};
 use crate::scheduler::command::Spread;
 use crate::scheduler::command::{
     Chosen, Clear, Command, CommandError, Done, MarkTasks, Only, Reply, RunRange, Touched,
 };
-use crate::scheduler::decide::{TURN_ROWS, iso};
+use crate::scheduler::decide::{PIECE_ROWS, iso};
 use crate::scheduler::port::{ReplyTo, StoreError};
 use crate::scheduler::steer::unreadable;
 use crate::scheduler::subset::{self, Reach};
 use crate::scheduler::world::{Action, DagIx, Definition, History, Now, RunIx, Slot, World};
 
 /// How many instances one turn looks at for acts: those that it leaves alone write no row.
-const TURN_LOOKS: usize = 20_000;
+const TURN_LOOKS: usize = 4 * PIECE_ROWS;
 /// How many runs are asked for at once.
 const PAGE: usize = 50;
 
@@ -30,6 +30,26 @@ pub(super) struct Effect {
     pub seen: u32,
     pub touched: Vec<Touched>,
     pub cleared: u32,
+    pub left: Left,
+}
+
+/// What a turn leaves of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Left {
+    #[default]
+    Nothing,
+    /// It is not in memory yet, and not all of it was read: nothing was touched.
+    ToRead,
+    Behind(Within),
+}
+
+/// Instances of a run that an act touches in one turn.
+pub(super) struct Piece {
+    /// How many of them are meant whatever their state.
+    pub seen: u32,
+    pub slots: Vec<Slot>,
+    /// The last one, if there may be more behind it.
+    pub after: Option<InstanceKey>,
 }
 
 /// An act at work on a DAG.
@@ -68,7 +88,16 @@ impl World {
                 self.clear_act(Clear { dag_id, tasks, spread, map_index: None, runs, only, is_dry: false }, history)
             }
             Command::MarkRun { dag_id, run_id, state } => {
+                if self.is_held(&dag_id, &run_id) {
+                    self.acts.late.push((Command::MarkRun { dag_id, run_id, state }, reply));
+                    return None;
+                }
                 let done = self.mark_run(&dag_id, &run_id, state, now, history);
+                self.actions.push(Action::Reply(reply, done));
+                return None;
+            }
+            Command::SetTaskPaused(asked) => {
+                let done = self.set_task_paused(asked, now, history);
                 self.actions.push(Action::Reply(reply, done));
                 return None;
             }
@@ -83,7 +112,8 @@ impl World {
             Ok(act) => {
                 let key = self.acts.next_key;
                 self.acts.next_key += 1;
-                let pending = Pending { key, act, is_kept: false, touched: Vec::new(), reply: Some(reply) };
+                let pending =
+                    Pending { key, act, is_kept: false, touched: Vec::new(), touched_before: 0, reply: Some(reply) };
                 self.acts.pending.push(pending);
             }
             Err(error) => self.actions.push(Action::Reply(reply, Err(error))),
@@ -101,7 +131,7 @@ impl World {
         let deed = if clear.is_dry { Deed::Look } else { Deed::Clear };
         let (dag_id, only, tasks) = (clear.dag_id, clear.only, settled.tasks);
         let (tally, beyond) = (Tally::default(), Beyond::default());
-        Ok(Act { dag_id, deed, tasks, narrowed, only, runs, asked, tally, beyond })
+        Ok(Act { dag_id, deed, tasks, narrowed, only, runs, asked, tally, within: None, beyond })
     }
 
     /// What comes along with a marked task is what runs before or after it, without teardowns: they run all the same.
@@ -133,7 +163,7 @@ impl World {
         let tasks = ids(dag, subset::in_order(&dag.graph, &marked));
         let only = Only::default();
         let (tally, beyond) = (Tally::default(), Beyond::default());
-        Ok(Act { dag_id: mark.dag_id, deed, tasks, narrowed, only, runs, asked, tally, beyond })
+        Ok(Act { dag_id: mark.dag_id, deed, tasks, narrowed, only, runs, asked, tally, within: None, beyond })
     }
 
     /// A DAG whose runs may be steered: it has a definition.
@@ -184,32 +214,47 @@ impl World {
         })
     }
 
-    /// Works on acts until the turn is full.
+    /// Works on acts until the turn is full. The one that has filled it comes last in the next turn, so that a small one, which may end
+    /// a task, does not wait for a large one on another DAG.
     ///
     /// # Errors
     /// The database could not be asked; what is left waits.
     pub(in crate::scheduler) fn advance_acts(&mut self, now: Now, history: &mut dyn History) -> Result<(), StoreError> {
         self.acts.has_more = false;
         let mut looks = TURN_LOOKS;
+        let (mut kept, mut asked) = (Vec::new(), Ok(()));
         let mut waiting = std::mem::take(&mut self.acts.pending).into_iter();
         while let Some(mut pending) = waiting.next() {
-            let step = self.advance_act(&mut pending, &mut looks, now, history);
-            if matches!(step, Ok(Step::Over)) {
-                self.conclude_act(pending, now);
+            let others = kept.iter().chain(waiting.as_slice());
+            if others.into_iter().any(|other: &Pending| pending.comes_after(other)) {
+                kept.push(pending);
                 continue;
             }
-            let is_full = matches!(step, Ok(Step::More));
-            if is_full {
-                self.keep_act(&mut pending);
-            }
-            self.acts.pending.push(pending);
-            if is_full || step.is_err() {
-                self.acts.has_more = is_full;
-                self.acts.pending.extend(waiting);
-                return step.map(|_| ());
+            match self.advance_act(&mut pending, &mut looks, now, history) {
+                Ok(Step::Over) => {
+                    self.conclude_act(pending, now);
+                    // One that was passed over may have waited for it.
+                    self.acts.has_more = !kept.is_empty();
+                }
+                Ok(Step::Waits) => kept.push(pending),
+                Ok(Step::More) => {
+                    self.keep_act(&mut pending);
+                    self.acts.has_more = true;
+                    kept.splice(0..0, waiting);
+                    kept.push(pending);
+                    break;
+                }
+                Err(error) => {
+                    asked = Err(error);
+                    kept.push(pending);
+                    kept.extend(waiting);
+                    break;
+                }
             }
         }
-        Ok(())
+        self.acts.pending = kept;
+        self.catch_up(now, history);
+        asked
     }
 
     fn keep_act(&mut self, pending: &mut Pending) {
@@ -245,14 +290,16 @@ impl World {
     ) -> Result<Step, StoreError> {
         let Some(&ix) = self.dag_index.get(&pending.act.dag_id) else { return Ok(Step::Over) };
         let Some(definition) = self.dag(ix).definition.clone() else {
-            return Ok(if self.is_scanned { Step::Over } else { Step::Waits });
+            // A run that is cleared in part waits for the file of its DAG.
+            let is_over = self.is_scanned && pending.act.within.is_none();
+            return Ok(if is_over { Step::Over } else { Step::Waits });
         };
         let mut live = self.runs_by_key(ix);
         loop {
             let page = self.next_runs(ix, &pending.act, history)?;
             let is_last = page.len() < PAGE;
             for row in page {
-                if *looks == 0 || self.pending_rows() >= TURN_ROWS {
+                if *looks == 0 || self.pending_rows() >= PIECE_ROWS {
                     return Ok(Step::More);
                 }
                 let (place, date) = ((row.run_after, row.key), row.logical_date);
@@ -265,7 +312,11 @@ impl World {
                 )?;
                 *looks = looks.saturating_sub(effect.seen as usize + 1);
                 pending.act.mark_beyond(&definition.dag, date, &effect.touched);
+                let is_over = effect.left == Left::Nothing;
                 pending.note(effect);
+                if !is_over {
+                    return Ok(Step::More);
+                }
                 if let Runs::Range { after, .. } = &mut pending.act.runs {
                     *after = Some(place);
                 }
@@ -308,44 +359,51 @@ impl World {
     ) -> Result<Effect, StoreError> {
         let act = job.act;
         let tasks: BTreeSet<&TaskId> = act.tasks.iter().collect();
-        if matches!(act.deed, Deed::Look) {
-            let rows = match known {
-                Some(run) => self.run(run).instances.iter().map(|entry| entry.row.clone()).collect(),
-                None => history.instances(row.key)?,
-            };
-            return Ok(look(act, &tasks, &row, &rows));
+        let is_look = matches!(act.deed, Deed::Look);
+        // It waits for its backfill, and runs in any case.
+        let waits = known.is_none() && (!row.state.is_finished() || self.is_queued_by_backfill(job.dag, &row));
+        if waits && !is_look {
+            return Ok(Effect::default());
         }
+        let rows = match known {
+            Some(_) => None,
+            None => match self.read_on(row.key, history)? {
+                Some(rows) => Some(rows),
+                // The turn has read its share.
+                None => return Ok(Effect { seen: u32::MAX, left: Left::ToRead, ..Effect::default() }),
+            },
+        };
+        if is_look {
+            let own = |run| self.run(run).instances.iter().map(|entry| entry.row.clone()).collect();
+            return Ok(look(act, &tasks, &row, &rows.or_else(|| known.map(own)).unwrap_or_default()));
+        }
+        let (key, is_new) = (row.key, known.is_none());
         let run = match known {
             Some(run) => run,
-            // It waits for its backfill, and runs in any case.
-            None if !row.state.is_finished() || self.is_queued_by_backfill(job.dag, &row) => {
-                return Ok(Effect::default());
-            }
-            None => self.bring_back(job.dag, row, history)?,
+            None => self.bring_back_with(job.dag, row, rows.unwrap_or_default(), history)?,
         };
-        let rows: Vec<(Slot, &Instance)> =
-            self.run(run).slots_in_order().map(|slot| (slot, &self.run(run).entry(slot).row)).collect();
-        let covered: Vec<(Slot, &Instance)> =
-            rows.into_iter().filter(|(_, instance)| act.covers(instance, &tasks)).collect();
-        let seen = covered.len() as u32;
-        let selected: Vec<(Slot, Touched)> = covered
-            .into_iter()
-            .filter(|(_, instance)| act.selects(instance.state))
-            .map(|(slot, instance)| (slot, touched(&self.run(run).row, instance)))
-            .collect();
-        let (slots, mut instances): (Vec<Slot>, Vec<Touched>) = selected.into_iter().unzip();
+        let within = act.within.filter(|within| within.run == key);
+        let most = if matches!(act.deed, Deed::Mark(_)) { usize::MAX } else { self.acts.bounds.cleared };
+        let Piece { seen, slots, after } = self.piece(run, act, &tasks, within, most);
+        let mut instances: Vec<Touched> =
+            slots.iter().map(|&slot| touched(&self.run(run).row, &self.run(run).entry(slot).row)).collect();
         sort_touched(&mut instances, &act.tasks);
         let cleared = match &act.deed {
-            Deed::Clear | Deed::Look => {
+            Deed::Clear | Deed::Look if within.is_none() || self.run(run).row.state.is_finished() => {
                 self.clear_slots(run, &slots, job.definition, job.now);
+                0
+            }
+            Deed::Clear | Deed::Look => {
+                self.clear_rest(run, &slots, after.is_none(), job.definition, job.now);
                 0
             }
             Deed::Mark(mark) => self.mark_slots(run, &slots, mark, job.definition, job.now),
         };
-        if known.is_none() && slots.is_empty() && cleared == 0 {
+        if is_new && slots.is_empty() && cleared == 0 {
             self.let_go(run);
         }
-        Ok(Effect { seen, touched: instances, cleared })
+        let left = after.map_or(Left::Nothing, |after| Left::Behind(Within { run: key, after }));
+        Ok(Effect { seen, touched: instances, cleared, left })
     }
 
     /// Its backfill has queued the run in this turn, so that the database does not know yet.
@@ -355,7 +413,7 @@ impl World {
 
     /// Tells who asked, and the audit log.
     fn conclude_act(&mut self, pending: Pending, now: Now) {
-        let Pending { key, act, is_kept, touched, reply } = pending;
+        let Pending { key, act, is_kept, touched, reply, .. } = pending;
         if is_kept {
             self.changes.acts.push(ActWrite { key, body: None });
         }
@@ -379,14 +437,37 @@ impl World {
 }
 
 impl Pending {
+    /// An older one on the same DAG, which is to come first.
+    fn comes_after(&self, other: &Self) -> bool {
+        other.key < self.key && other.act.dag_id == self.act.dag_id
+    }
+
     fn note(&mut self, effect: Effect) {
+        let Effect { seen, touched, cleared, left } = effect;
+        if left == Left::ToRead {
+            return;
+        }
         let tally = &mut self.act.tally;
-        tally.runs_seen += 1;
-        tally.instances_seen += effect.seen;
-        tally.runs += u32::from(!effect.touched.is_empty() || effect.cleared > 0);
-        tally.instances += effect.touched.len() as u32;
-        tally.cleared += effect.cleared;
-        self.touched.extend(effect.touched);
+        let has_touched = !touched.is_empty() || cleared > 0;
+        tally.instances_seen += seen;
+        tally.instances += touched.len() as u32;
+        tally.cleared += cleared;
+        // A run counts when it is first met, and when it is first touched.
+        let is_first = self.act.within.is_none();
+        tally.runs_seen += u32::from(is_first);
+        tally.runs += u32::from(is_first && has_touched);
+        let was_within = self.act.within.is_some();
+        self.act.within = match left {
+            Left::Behind(within) => Some(within),
+            Left::Nothing | Left::ToRead => None,
+        };
+        self.touched.extend(touched);
+        if self.act.within.is_none() {
+            if was_within {
+                sort_touched(&mut self.touched[self.touched_before..], &self.act.tasks);
+            }
+            self.touched_before = self.touched.len();
+        }
     }
 }
 
@@ -434,7 +515,7 @@ fn look(act: &Act, tasks: &BTreeSet<&TaskId>, run: &DagRun, rows: &[Instance]) -
     let selected = covered.iter().filter(|instance| act.selects(instance.state));
     let mut instances: Vec<Touched> = selected.map(|instance| touched(run, instance)).collect();
     sort_touched(&mut instances, &act.tasks);
-    Effect { seen: covered.len() as u32, touched: instances, cleared: 0 }
+    Effect { seen: covered.len() as u32, touched: instances, ..Effect::default() }
 }
 
 fn touched(run: &DagRun, instance: &Instance) -> Touched {

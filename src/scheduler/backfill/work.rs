@@ -156,6 +156,7 @@ impl World {
         now: Now,
     ) -> RunKey {
         let definition = self.dag(ix).definition.clone();
+        self.acts.forget_read(existing.key);
         for instance in instances {
             self.clear_instance(&existing, instance, definition.as_deref());
         }
@@ -277,6 +278,11 @@ impl World {
                 self.arm(TimerKey::Backfill(ix), Deadline::Wall(row.run_after));
                 break;
             }
+            if self.is_name_taken(&row.dag_id, &row.run_id) {
+                // Until its namesake's folders have gone, which takes moments.
+                self.arm(TimerKey::Backfill(ix), Deadline::Boot(now.boot.after(std::time::Duration::from_millis(200))));
+                break;
+            }
             if self.pending_rows() >= TURN_ROWS {
                 self.backfills.next.insert(ix);
                 break;
@@ -310,7 +316,7 @@ impl World {
     fn start_taken_up(&mut self, ix: DagIx, run: RunIx, definition: &Arc<Definition>, now: Now) {
         self.promote_run(ix, run, now);
         self.take_definition(run, definition, now);
-        if let (Some(date), true) = (self.run(run).row.logical_date, definition.blank().has_past()) {
+        if let (Some(date), true) = (self.run(run).row.logical_date, definition.has_past) {
             self.reconsider_later(ix, date);
         }
     }

@@ -29,7 +29,8 @@ const fn needs_somebody(rule: TriggerRule) -> bool {
 impl Progress {
     pub(super) fn inputs(&self, task: TaskIx, map_index: i32) -> Inputs {
         let tally = &self.tallies[task.index()];
-        let (mut upstream, mut upstream_setups) = (tally.upstream, tally.upstream_setups);
+        let mut upstream = tally.upstream;
+        let mut upstream_setups = self.setups.get(task.index()).copied().unwrap_or_default();
         for &near in self.maps.near(task) {
             let seen = self.seen(near, task, map_index);
             upstream = upstream.plus(&seen);
@@ -132,12 +133,16 @@ impl Progress {
                 continue;
             }
             let tally = &mut self.tallies[down.index()];
-            let before = (tally.upstream, tally.upstream_setups);
+            let before = tally.upstream;
             tally.upstream.shift(old, new);
+            let mut is_moved = matters(&before, &tally.upstream);
             if is_setup {
-                tally.upstream_setups.shift(old, new);
+                let setups = &mut self.setups[down.index()];
+                let before = *setups;
+                setups.shift(old, new);
+                is_moved |= matters(&before, setups);
             }
-            if matters(&before.0, &tally.upstream) || matters(&before.1, &tally.upstream_setups) {
+            if is_moved {
                 self.touch_all_of(down);
             }
         }
@@ -302,12 +307,13 @@ impl Progress {
         self.list_instances();
         self.gather();
         for task in self.graph.indexes() {
-            let is_setup = |up: TaskIx| self.graph.node(up).role == Role::Setup;
-            let upstream = self.sum_of_upstream(task, &is_mapped, |_| true);
-            let upstream_setups = self.sum_of_upstream(task, &is_mapped, is_setup);
-            let tally = &mut self.tallies[task.index()];
-            (tally.upstream, tally.upstream_setups) = (upstream, upstream_setups);
+            self.tallies[task.index()].upstream = self.sum_of_upstream(task, &is_mapped, |_| true);
         }
+        let is_setup = |up: TaskIx| self.graph.node(up).role == Role::Setup;
+        self.setups = match self.graph.indexes().any(is_setup) {
+            true => self.graph.indexes().map(|task| self.sum_of_upstream(task, &is_mapped, is_setup)).collect(),
+            false => Vec::new(),
+        };
         self.mark_all_changed();
     }
 

@@ -183,12 +183,16 @@ impl Progress {
                 continue;
             }
             let tally = &mut self.tallies[down.index()];
-            let before = (tally.upstream, tally.upstream_setups);
+            let before = tally.upstream;
             change(&mut tally.upstream.total);
+            let mut is_moved = matters(&before, &tally.upstream);
             if is_setup {
-                change(&mut tally.upstream_setups.total);
+                let setups = &mut self.setups[down.index()];
+                let before = *setups;
+                change(&mut setups.total);
+                is_moved |= matters(&before, setups);
             }
-            if matters(&before.0, &tally.upstream) || matters(&before.1, &tally.upstream_setups) {
+            if is_moved {
                 self.touch_all_of(down);
             }
         }
@@ -306,7 +310,7 @@ impl Progress {
         }
         let mut surplus = Vec::new();
         for task in std::mem::take(&mut self.doubted) {
-            surplus.extend(self.revise(task, &mut growth));
+            surplus.extend(self.revise(task, &mut growth, marks));
         }
         let mut room = limit;
         while let Some(&task) = self.filling.first() {
@@ -393,17 +397,23 @@ impl Progress {
     }
 
     /// The number of instances follows what was pushed since (Airflow: `_revise_map_indexes_if_mapped`). The surplus ones are
-    /// returned, and are `removed`.
-    fn revise(&mut self, task: TaskIx, growth: &mut Growth) -> Vec<InstanceIx> {
+    /// returned, and are `removed`. Of what was not pushed again nothing follows: an instance that asks for it fails.
+    fn revise(
+        &mut self,
+        task: TaskIx,
+        growth: &mut Growth,
+        marks: &mut Vec<(InstanceIx, TaskState)>,
+    ) -> Vec<InstanceIx> {
         let Some(place) = self.maps.place(task) else { return Vec::new() };
         self.many[place].is_doubtful = false;
-        let Some(lengths) = self.chain(task).filter(|lengths| product(lengths) <= MAX_INSTANCES) else {
+        let Some(lengths) = self.chain(task).filter(|lengths| *lengths != self.many[place].lengths) else {
             return Vec::new();
         };
-        let count = product(&lengths) as usize;
-        if lengths == self.many[place].lengths {
+        if product(&lengths) > MAX_INSTANCES {
+            self.refuse(place, Refusal::TooMany(product(&lengths)), growth, marks);
             return Vec::new();
         }
+        let count = product(&lengths) as usize;
         self.many[place].lengths = lengths;
         self.withdraw(place, count);
         self.extend(place, count);
@@ -420,6 +430,22 @@ impl Progress {
             }
         }
         surplus
+    }
+
+    /// None of the task's instances that may run stands for an element any longer. Those that may later are looked at then.
+    fn refuse(&mut self, place: usize, why: Refusal, growth: &mut Growth, marks: &mut Vec<(InstanceIx, TaskState)>) {
+        self.many[place].is_doubtful = true;
+        let task = self.maps.task(place);
+        let is_meant = |instance: &&InstanceIx| {
+            let slot = &self.slots[instance.index()];
+            slot.is_ready && slot.task == task
+        };
+        let ready: Vec<InstanceIx> = self.listed.iter().filter(is_meant).copied().collect();
+        for instance in ready {
+            self.touch(instance);
+            growth.refused.push((instance, why));
+            marks.push((instance, TaskState::UpstreamFailed));
+        }
     }
 
     /// Promises no members any longer from `first` on.

@@ -122,6 +122,48 @@ fn a_longer_list_adds_instances_and_a_shorter_one_removes_them_even_finished_one
 }
 
 #[test]
+fn a_list_of_the_same_length_leaves_all_as_they_are_and_what_was_removed_stays_so() {
+    let mut run = line();
+    push(&mut run, 0, 3);
+    run.pass().schedulable.iter().for_each(|&instance| run.set_state(instance, TaskState::Success));
+    for (length, removed) in [(3, vec![]), (2, vec![(at(&run, 1, 2), TaskState::Removed)]), (2, vec![])] {
+        run.set_length(at(&run, 0, -1), KEY, None);
+        run.set_state(at(&run, 0, -1), TaskState::None);
+        run.set_state(at(&run, 1, 0), TaskState::None);
+        push(&mut run, 0, length);
+        let pass = run.pass();
+        assert_eq!((pass.marks, pass.growth, pass.schedulable), (removed, Growth::default(), vec![at(&run, 1, 0)]));
+        run.set_state(at(&run, 1, 0), TaskState::Success);
+    }
+    assert_eq!(states_of(&run, 1), [(0, "success"), (1, "success"), (2, "removed")]);
+    run.check_counts();
+}
+
+#[test]
+fn a_list_that_becomes_too_long_fails_those_that_would_run_again() {
+    let rule = TriggerRule::AllSuccess;
+    let nodes = vec![node(rule, &[]), node(rule, &[0, 1])];
+    let mut run = begun(nodes, &[(0, 1)], &[xcom(0), xcom(0)], usize::MAX);
+    push(&mut run, 0, 2);
+    run.pass().schedulable.iter().for_each(|&instance| run.set_state(instance, TaskState::Success));
+    run.set_state(at(&run, 0, -1), TaskState::None);
+    run.set_state(at(&run, 1, 1), TaskState::None);
+    push(&mut run, 0, 600);
+    let pass = run.pass();
+    assert_eq!(pass.growth.refused, [(at(&run, 1, 1), Refusal::TooMany(360_000))]);
+    assert_eq!(pass.marks, [(at(&run, 1, 1), TaskState::UpstreamFailed)]);
+    assert!(pass.schedulable.is_empty());
+    // What is cleared by itself finds the same, and nothing once the list is short again.
+    run.set_state(at(&run, 1, 0), TaskState::None);
+    assert_eq!(run.pass().marks, [(at(&run, 1, 0), TaskState::UpstreamFailed)]);
+    run.set_state(at(&run, 0, -1), TaskState::None);
+    run.set_state(at(&run, 1, 0), TaskState::None);
+    push(&mut run, 0, 2);
+    assert_eq!(run.pass().schedulable, [at(&run, 1, 0)]);
+    run.check_counts();
+}
+
+#[test]
 fn what_was_not_pushed_or_is_too_much_fails_what_is_mapped_over_it_with_a_reason() {
     let mut run = line();
     run.set_state(InstanceIx(0), TaskState::Success);

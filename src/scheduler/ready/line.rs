@@ -71,7 +71,16 @@ impl Line {
         self.late.shrink_to(KEPT_ROOM);
     }
 
-    fn sort(&mut self) {
+    /// By order, from 0, once all of it is sorted.
+    pub(super) fn nth(&self, at: usize) -> Option<&Entry> {
+        self.sorted.iter().rev().nth(at)
+    }
+
+    /// Sorts all of it.
+    pub(super) fn sort(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
         let late = std::mem::take(&mut self.late).into_iter().map(|late| late.0);
         if self.sorted.is_empty() {
             // In the memory that the heap had.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::{DagRun, Instance, SkipDecision};
-use crate::scheduler::command::{Chosen, Clear, Done, MarkTasks, Only, RunRange, Spread, Touched};
+use crate::scheduler::command::{
+    Asker, Chosen, Clear, Done, MarkTasks, Only, PauseTask, RunRange, Spread, Stop, Touched,
+};
 
 /// `a >> b >> c`, once, with a retry for `b`.
 const CHAIN: &str = "schedule = \"@once\"\nis_paused_upon_creation = false\n\
@@ -40,6 +42,13 @@ impl Simulation {
         match self.act(Command::Clear(clear)) {
             Ok(Done::Cleared { instances, .. }) => instances,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// All turns that come without an event.
+    fn settle_acts(&mut self) {
+        while self.scheduler.world().has_more() {
+            self.turn(Event::Tick);
         }
     }
 
@@ -133,6 +142,53 @@ fn a_running_task_that_is_cleared_is_ended_and_runs_again_whatever_its_retries()
     let past = &simulation.store.history()[0];
     assert_eq!((past.state, past.reason.as_deref()), (TaskState::Failed, Some("cleared")));
     assert_eq!(simulation.trace(), ["start d.a try 2"]);
+}
+
+#[test]
+fn a_task_that_runs_stands_still_and_goes_on_and_what_does_not_run_cannot() {
+    let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
+    let run_id = simulation.last_run().run_id;
+    let asked = |task_id: &str, map_index, is_paused| {
+        let (dag_id, run_id, task_id) = ("d".into(), run_id.clone(), task_id.into());
+        Command::SetTaskPaused(PauseTask { dag_id, run_id, task_id, map_index, is_paused })
+    };
+    let refused = "`a` does not run: it is `queued`\n\
+        help: only a running task can be paused, and go on; `minflow dags pause` holds back new runs";
+    assert_eq!(simulation.refusal(asked("a", None, true)), refused);
+    simulation.started("d.a");
+    simulation.trace();
+    let set = |changed, unchanged| Ok(Done::TaskPausedSet { changed, unchanged });
+    assert_eq!(simulation.act(asked("a", None, true)), set(1, 0));
+    assert_eq!(simulation.act(asked("a", Some(-1), true)), set(0, 1));
+    assert_eq!(simulation.trace(), ["pause d.a"], "once");
+    assert_eq!((simulation.task_state("a"), simulation.store.paused().len()), (TaskState::Running, 1));
+    assert_eq!(simulation.act(asked("a", None, false)), set(1, 0));
+    assert_eq!(simulation.act(asked("a", None, false)), set(0, 1));
+    assert_eq!(simulation.trace(), ["resume d.a"]);
+    assert!(simulation.store.paused().is_empty());
+    simulation.act(asked("a", None, true)).unwrap();
+    simulation.end("d.a", Outcome::Exited(0));
+    assert!(simulation.store.paused().is_empty(), "it is over");
+    assert!(simulation.refusal(asked("a", None, false)).starts_with("`a` does not run: it is `success`"));
+    assert!(simulation.refusal(asked("c", None, true)).starts_with("`c` does not run: it is waiting for what it"));
+    assert!(simulation.refusal(asked("x", None, true)).contains("has no task `x`"));
+    assert!(simulation.refusal(asked("a", Some(3), true)).contains("no instance of map index 3 of `a`"));
+    let events: Vec<&str> = simulation.store.audit().iter().map(|entry| entry.event).collect();
+    assert_eq!(events.iter().filter(|event| event.ends_with("_task")).count(), 3, "{events:?}");
+}
+
+#[test]
+fn what_stands_still_is_not_waited_for_when_minflow_stops() {
+    let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
+    simulation.started("d.a");
+    let (dag_id, run_id, task_id) = ("d".into(), simulation.last_run().run_id, "a".into());
+    let pause = PauseTask { dag_id, run_id, task_id, map_index: None, is_paused: true };
+    simulation.act(Command::SetTaskPaused(pause.clone())).unwrap();
+    simulation.trace();
+    simulation.act(Command::Stop { how: Stop::Drain, by: Asker::Cli }).unwrap();
+    assert_eq!(simulation.trace(), [""; 0]);
+    assert!(simulation.scheduler.world().is_stopped());
+    assert!(simulation.refusal(Command::SetTaskPaused(pause)).starts_with("minflow is stopping"));
 }
 
 #[test]
@@ -430,4 +486,131 @@ fn one_instance_of_a_mapped_task_is_cleared_in_a_run_that_is_over_and_the_others
     simulation.succeed("d.each");
     assert_eq!(simulation.last_run().state, RunState::Success);
     assert_eq!(states(&simulation), [(0, "success", 1), (1, "success", 3), (2, "success", 1)]);
+}
+
+/// `src`, four instances of `each` mapped over a list in the file, and `after`, all over.
+fn with_finished_map() -> Simulation {
+    let text = "schedule = \"@once\"\nis_paused_upon_creation = false\ntasks.src = { bash = \"x\" }\n\
+        tasks.each = { empty = true, expand = { x = [1, 2, 3, 4] }, depends_on = [\"src\"] }\n\
+        tasks.after = { empty = true, depends_on = [\"each\"] }\n";
+    let mut simulation = Simulation::with(&[("d.toml", text), ("other.toml", "tasks.t = { bash = \"x\" }")]);
+    simulation.succeed("d.src");
+    assert_eq!(simulation.last_run().state, RunState::Success);
+    simulation.scheduler.world.acts.set_bounds(2, 3);
+    simulation.trace();
+    simulation
+}
+
+fn clear_all(dag_id: &str) -> Command {
+    Command::Clear(Clear { tasks: Chosen::All, ..clear(dag_id, &[]) })
+}
+
+#[test]
+fn a_large_run_is_cleared_in_pieces_and_nothing_of_it_begins_before_the_last() {
+    let mut simulation = with_finished_map();
+    let replies = simulation.command(clear_all("d"));
+    let mut cleared = Vec::new();
+    while simulation.scheduler.world().has_more() {
+        assert!(replies.try_recv().is_err(), "it is not over");
+        let waits = simulation.store.instances().iter().filter(|row| row.state == TaskState::None).count();
+        assert!(waits < 6 && simulation.trace().is_empty(), "{waits}");
+        assert!(waits == 0 || simulation.last_run().state == RunState::Queued);
+        cleared.push(waits);
+        simulation.turn(Event::Tick);
+    }
+    // Six instances are read three by three and a look finds no more; then they are cleared two by two.
+    assert_eq!(cleared, [0, 0, 2, 4]);
+    let Ok(Ok(Done::Cleared { instances, runs: 1 })) = replies.try_recv() else { panic!("it is not over") };
+    assert_eq!(names(&instances), ["src", "each", "each", "each", "each", "after"]);
+    assert_eq!((simulation.last_run().clear_number, simulation.store.history().len()), (1, 6));
+    assert_eq!(simulation.trace(), ["start d.src try 2"]);
+    simulation.succeed("d.src");
+    assert_eq!(simulation.last_run().state, RunState::Success);
+    assert!(simulation.store.instances().iter().all(|row| row.try_number == 2));
+    let audit = simulation.store.audit();
+    let told: Vec<_> = audit.iter().map(|entry| (&entry.extra["instances"], &entry.extra["runs_touched"])).collect();
+    assert_eq!(told, [(&6.into(), &1.into())]);
+}
+
+#[test]
+fn a_crash_in_the_midst_of_a_large_run_leaves_it_held_until_the_rest_is_cleared() {
+    let mut simulation = with_finished_map();
+    simulation.command(clear_all("d"));
+    (0..2).for_each(|_| simulation.turn(Event::Tick));
+    assert_eq!(simulation.all(&["src", "after"]), ["none", "success"]);
+    let text = simulation.files.remove("d.toml").unwrap();
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!((simulation.last_run().state, simulation.trace()), (RunState::Queued, vec![]), "its file is gone");
+    simulation.save("d.toml", &text);
+    simulation.settle_acts();
+    assert_eq!((simulation.last_run().clear_number, simulation.store.history().len()), (1, 6));
+    assert_eq!(simulation.trace(), ["start d.src try 2"]);
+    simulation.succeed("d.src");
+    assert_eq!(simulation.last_run().state, RunState::Success);
+}
+
+#[test]
+fn what_a_user_sets_a_large_run_to_while_it_is_cleared_is_done_after_that() {
+    let mut simulation = with_finished_map();
+    simulation.command(clear_all("d"));
+    (0..2).for_each(|_| simulation.turn(Event::Tick));
+    assert_eq!(simulation.task_state("src"), TaskState::None);
+    let run_id = simulation.last_run().run_id;
+    let replies = simulation.command(Command::MarkRun { dag_id: "d".into(), run_id, state: RunState::Failed });
+    simulation.settle_acts();
+    let done = replies.try_recv().unwrap().unwrap();
+    assert_eq!(done, Done::RunMarked { was: RunState::Queued, instances: 6, is_open: false });
+    assert_eq!(simulation.last_run().state, RunState::Failed);
+    assert!(simulation.store.instances().iter().all(|row| row.state == TaskState::Skipped));
+}
+
+#[test]
+fn a_run_times_out_after_it_was_cleared_and_not_in_the_midst() {
+    let mut text = "schedule = \"@once\"\nis_paused_upon_creation = false\ndagrun_timeout = \"60s\"\n".to_owned();
+    (0..9).for_each(|at| text.push_str(&format!("tasks.t{at} = {{ empty = true }}\n")));
+    text.push_str("tasks.z = { bash = \"x\" }\n");
+    let mut simulation = Simulation::with(&[("d.toml", &text)]);
+    simulation.scheduler.world.acts.set_bounds(2, 3);
+    simulation.command(clear_all("d"));
+    simulation.clock.advance(Duration::from_secs(61));
+    simulation.turn(Event::Tick);
+    assert_eq!((simulation.last_run().state, simulation.task_state("t8")), (RunState::Running, TaskState::Success));
+    simulation.settle_acts();
+    simulation.advance(Duration::from_secs(1));
+    assert_eq!((simulation.last_run().state, simulation.last_run().clear_number), (RunState::Failed, 1));
+}
+
+#[test]
+fn an_act_on_another_dag_does_not_wait_for_a_large_clear() {
+    let mut simulation = with_finished_map();
+    simulation.command(super::tests::trigger("other"));
+    simulation.started("other.t");
+    simulation.trace();
+    let first = simulation.command(clear_all("d"));
+    let second = simulation.command(clear_all("d"));
+    simulation.command(clear_all("other"));
+    // In this turn the first was at work; it is the other's turn now.
+    simulation.turn(Event::Tick);
+    assert_eq!(simulation.trace(), ["kill other.t: cleared"]);
+    assert!(first.try_recv().is_err() && second.try_recv().is_err(), "the first is not over");
+    simulation.settle_acts();
+    let cleared = |replies: Receiver<Reply>| match replies.try_recv().unwrap().unwrap() {
+        Done::Cleared { instances, .. } => instances.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cleared(first), 6);
+    // By then `src` was under way again.
+    assert!(cleared(second) <= 1);
+}
+
+#[test]
+fn a_dry_run_reads_a_large_run_piece_by_piece() {
+    let mut simulation = with_finished_map();
+    let asked = Clear { tasks: Chosen::All, is_dry: true, ..clear("d", &[]) };
+    let replies = simulation.command(Command::Clear(asked));
+    assert!(replies.try_recv().is_err(), "it is not over");
+    simulation.settle_acts();
+    let Ok(Ok(Done::Cleared { instances, .. })) = replies.try_recv() else { panic!("it is not over") };
+    assert_eq!(names(&instances), ["src", "each", "each", "each", "each", "after"]);
+    assert_eq!((simulation.last_run().clear_number, simulation.last_run().state), (0, RunState::Success));
 }

@@ -126,7 +126,7 @@ fn who_never_ran_calls_nobody() {
 }
 
 #[test]
-fn a_callback_that_a_crash_cuts_off_is_made_again_and_no_other() {
+fn a_callback_that_a_crash_cuts_off_is_looked_for_made_again_if_nobody_knows_it_and_no_other() {
     let text = with_tasks("[tasks.t]\nbash = 'x'");
     let mut simulation = Simulation::with(&[("d.toml", &text)]);
     simulation.run_once();
@@ -135,7 +135,13 @@ fn a_callback_that_a_crash_cuts_off_is_made_again_and_no_other() {
     simulation.call_ended(key, CallOutcome::Done);
     simulation.trace();
     let mut simulation = simulation.crash_and_restart();
-    assert_eq!(simulation.called(), ["on_success 1 d.t try 2 again", "on_success 1 d.t try 2 again"]);
+    assert_eq!(simulation.trace(), ["reclaim on_success 1 d.t try 1", "reclaim on_success 1 d.t try 1"]);
+    let keys: Vec<TryKey> = simulation.calls.0.lock().names.keys().copied().filter(|key| key.instance.0 < 0).collect();
+    let [adopted, lost] = keys[..] else { panic!("{keys:?}") };
+    simulation.call_ended(adopted, CallOutcome::Done);
+    simulation.call_ended(lost, CallOutcome::CutOff { reason: crate::scheduler::LOST.to_owned() });
+    simulation.advance(Duration::ZERO);
+    assert_eq!(simulation.called(), ["on_success 1 d.t try 2"]);
     assert!(simulation.store.callbacks().iter().all(|row| row.state == CallbackState::Success));
     let mut simulation = simulation.crash_and_restart();
     assert!(simulation.called().is_empty());

@@ -212,7 +212,7 @@ fn wait_for(failed: &[TaskState], skipped: &[TaskState], soft_fail: bool) -> Out
         skipped: skipped.to_vec(),
     };
     Outcome::Deferred(Box::new(Wait {
-        awaited: Awaited::Tasks(awaited),
+        awaited: Awaited::Tasks(Box::new(awaited)),
         mode: SensorMode::Poke,
         since: "2026-11-21T12:30:00Z".parse().unwrap(),
         timeout: Some(Duration::from_secs(3_600)),

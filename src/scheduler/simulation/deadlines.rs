@@ -86,6 +86,23 @@ fn a_clear_counts_anew_from_its_own_instant_and_a_failed_run_misses_its_deadline
 }
 
 #[test]
+fn a_run_keeps_the_deadline_that_has_left_its_file_and_then_calls_on_failure() {
+    let rest = "on_failure = [{ bash = 'y' }]\n[tasks.t]\nbash = 'x'";
+    let text =
+        format!("deadlines = [{{ reference = 'queued_at', interval = '1h', callback = {{ bash = 'own' }} }}]\n{rest}");
+    for (now_says, called) in [(text.replace("own", "new"), "new"), (rest.to_owned(), "y")] {
+        let mut simulation = Simulation::with(&[("d.toml", &text)]);
+        simulation.trigger_now();
+        simulation.save("d.toml", &now_says);
+        simulation.trigger_now();
+        assert_eq!(simulation.store.deadlines().len(), if called == "new" { 2 } else { 1 });
+        simulation.advance(HOUR + Duration::from_secs(1));
+        let rows = simulation.store.callbacks();
+        assert!(!rows.is_empty() && rows.iter().all(|row| format!("{:?}", row.callback).contains(called)), "{rows:?}");
+    }
+}
+
+#[test]
 fn the_mean_of_earlier_runs_is_a_deadline_only_when_there_are_enough_of_them() {
     let text = "deadlines = [{ reference = 'average_runtime', interval = '1m', max_runs = 2 }]\n[tasks.t]\nbash = 'x'";
     let mut simulation = Simulation::with(&[("d.toml", text)]);

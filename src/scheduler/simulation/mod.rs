@@ -2,20 +2,29 @@
 //! executor and what it commits is a trace in words, which the tests compare.
 
 mod acts;
+mod admission;
 mod assets;
 mod backfill;
 mod callbacks;
+mod choosing;
 mod cross_dag;
 mod deadlines;
+mod explain;
 mod mapped;
+mod memory;
 mod order;
+mod pools;
 mod property;
 mod random;
+mod recovery;
+mod retire;
 mod retries;
 mod runs;
 mod sensors;
 mod skips;
+mod stops;
 mod story;
+mod task_limits;
 mod tests;
 mod ties;
 mod waiting;
@@ -32,14 +41,17 @@ use parking_lot::Mutex;
 use crate::clock::{BootInstant, Clock, SimulatedClock};
 use crate::dagfile::{self, Defaults};
 use crate::health::Health;
-use crate::model::{AssetKey, Pool, ProcessIdentity, RunState, TaskState, TryKey, Wait};
+use crate::model::{AssetKey, Pool, PoolName, ProcessIdentity, RunState, TaskState, TryKey, Wait};
 use crate::scheduler::Store;
-use crate::scheduler::command::{Command, Reply};
+use crate::scheduler::command::{Asker, Command, Reply, Stop};
 use crate::scheduler::event::{Attempt, DagFile, Event, Found, Outcome, TryEnd, Verdict};
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
-use crate::scheduler::port::{Call, Executor, FileWatch, FileWish, Kill, ReplyTo, Stray, Timer, Triggerer, Work};
+use crate::scheduler::port::{
+    Call, Executor, FileWatch, FileWish, Followers, HostWatch, Kill, Left, ReplyTo, Timer, Triggerer, Work,
+};
+use crate::scheduler::ready::Choosing;
 use crate::scheduler::turn::{Parts, Scheduler};
-use crate::scheduler::world::{Restore, Settings};
+use crate::scheduler::world::{Drained, Restore, Settings};
 use crate::store::MemoryStore;
 
 /// What the loop asked of the executor, in order.
@@ -49,6 +61,8 @@ struct Calls(Arc<Mutex<Recorded>>);
 #[derive(Default)]
 struct Recorded {
     trace: Vec<String>,
+    /// Waits for the commit of its turn.
+    prepared: BTreeMap<TryKey, Work>,
     names: BTreeMap<TryKey, String>,
     /// What the triggerer looks for.
     watched: BTreeSet<TryKey>,
@@ -60,15 +74,22 @@ struct Recorded {
 }
 
 impl Executor for Calls {
-    fn start(&mut self, work: Work) {
+    fn prepare(&mut self, work: Work) {
+        assert!(self.0.lock().prepared.insert(work.key, work).is_none(), "it is prepared once");
+    }
+
+    fn start(&mut self, keys: &[TryKey]) {
         let mut recorded = self.0.lock();
-        let mut name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
-        if work.map_index >= 0 {
-            name.push_str(&format!("[{}]", work.map_index));
+        for key in keys {
+            let work = recorded.prepared.remove(key).expect("what starts was prepared");
+            let mut name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
+            if work.map_index >= 0 {
+                name.push_str(&format!("[{}]", work.map_index));
+            }
+            recorded.trace.push(format!("start {name} try {}", key.try_number));
+            recorded.epochs.insert(name.clone(), work.epoch);
+            recorded.names.insert(*key, name);
         }
-        recorded.trace.push(format!("start {name} try {}", work.key.try_number));
-        recorded.epochs.insert(name.clone(), work.epoch);
-        recorded.names.insert(work.key, name);
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
@@ -77,29 +98,48 @@ impl Executor for Calls {
         recorded.trace.push(format!("kill {name}: {}", how.reason));
     }
 
-    fn reclaim(&mut self, stray: Stray) {
+    fn pause(&mut self, key: TryKey) {
         let mut recorded = self.0.lock();
-        let mut name = format!("{}.{}", stray.run.dag_id, stray.task_id);
-        if stray.map_index >= 0 {
-            name.push_str(&format!("[{}]", stray.map_index));
+        let name = recorded.names.get(&key).map_or("?", String::as_str).to_owned();
+        recorded.trace.push(format!("pause {name}"));
+    }
+
+    fn resume(&mut self, key: TryKey) {
+        let mut recorded = self.0.lock();
+        let name = recorded.names.get(&key).map_or("?", String::as_str).to_owned();
+        recorded.trace.push(format!("resume {name}"));
+    }
+
+    fn reclaim(&mut self, left: Left) {
+        let mut recorded = self.0.lock();
+        for stray in left.tries {
+            let mut name = format!("{}.{}", stray.run.dag_id, stray.task_id);
+            if stray.map_index >= 0 {
+                name.push_str(&format!("[{}]", stray.map_index));
+            }
+            recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
+            recorded.names.insert(stray.key, name);
         }
-        recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
-        recorded.names.insert(stray.key, name);
+        for call in left.calls {
+            let name = call_name(&call);
+            recorded.trace.push(format!("reclaim {name} try {}", call.row.tries));
+            recorded.names.insert(call.row.try_key(), name);
+        }
     }
 
     fn call(&mut self, call: Box<Call>) {
         let mut recorded = self.0.lock();
-        let task = call.row.occasion.task.as_ref().map_or_else(String::new, |task| format!(".{}", task.task_id));
-        let name = format!("{} {} {}{task}", call.row.hook, call.row.number, call.row.dag_id);
-        let stray = if call.stray.is_some() { " again" } else { "" };
-        recorded.trace.push(format!("call {name} try {}{stray}", call.row.tries));
+        let name = call_name(&call);
+        recorded.trace.push(format!("call {name} try {}", call.row.tries));
         recorded.names.insert(call.row.try_key(), name);
     }
 
-    fn look(&mut self, work: Box<Work>) {
+    fn look(&mut self, works: Vec<Work>) {
         let mut recorded = self.0.lock();
-        recorded.trace.push(format!("look {}.{}", work.dag.dag_id, work.dag.task(work.task).task_id));
-        assert!(recorded.looks.insert(work.key), "{:?} is looked for already", work.key);
+        for work in works {
+            recorded.trace.push(format!("look {}.{}", work.dag.dag_id, work.dag.task(work.task).task_id));
+            assert!(recorded.looks.insert(work.key), "{:?} is looked for already", work.key);
+        }
     }
 
     fn forget(&mut self, key: TryKey) {
@@ -112,6 +152,11 @@ impl Executor for Calls {
             recorded.names.remove(key);
         }
     }
+}
+
+fn call_name(call: &Call) -> String {
+    let task = call.row.occasion.task.as_ref().map_or_else(String::new, |task| format!(".{}", task.task_id));
+    format!("{} {} {}{task}", call.row.hook, call.row.number, call.row.dag_id)
 }
 
 impl Triggerer for Calls {
@@ -134,6 +179,12 @@ impl Timer for Calls {
     }
 }
 
+impl HostWatch for Calls {
+    fn ask(&mut self) {
+        self.0.lock().trace.push("ask the host".to_owned());
+    }
+}
+
 impl FileWatch for Calls {
     fn watch(&mut self, _: AssetKey, wish: FileWish) {
         self.0.lock().trace.push(format!("watch {} ({} known)", wish.pattern, wish.known.len()));
@@ -142,6 +193,15 @@ impl FileWatch for Calls {
     fn forget(&mut self, _: AssetKey) {
         self.0.lock().trace.push("forget files".to_owned());
     }
+}
+
+impl Followers for Calls {
+    fn pools_changed(&mut self, sizes: BTreeMap<PoolName, i64>) {
+        let sizes: Vec<String> = sizes.iter().map(|(name, slots)| format!("{name} {slots}")).collect();
+        self.0.lock().trace.push(format!("pools: {}", sizes.join(", ")));
+    }
+
+    fn stopping(&mut self, _: Stop, _: Asker, _: Duration) {}
 }
 
 /// One simulated minflow.
@@ -157,12 +217,12 @@ struct Simulation {
 
 fn defaults() -> Defaults {
     let mut defaults = Defaults::default();
-    defaults.pools.insert("narrow".to_owned());
+    defaults.pools.extend([("narrow".into(), 1), ("wide".into(), 1)]);
     defaults
 }
 
 fn pool(name: &str, slots: i64) -> Pool {
-    Pool { name: name.into(), slots, description: String::new() }
+    Pool { name: name.into(), slots, description: String::new(), include_deferred: false }
 }
 
 /// The world after a first scan of these DAG files.
@@ -180,7 +240,10 @@ impl Simulation {
         let clock = SimulatedClock::starting_at("2026-11-21T12:30:00Z".parse().unwrap());
         let settings = Settings {
             parallelism,
+            admission: crate::model::AdmissionRules::default(),
             drain_timeout: Duration::from_secs(5),
+            drained: Drained::Kept,
+            choosing: Choosing::default(),
             pools: vec![pool("default_pool", 128), pool("narrow", 1)],
             overrides: crate::params::Override::Params,
             assets: Vec::new(),
@@ -215,6 +278,8 @@ impl Simulation {
             triggerer: Box::new(calls.clone()),
             timer: Box::new(calls.clone()),
             files: Box::new(calls.clone()),
+            followers: Box::new(calls.clone()),
+            host: Box::new(calls.clone()),
             clock: Arc::new(clock.clone()),
             health: health.clone(),
             gauges: GaugeBoard::default(),
@@ -273,6 +338,13 @@ impl Simulation {
 
     fn turn(&mut self, event: Event) {
         self.scheduler.turn(vec![event]);
+    }
+
+    /// airflow.toml says something else, and SIGHUP has minflow read it.
+    fn reconfigure(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        let (settings, file, changed) = (self.settings.clone(), "airflow.toml".to_owned(), Vec::new());
+        self.turn(Event::Reconfigured(Box::new(super::event::Reconfigured { settings, file, changed })));
     }
 
     /// Time passes, deadline by deadline, as the timer would wake the loop.

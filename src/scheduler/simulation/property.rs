@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::random::{CATCHUPS, List, RandomDag, SCHEDULES, number_of};
-use super::story::{MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS, PARALLELISM, START, Story, file_of};
+use super::story::{MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS, START, Story, file_of};
 use crate::model::Awaited;
 use crate::model::{
     CallbackState, DagRun, Instance, InstanceKey, RunKey, RunState, RunType, SkipDecision, TaskState, TryKey,
@@ -16,7 +16,7 @@ use crate::scheduler::backfill::CANCELLED;
 use crate::scheduler::command::Command;
 use crate::scheduler::event::{CallOutcome, Outcome};
 use crate::scheduler::waits::is_waiting;
-use crate::scheduler::world::{RunIx, TimerKey};
+use crate::scheduler::world::{DagIx, InstanceEntry, RunIx, TimerKey};
 use crate::store::MemoryStore;
 
 const SEEDS: u64 = 150;
@@ -32,9 +32,7 @@ impl Story {
             // The database could not be asked, or it was too much for a turn: it goes on later.
             self.overtake();
         }
-        assert!(held.len() <= PARALLELISM as usize, "parallelism: {held:?}");
-        let narrow = held.iter().filter(|key| &*by_key[&key.instance].pool == "narrow").count();
-        assert!(narrow <= 1, "{narrow} in a pool of one slot");
+        self.check_limits(&held, &by_key, &runs);
         for run in &runs {
             let active = held.iter().filter(|key| by_key[&key.instance].run == run.key).count();
             assert!(active <= MAX_ACTIVE_TASKS, "max_active_tasks: {active}");
@@ -81,6 +79,7 @@ impl Story {
             assert!(held.contains(&row.try_key()), "{} is {} and nobody has it", row.task_id, row.state);
         }
         self.check_waits();
+        self.check_run_ids();
         let mut places = BTreeSet::new();
         for row in &rows {
             assert!(
@@ -94,6 +93,51 @@ impl Story {
         self.check_ties();
         self.note_order(&rows);
         self.known = held;
+    }
+
+    /// No limit is exceeded by what begins; what runs goes on when one has become lower. What is reserved is what those hold who have it.
+    fn check_limits(&self, held: &BTreeSet<TryKey>, by_key: &BTreeMap<InstanceKey, &Instance>, runs: &[DagRun]) {
+        let world = self.simulation.scheduler.world();
+        let settings = &self.simulation.settings;
+        let is_new = |key: &TryKey| !self.known.contains(key);
+        let within = |what: &str, taken: u64, limit: u64, has_new: bool| {
+            assert!(taken <= limit || !has_new, "{what}: {taken} of {limit}, and one has just begun");
+        };
+        within("parallelism", held.len() as u64, settings.parallelism.into(), held.iter().any(is_new));
+        let narrow = &settings.pools[1];
+        let is_in = |key: &&TryKey| by_key[&key.instance].pool == narrow.name;
+        let deferred = by_key.values().copied().filter(|row| row.state == TaskState::Deferred);
+        let kept = deferred.clone().filter(|row| narrow.include_deferred && row.pool == narrow.name);
+        let rows = held.iter().filter(is_in).map(|key| by_key[&key.instance]).chain(kept);
+        let taken: u64 = rows.map(|row| u64::from(row.pool_slots)).sum();
+        within("narrow", taken, narrow.slots.unsigned_abs(), held.iter().filter(is_in).any(is_new));
+        let entries = || world.runs.iter().flatten().flat_map(|run| &run.instances).filter(|entry| entry.is_held());
+        let reserves = world.limits.reserves();
+        let need = |entry: &InstanceEntry| entry.claim.and_then(|(claim, _)| claim.need);
+        let memory = |entry: &InstanceEntry| need(entry).map_or(0, |need| reserves.need(need).memory);
+        let (reserved, limit) = reserves.memory();
+        assert_eq!(entries().map(memory).sum::<u64>(), reserved);
+        within("memory", reserved, limit, entries().any(|entry| is_new(&entry.row.try_key()) && memory(entry) > 0));
+        let dag_of = |row: &Instance| runs.iter().find(|run| run.key == row.run).map(|run| &run.dag_id);
+        for key in held.iter().filter(|key| is_new(key)) {
+            let row = by_key[&key.instance];
+            let Some(dag_id) = dag_of(row) else { continue };
+            let dag: usize = dag_id[1..].parse().expect("DAGs are numbered");
+            let Some(&limits) = self.dags[dag].wishes.limits.get(number_of(&row.task_id)) else { continue };
+            let active = held.iter().map(|key| by_key[&key.instance]).chain(deferred.clone());
+            let of_task = active.filter(|other| other.task_id == row.task_id && dag_of(other) == Some(dag_id));
+            for (what, limit, is_in_run) in
+                [("max_active_tis_per_dag", limits.0, false), ("max_active_tis_per_dagrun", limits.1, true)]
+            {
+                let counted = of_task.clone().filter(|other| !is_in_run || other.run == row.run).count();
+                assert!(limit == 0 || counted <= limit, "{what} of {}: {counted} of {limit}", row.task_id);
+            }
+        }
+        for pool in world.limits.pools.iter() {
+            let shares: u64 = (0..world.dags.len() as u32).map(|dag| world.limits.share(pool, dag)).sum();
+            let counted = world.limits.pools.queued(pool) + world.limits.pools.running(pool);
+            assert_eq!(shares, if settings.choosing.fair_share { counted } else { 0 });
+        }
     }
 
     /// In which turns what is scheduled came to be so, and what is over ended.
@@ -135,6 +179,17 @@ impl Story {
         }
     }
 
+    /// Each unfinished run is found by its run_id, and nothing else is.
+    fn check_run_ids(&self) {
+        let world = self.simulation.scheduler.world();
+        for (at, dag) in world.dags.iter().enumerate() {
+            for &(_, ix) in &dag.runs {
+                assert_eq!(world.find_live_run(DagIx(at as u32), &world.run(ix).row.run_id), Some(ix));
+            }
+            assert_eq!(dag.run_ids.len(), dag.runs.len());
+        }
+    }
+
     /// What waits holds nothing, knows what it waits for, and has a deadline; nothing else has one of a wait.
     fn check_waits(&self) {
         let world = self.simulation.scheduler.world();
@@ -159,7 +214,7 @@ impl Story {
                     entry.row.task_id,
                     entry.row.state
                 );
-                assert!(!waits || (entry.held.is_none() && entry.row.deferral.is_some()), "{}", entry.row.task_id);
+                assert!(!waits || (!entry.is_held() && entry.row.deferral.is_some()), "{}", entry.row.task_id);
                 if waits && is_across {
                     let waiter = (RunIx(at), slot, entry.row.try_key());
                     let is_known = world.cross_dag.waiters().any(|known| known == waiter);
@@ -197,6 +252,7 @@ impl Story {
         self.spend_faults();
         self.is_finishing = true;
         self.simulation.scheduler.write_and_act();
+        self.open_limits();
         for dag in 0..self.dags.len() {
             let text = self.dags[dag].text(&vec![true; self.dags[dag].tasks.len()], false, usize::MAX);
             self.simulation.save(&file_of(dag), &text);
@@ -516,9 +572,11 @@ fn twenty_thousand_other_stories_go_as_well() {
 }
 
 /// 10162: a decision in the turn of one save came after a start in the turn of another, which were looked at together. 15046: a try whose request could not be answered called `on_execute` twice.
+/// 205833: a backfill did a run over again in the turn in which the process that had outlived it ended.
+/// 210861: a task asked for a run to be done over again of which nothing had been done.
 #[test]
 fn stories_that_once_failed_go_well() {
-    for seed in [10_162, 15_046] {
+    for seed in [10_162, 15_046, 205_833, 210_861] {
         tell(seed);
     }
 }

@@ -115,8 +115,51 @@ impl Ties {
     }
 }
 
+/// What bounds and orders the tasks of a random DAG, beside pools and runs. It is rolled by dice of its own.
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// By task: slots of its pool.
+    pub slots: Vec<usize>,
+    /// By task, in all runs and in one; 0: no limit.
+    pub limits: Vec<(usize, usize)>,
+    /// By task, bytes of memory.
+    pub needs: Vec<usize>,
+    by_path: bool,
+    weights: Vec<usize>,
+}
+
+impl Wishes {
+    pub fn roll(dice: &mut Dice, tasks: usize) -> Self {
+        Self {
+            slots: (0..tasks).map(|_| 1 + usize::from(dice.one_in(4))).collect(),
+            limits: (0..tasks).map(|_| [(0, 0), (0, 0), (1, 0), (2, 0), (0, 1), (2, 1)][dice.below(6)]).collect(),
+            needs: (0..tasks).map(|_| [0, 0, 0, 1, 2, 3][dice.below(6)]).collect(),
+            by_path: dice.one_in(3),
+            weights: (0..tasks).map(|_| 1 + dice.below(3)).collect(),
+        }
+    }
+
+    fn text(&self, task: usize) -> String {
+        let Some(&(in_all, in_one)) = self.limits.get(task) else { return String::new() };
+        let mut text = format!("priority_weight = {}\npool_slots = {}\n", self.weights[task], self.slots[task]);
+        for (key, limit) in [("max_active_tis_per_dag", in_all), ("max_active_tis_per_dagrun", in_one)] {
+            if limit > 0 {
+                text.push_str(&format!("{key} = {limit}\n"));
+            }
+        }
+        if self.needs[task] > 0 {
+            text.push_str(&format!("needs = {{ memory = {} }}\n", self.needs[task]));
+        }
+        if self.by_path {
+            text.push_str("weight_rule = \"critical_path\"\n");
+        }
+        text
+    }
+}
+
 pub(super) struct RandomDag {
     pub ties: Ties,
+    pub wishes: Wishes,
     pub schedule: Option<&'static str>,
     pub catchup: &'static str,
     pub tasks: Vec<RandomTask>,
@@ -151,8 +194,8 @@ impl RandomDag {
         let schedule = dice.one_in(2).then(|| SCHEDULES[dice.below(SCHEDULES.len())]);
         let catchup = CATCHUPS[dice.below(CATCHUPS.len())];
         let (groups, has_prefixes) = ([None; 2], dice.one_in(2));
-        let (has_timeout, ties) = (dice.one_in(4), Ties::default());
-        let mut dag = Self { ties, schedule, catchup, tasks, groups, has_prefixes, has_timeout, fails_fast };
+        let (has_timeout, ties, wishes) = (dice.one_in(4), Ties::default(), Wishes::default());
+        let mut dag = Self { ties, wishes, schedule, catchup, tasks, groups, has_prefixes, has_timeout, fails_fast };
         if dice.one_in(2) {
             dag.map(dice);
         }
@@ -275,8 +318,9 @@ impl RandomDag {
             let made: Vec<&str> = self.ties.outlets.get(at).into_iter().flatten().copied().collect();
             let pool = if task.is_narrow { "pool = \"narrow\"\n" } else { "" };
             text.push_str(&format!(
-                "[{}.t{at}]\n{operator}\n{}depends_on = [{}]\n{}retries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\noutlets = {made:?}\n{pool}",
+                "[{}.t{at}]\n{operator}\n{}{}depends_on = [{}]\n{}retries = {}\nretry_delay = \"20s\"\ndepends_on_past = {}\nwait_for_downstream = {}\noutlets = {made:?}\n{pool}",
                 TABLES[task.depth],
+                if task.is_empty { String::new() } else { self.wishes.text(at) },
                 self.expand(task.mapped, 2, present),
                 upstream.join(", "),
                 self.role(at, present),

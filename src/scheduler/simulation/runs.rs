@@ -13,7 +13,7 @@ use crate::scheduler::Event;
 use crate::scheduler::command::{Asker, Command, LogicalDate, Stop, Trigger};
 use crate::scheduler::event::Outcome;
 use crate::scheduler::past::PastBlock;
-use crate::scheduler::reason::Reason;
+use crate::scheduler::reason::{Reason, RunReason};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -246,7 +246,7 @@ fn so_many_failures_in_a_row_pause_the_dag_and_say_so() {
     simulation.command(trigger("d"));
     let waiting = simulation.store.runs().pop().unwrap();
     let reason = simulation.scheduler.world().why_not_running(&"d".into(), &waiting.run_id, "a");
-    assert_eq!(reason, Some(Reason::DagPausedByFailures { failed_runs: 2 }));
+    assert_eq!(reason, Some(Reason::Run(RunReason::DagPausedByFailures { failed_runs: 2 })));
     simulation.advance(5 * HOUR);
     assert_eq!(simulation.store.runs().len(), 3);
     simulation.pause(false);

@@ -175,7 +175,7 @@ fn asking(change: impl FnOnce(Wait) -> Wait) -> Simulation {
 fn looked(simulation: &mut Simulation, outcome: Outcome) {
     let key = simulation.calls.0.lock().looks.pop_first().expect("somebody looks");
     let end = TryEnd::new(key, outcome, simulation.clock.now());
-    simulation.turn(Event::Looked(Box::new(end)));
+    simulation.turn(Event::Looked(vec![end]));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_look_that_takes_too_long_or_that_nobody_wants_any_longer_is_forgotten() {
     simulation.advance(30 * SECOND);
     assert_eq!(simulation.trace(), ["forget", "start d.a try 2"]);
     let late = TryEnd::new(key, Outcome::Exited(0), simulation.clock.now());
-    simulation.turn(Event::Looked(Box::new(late)));
+    simulation.turn(Event::Looked(vec![late]));
     assert_eq!(row(&simulation).state, TaskState::Queued, "old news");
 
     let mut simulation = asking(|wait| wait);
@@ -240,8 +240,45 @@ fn what_is_looked_for_may_become_another_sensor_and_its_file_may_go_and_come() {
     assert_eq!(simulation.trace(), ["start d.b try 1"]);
 }
 
+#[test]
+fn after_a_start_a_service_is_asked_on_its_beat_and_a_last_time_when_the_timeout_is_over() {
+    for (timeout, due) in [(1_800, 120), (95, 95), (70, 70), (75, 75)] {
+        let mut simulation = asking(|wait| Wait { timeout: Some(timeout * SECOND), ..wait });
+        let again = for_an_answer(&simulation, 60 * SECOND);
+        looked(&mut simulation, Outcome::Deferred(Box::new(Wait { timeout: Some(timeout * SECOND), ..again })));
+        simulation.clock.advance(75 * SECOND);
+        let mut simulation = simulation.crash_and_restart();
+        if due > 75 {
+            simulation.advance((due - 76) * SECOND);
+            assert_eq!(simulation.trace(), [""; 0], "due after {due} s");
+            simulation.advance(SECOND);
+        }
+        assert_eq!(simulation.trace(), ["look d.a"], "due after {due} s");
+    }
+}
+
+#[test]
+fn looks_that_are_due_within_a_tenth_of_a_second_are_made_in_one_turn() {
+    let text = ASKING.replace("[tasks.b]", "[tasks.c]\nsensor = { http = { url = \"http://h/\" } }\n[tasks.b]");
+    let mut simulation = triggered(&text);
+    for task in ["d.a", "d.c"] {
+        let first = for_an_answer(&simulation, Duration::ZERO);
+        simulation.end(task, Outcome::Deferred(Box::new(first)));
+    }
+    assert_eq!(simulation.trace(), ["look d.a", "look d.c"]);
+    for _ in 0..2 {
+        simulation.clock.advance(Duration::from_millis(40));
+        let again = for_an_answer(&simulation, 60 * SECOND);
+        looked(&mut simulation, Outcome::Deferred(Box::new(again)));
+    }
+    simulation.advance(60 * SECOND - Duration::from_millis(1));
+    assert_eq!(simulation.trace(), [""; 0], "none is early");
+    simulation.advance(Duration::from_millis(21));
+    assert_eq!(simulation.trace(), ["look d.a", "look d.c"]);
+}
+
 fn for_a_file(wait: Wait) -> Wait {
-    Wait { awaited: Awaited::File { pattern: "/in/*.csv".to_owned(), settle: 2 * SECOND, shown: None }, ..wait }
+    Wait { awaited: Awaited::File { pattern: "/in/*.csv".into(), settle: 2 * SECOND, shown: None }, ..wait }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, Ties, number_of};
+use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, Ties, Wishes, number_of};
 use super::tests::trigger;
 use super::{Simulation, defaults};
 use crate::clock::Clock;
@@ -18,6 +18,7 @@ use crate::model::{AskedDate, Awaited, AwaitedStates, DagId, Existing, Pace, Run
 use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, SkipDecision, TaskState, TryKey};
 use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
 use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
+use crate::scheduler::ready::Choosing;
 use crate::scheduler::{Store, StoreError};
 
 pub(super) const PARALLELISM: u32 = 3;
@@ -27,11 +28,21 @@ pub(super) const START: &str = "2026-11-21T12:00:00Z";
 /// What a user may set a run to.
 const RUN_STATES: [RunState; 3] = [RunState::Success, RunState::Failed, RunState::Queued];
 
+/// In every other story a turn clears two instances of a run and reads three: small runs are cleared as large ones are.
+fn clear_in_pieces(simulation: &mut Simulation, is_so: bool) {
+    if is_so {
+        simulation.scheduler.world.acts.set_bounds(2, 3);
+    }
+}
+
 pub(super) struct Story {
+    is_in_pieces: bool,
     pub simulation: Simulation,
     pub dice: Dice,
     /// For what has to do with other DAGs, assets and callbacks.
     others: Dice,
+    /// For limits, and how the next start is chosen; none: these stay as they are, in each third story.
+    limits: Option<Dice>,
     pub dags: Vec<RandomDag>,
     /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
     pub redrawn: BTreeSet<usize>,
@@ -69,8 +80,12 @@ impl Story {
         let mut dice = Dice(seed);
         let mut dags: Vec<RandomDag> = (0..1 + dice.below(3)).map(|_| RandomDag::roll(&mut dice)).collect();
         let mut others = Dice(!seed);
+        let mut limits = (!seed.is_multiple_of(3)).then(|| Dice(seed.rotate_left(32)));
         for (at, dag) in dags.iter_mut().enumerate() {
             dag.ties = Ties::roll(&mut others, at, dag.tasks.len());
+            if let Some(dice) = &mut limits {
+                dag.wishes = Wishes::roll(dice, dag.tasks.len());
+            }
         }
         let files: Vec<(String, String)> = dags
             .iter()
@@ -82,10 +97,15 @@ impl Story {
             assert!(parsed.is_ok(), "{text}\n{parsed:?}");
         }
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
-        Self {
-            simulation: Simulation::with_parallelism(PARALLELISM, &files),
+        let mut simulation = Simulation::with_parallelism(PARALLELISM, &files);
+        let is_in_pieces = seed % 2 == 1;
+        clear_in_pieces(&mut simulation, is_in_pieces);
+        let mut story = Self {
+            simulation,
+            is_in_pieces,
             dice,
             others,
+            limits,
             dags,
             redrawn: BTreeSet::new(),
             rescheduled: BTreeSet::new(),
@@ -103,7 +123,9 @@ impl Story {
             told: Vec::new(),
             saves: 0,
             is_finishing: false,
-        }
+        };
+        story.change_limits();
+        story
     }
 
     pub fn held(&self) -> BTreeSet<TryKey> {
@@ -220,10 +242,12 @@ impl Story {
         self.simulation.command(command);
     }
 
-    /// What is scheduled now is not looked at again before it begins, whatever becomes of its upstream.
+    /// What is scheduled now is not looked at again before it begins, whatever becomes of its upstream; nor is what is deferred, which
+    /// becomes scheduled when its trigger has fired (SEMANTICS 1).
     pub fn overtake(&mut self) {
         let rows = self.simulation.store.instances().into_iter();
-        let is_on_its_way = |row: &Instance| row.state == TaskState::Scheduled || row.state.is_executing();
+        let waits_for_no_upstream = |state| matches!(state, TaskState::Scheduled | TaskState::Deferred);
+        let is_on_its_way = |row: &Instance| waits_for_no_upstream(row.state) || row.state.is_executing();
         self.overtaken.extend(rows.filter(is_on_its_way).map(|row| row.try_key()));
     }
 
@@ -233,7 +257,7 @@ impl Story {
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
             awaited: match self.dice.below(4) {
-                0 => Awaited::File { pattern: "/in/*".to_owned(), settle: Duration::ZERO, shown: None },
+                0 => Awaited::File { pattern: "/in/*".into(), settle: Duration::ZERO, shown: None },
                 1 => Awaited::Instant(now + Duration::from_secs(until)),
                 2 => Awaited::Service { from: now, after: Duration::from_secs(until) },
                 _ => Awaited::Look { from: now, after: Duration::from_secs(until) },
@@ -265,7 +289,10 @@ impl Story {
             let among = if self.others.one_in(2) { Among::Run } else { Among::Tasks(vec![task_id]) };
             let (allowed, failed) = (vec![TaskState::Success, TaskState::Skipped], vec![TaskState::Failed]);
             let tasks = AwaitedTasks { dag_id, among, logical_date, allowed, failed, skipped: Vec::new() };
-            return Some(Outcome::Deferred(Box::new(Wait { awaited: Awaited::Tasks(tasks), ..self.random_wait() })));
+            return Some(Outcome::Deferred(Box::new(Wait {
+                awaited: Awaited::Tasks(Box::new(tasks)),
+                ..self.random_wait()
+            })));
         }
         let existing = [Existing::Refused, Existing::Skipped, Existing::Reset][self.others.below(3)];
         if existing == Existing::Reset {
@@ -305,7 +332,41 @@ impl Story {
         self.ended(key, outcome)
     }
 
+    /// airflow.toml says something else of what may be under way at once, and of who comes next.
+    fn change_limits(&mut self) {
+        let Some(dice) = &mut self.limits else { return };
+        let [parallelism, slots, memory] = [1 + dice.below(3), dice.below(4), 3 + dice.below(4)];
+        let include_deferred = dice.one_in(3);
+        let (fair_share, ageing) = (dice.one_in(2), [None, Some(30), Some(300)][dice.below(3)]);
+        let ageing = ageing.map(Duration::from_secs);
+        // What has been decided by the limits of before is written before.
+        self.spend_faults();
+        self.write();
+        self.check();
+        self.simulation.reconfigure(|settings| {
+            settings.parallelism = parallelism as u32;
+            settings.admission.memory = Some(memory as u64);
+            settings.choosing = Choosing { rows: None, fair_share, ageing };
+            (settings.pools[1].slots, settings.pools[1].include_deferred) = (slots as i64, include_deferred);
+        });
+    }
+
+    /// All that there is may start some time.
+    pub fn open_limits(&mut self) {
+        if self.limits.is_some() {
+            self.simulation.reconfigure(|settings| {
+                (settings.parallelism, settings.admission.memory) = (PARALLELISM, Some(3));
+                settings.pools[1].slots = 2;
+            });
+        }
+    }
+
     pub fn step(&mut self) {
+        if self.limits.as_mut().is_some_and(|dice| dice.one_in(12)) {
+            self.change_limits();
+            self.write();
+            self.check();
+        }
         if self.dice.one_in(10) {
             let error = StoreError { message: "commit a turn: disk full".to_owned(), help: "free space".to_owned() };
             let call = 1 + self.dice.below(2) as u64;
@@ -438,6 +499,7 @@ impl Story {
         let (clock, store) = (self.simulation.clock.clone(), self.simulation.store.clone());
         self.spend_faults();
         self.simulation = Simulation::start(clock, store, settings, self.simulation.files.clone());
+        clear_in_pieces(&mut self.simulation, self.is_in_pieces);
         self.strays = self.held();
         self.known = self.strays.clone();
         self.simulation.scheduler.write_and_act();

@@ -7,10 +7,10 @@ use super::{Event, MemoryStore, ReplyTo};
 use crate::model::{RunState, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
-use crate::scheduler::event::Outcome;
+use crate::scheduler::event::{self, Outcome};
 use crate::scheduler::progress::NotReady;
 use crate::scheduler::ready::NotStarted;
-use crate::scheduler::reason::Reason;
+use crate::scheduler::reason::{Reason, RunReason};
 
 const CHAIN: &str = r#"
 schedule = "0 * * * *"
@@ -347,7 +347,7 @@ fn what_cannot_be_started_waits_and_keeps_its_try() {
 }
 
 #[test]
-fn a_stop_starts_nothing_new_and_ends_what_runs_after_the_drain_timeout() {
+fn a_stop_starts_nothing_new_and_leaves_what_runs_after_the_drain_timeout() {
     let mut simulation = Simulation::with(&[("d.toml", CHAIN)]);
     simulation.advance(HOUR);
     simulation.started("d.a");
@@ -355,10 +355,9 @@ fn a_stop_starts_nothing_new_and_ends_what_runs_after_the_drain_timeout() {
     simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
     assert!(!simulation.scheduler.world().is_stopped());
     simulation.advance(5 * SECOND);
-    assert_eq!(simulation.trace(), ["kill d.a: stopped"]);
-    simulation.end("d.a", Outcome::Killed { reason: "stopped".to_owned() });
+    assert_eq!(simulation.trace(), [""; 0]);
     assert!(simulation.scheduler.world().is_stopped());
-    assert_eq!(simulation.store.instances()[0].reason.as_deref(), Some("stopped"));
+    assert_eq!(simulation.store.instances()[0].state, TaskState::Running);
     let audit = simulation.store.audit();
     let noted: Vec<_> = audit.iter().map(|entry| (entry.event, entry.owner.as_str())).collect();
     assert_eq!(noted, [("stop", "signal")]);
@@ -368,7 +367,7 @@ fn a_stop_starts_nothing_new_and_ends_what_runs_after_the_drain_timeout() {
 fn a_command_that_comes_before_the_files_have_been_seen_waits_for_them() {
     let Simulation { clock, settings, files, .. } = Simulation::with(&[("d.toml", "[tasks.a]\nempty = true\n")]);
     let simulation = Simulation::start(clock, MemoryStore::default(), settings, files);
-    let (send, events) = crossbeam::channel::unbounded();
+    let (send, events) = event::channel();
     let (reply, replies) = crossbeam::channel::unbounded();
     let ask = |command| {
         let reply = reply.clone();
@@ -381,7 +380,7 @@ fn a_command_that_comes_before_the_files_have_been_seen_waits_for_them() {
     ask(Command::Stop { how: Stop::Drain, by: Asker::Cli });
     simulation.scheduler.run(&events);
     let said: Vec<_> = replies.try_iter().map(|said| said.unwrap()).collect();
-    assert!(matches!(said[..], [Done::Triggered { .. }, Done::Triggered { .. }, Done::Stopping]), "{said:?}");
+    assert!(matches!(said[..], [Done::Triggered { .. }, Done::Triggered { .. }, Done::Stopping { .. }]), "{said:?}");
 }
 
 #[test]
@@ -449,17 +448,17 @@ fn whatever_does_not_run_has_a_reason() {
     ));
     assert!(matches!(why(&simulation, 0, "e"), Some(Reason::NotStarted(NotStarted::PoolTooSmall { slots: 1, .. }))));
     assert_eq!(why(&simulation, 0, "f"), Some(Reason::NotReady(NotReady::RetryNotOver)));
-    assert_eq!(why(&simulation, 1, "a"), Some(Reason::RunQueued { running: 1, max_active_runs: 1 }));
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::Run(RunReason::RunQueued { running: 1, max_active_runs: 1 })));
     simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: true });
-    assert_eq!(why(&simulation, 0, "d"), Some(Reason::DagPaused));
+    assert_eq!(why(&simulation, 0, "d"), Some(Reason::Run(RunReason::DagPaused)));
     simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: false });
     simulation.end("d.a", Outcome::Unstarted { reason: "no processes left".to_owned() });
     assert_eq!(why(&simulation, 0, "a"), Some(Reason::HostExhausted));
     simulation.remove("d.toml");
-    assert_eq!(why(&simulation, 1, "a"), Some(Reason::DagGone));
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::Run(RunReason::DagGone)));
     simulation.save("d.toml", text);
     simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
-    assert_eq!(why(&simulation, 1, "a"), Some(Reason::Stopping));
+    assert_eq!(why(&simulation, 1, "a"), Some(Reason::Run(RunReason::Stopping)));
 }
 
 #[test]
@@ -550,7 +549,7 @@ fn a_stop_does_not_wait_for_ever_for_a_database_that_cannot_be_written() {
     simulation.settings.drain_timeout = Duration::ZERO;
     let simulation = simulation.crash_and_restart();
     let before = simulation.store.commits().len();
-    let (events, inbox) = crossbeam::channel::unbounded();
+    let (events, inbox) = event::channel();
     for command in [trigger("d"), Command::Stop { how: Stop::Drain, by: Asker::Signal }] {
         let reply = crate::scheduler::port::ReplyTo::new(|_| ());
         events.send(crate::scheduler::Event::Command { command, reply }).unwrap();

@@ -98,7 +98,7 @@ impl Crowd {
         match sensor.kind {
             Kind::Instant => Outcome::Deferred(Box::new(wait(Awaited::Instant(sensor.comes_at)))),
             Kind::File => {
-                let awaited = Awaited::File { pattern: "/in/x".to_owned(), settle: Duration::ZERO, shown: None };
+                let awaited = Awaited::File { pattern: "/in/x".into(), settle: Duration::ZERO, shown: None };
                 Outcome::Deferred(Box::new(wait(awaited)))
             }
             Kind::Service if !waits => {
@@ -140,7 +140,7 @@ impl Crowd {
             } else if is_looked_for {
                 self.simulation.calls.0.lock().looks.remove(&key);
                 let end = TryEnd::new(key, self.said(sensor, &row), now);
-                self.simulation.turn(Event::Looked(Box::new(end)));
+                self.simulation.turn(Event::Looked(vec![end]));
             } else if is_watched && sensor.comes_at <= now {
                 self.simulation.calls.0.lock().watched.remove(&key);
                 self.simulation.turn(Event::Fired { key, verdict: Verdict::There(serde_json::json!(["/in/x"])) });

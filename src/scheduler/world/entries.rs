@@ -2,21 +2,27 @@
 //!
 //! Data only; the world and its siblings change it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{DagIx, Slot};
 use crate::model::SkipDecision;
-use crate::model::{Dag, DagId, DagRun, Instance, RunState, TaskIx, TaskState, VersionKey};
+use crate::model::{Dag, DagId, DagRun, Instance, RunId, RunState, TaskId, TaskIx, TaskState, VersionKey, WeightRule};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::command::Reply;
 use crate::scheduler::decide::PIECE_ROWS;
 use crate::scheduler::past::{self, PastBlock};
-use crate::scheduler::pools::{Claim, Held, RunIx};
+use crate::scheduler::pools::{Claim, Held, RunIx, TaskLimitIx};
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::progress::{InstanceIx, Progress};
+use crate::scheduler::quotas;
+use crate::scheduler::waits::is_waiting;
 use crate::scheduler::weight;
 use crate::timetable::Timetable;
 
@@ -32,8 +38,14 @@ pub struct Definition {
     pub weights: Vec<i64>,
     /// The key of each task's operator, as its rows show it.
     pub(in crate::scheduler) operators: Vec<Arc<str>>,
-    /// Made when the first run asks for it: most DAGs wait, and need none for hours.
+    pub(in crate::scheduler) has_past: bool,
+    /// What some of its tasks need is learned from their tries.
+    pub(in crate::scheduler) has_learned_needs: bool,
+    /// Some of its tasks are weighed by how long the tasks after them take.
+    pub(in crate::scheduler) has_paths: bool,
+    /// Kept from the second time on that somebody asks for it: most DAGs wait, and need none for hours, or one for a run.
     blank: OnceLock<Progress>,
+    has_made_blank: AtomicBool,
 }
 
 impl Definition {
@@ -50,17 +62,39 @@ impl Definition {
             }
             operators.extend(names.get(name).cloned());
         }
-        Some(Self { dag, file: file.into(), version, timetable, weights, operators, blank: OnceLock::new() })
+        let has_past = !past::rules_of(&dag).is_empty();
+        let has_learned_needs = dag.tasks.iter().any(quotas::learns);
+        let has_paths = dag.graph.indexes().any(|task| dag.graph.node(task).weight_rule == WeightRule::CriticalPath);
+        let (blank, has_made_blank) = (OnceLock::new(), AtomicBool::new(false));
+        Some(Self {
+            dag,
+            file: file.into(),
+            version,
+            timetable,
+            weights,
+            operators,
+            has_past,
+            has_learned_needs,
+            has_paths,
+            blank,
+            has_made_blank,
+        })
     }
 
     /// The progress of a run that has just been created.
-    pub(in crate::scheduler) fn blank(&self) -> &Progress {
-        self.blank.get_or_init(|| {
-            let shape = Progress::mapped(self.dag.graph.clone(), &self.dag.mappings, &[]);
-            let shape = shape.with_past(past::rules_of(&self.dag));
-            let first = shape.first_instances(PIECE_ROWS, |_| true);
-            shape.of_run(&first.iter().map(|&(task, map_index)| (task, map_index, TaskState::None)).collect::<Vec<_>>())
-        })
+    pub(in crate::scheduler) fn blank(&self) -> Cow<'_, Progress> {
+        if let Some(blank) = self.blank.get() {
+            return Cow::Borrowed(blank);
+        }
+        let shape = Progress::mapped(self.dag.graph.clone(), &self.dag.mappings, &[]);
+        let shape = shape.with_past(past::rules_of(&self.dag));
+        let first = shape.first_instances(PIECE_ROWS, |_| true);
+        let first: Vec<_> = first.iter().map(|&(task, map_index)| (task, map_index, TaskState::None)).collect();
+        let made = shape.of_run(&first);
+        match self.has_made_blank.swap(true, Ordering::Relaxed) {
+            true => Cow::Borrowed(self.blank.get_or_init(|| made)),
+            false => Cow::Owned(made),
+        }
     }
 }
 
@@ -72,6 +106,10 @@ pub struct DagEntry {
     pub definition: Option<Arc<Definition>>,
     /// Of the live definition.
     pub(in crate::scheduler) hash: Arc<str>,
+    /// Of tasks with `needs.memory = "auto"`: what their tries have taken, in bytes; None: they have had too few.
+    pub(in crate::scheduler) usual_memory: BTreeMap<TaskId, Option<u64>>,
+    /// Where tasks are weighed by it: how long tries usually take, until a run ends.
+    pub(in crate::scheduler) usual_durations: Option<Arc<BTreeMap<TaskId, Duration>>>,
     /// How many definitions it has had.
     pub(in crate::scheduler) version_number: u32,
     /// The stored text, until the first scan has shown whether it is needed.
@@ -80,6 +118,8 @@ pub struct DagEntry {
     pub(in crate::scheduler) due_at: Option<Timestamp>,
     /// Unfinished runs by run_after, then by age.
     pub runs: BTreeSet<(Timestamp, RunIx)>,
+    /// The same by run_id.
+    pub(in crate::scheduler) run_ids: BTreeMap<RunId, RunIx>,
     /// By logical date the runs whose rows may differ from those in the database: unfinished, or ended in this turn.
     pub(in crate::scheduler) dates: BTreeMap<Timestamp, RunIx>,
     /// How many of them belong to backfills: they do not count against max_active_runs.
@@ -88,6 +128,8 @@ pub struct DagEntry {
     pub running: u32,
     /// Runs, by logical date, in which something waits or has waited for the run before.
     pub(in crate::scheduler) past_waiters: BTreeSet<(Timestamp, RunIx)>,
+    /// Of its tasks that have one, the limit in all runs (`max_active_tis_per_dag`).
+    pub(in crate::scheduler) task_limits: BTreeMap<TaskId, TaskLimitIx>,
     /// Its next run was due already when it was worked out: a missed one.
     pub(in crate::scheduler) is_planned_late: bool,
     /// When its limit or a pause last kept a run from being created or from starting.
@@ -116,6 +158,8 @@ pub struct Run {
     pub(in crate::scheduler) slots: Vec<Slot>,
     /// Tries that the executor holds.
     pub held: u32,
+    /// Of its tasks that have one, the limit in this run (`max_active_tis_per_dagrun`).
+    pub(in crate::scheduler) task_limits: BTreeMap<TaskIx, TaskLimitIx>,
     /// Its lag is minflow's: catchup, a limit, a pause or a downtime had no part in it.
     pub(in crate::scheduler) is_prompt: bool,
     /// A pass has looked at it.
@@ -133,6 +177,8 @@ pub struct Run {
     pub(in crate::scheduler) unwritten: u32,
     /// Whether it, or an instance of it, ever had a deadline.
     pub(in crate::scheduler) has_deadlines: bool,
+    /// Of its tasks, if some are weighed by `critical_path`; none until it begins.
+    pub(in crate::scheduler) weights: Option<Arc<[i64]>>,
     /// The row as workers see it; made anew when the row has changed.
     pub(in crate::scheduler) shared: Option<Arc<DagRun>>,
 }
@@ -158,6 +204,20 @@ impl Run {
     }
 }
 
+/// A number in the ready queue, kept so that its absence takes no room: thousands of instances wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::scheduler) struct Handle(NonZeroU32);
+
+impl Handle {
+    pub fn new(number: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    pub fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 /// One task instance of an unfinished run.
 #[derive(Debug)]
 pub struct InstanceEntry {
@@ -166,10 +226,10 @@ pub struct InstanceEntry {
     /// Its place in the run's progress; None when the live definition has no such task.
     pub(in crate::scheduler) ix: Option<InstanceIx>,
     pub(in crate::scheduler) task: Option<TaskIx>,
-    /// The executor has a try of it: it holds a slot of the executor and of its pool, whatever its row says.
-    pub(in crate::scheduler) held: Option<(Claim, Held)>,
+    /// What it holds of the limits, whatever its row says: while the executor has a try of it, and while it is deferred.
+    pub(in crate::scheduler) claim: Option<(Claim, Held)>,
     /// Its handle in the ready queue.
-    pub(in crate::scheduler) handle: Option<u32>,
+    pub(in crate::scheduler) handle: Option<Handle>,
     /// It is to be written at the end of the turn.
     pub(in crate::scheduler) is_dirty: bool,
 }
@@ -177,7 +237,30 @@ pub struct InstanceEntry {
 impl InstanceEntry {
     /// An instance that is in the database in state `prior`, or in none yet, and that nobody holds.
     pub(in crate::scheduler) fn new(row: Instance, prior: Option<TaskState>) -> Self {
-        Self { row, prior, ix: None, task: None, held: None, handle: None, is_dirty: false }
+        let mut entry = Self { row, prior, ix: None, task: None, claim: None, handle: None, is_dirty: false };
+        entry.rest();
+        entry
+    }
+
+    /// The executor has a try of it.
+    pub(in crate::scheduler) fn is_held(&self) -> bool {
+        matches!(self.claim, Some((_, Held::Queued | Held::Running)))
+    }
+
+    /// Its row is written. The reason of one that waits is told by what it waits for, and thousands may wait.
+    pub(in crate::scheduler) fn rest(&mut self) {
+        if is_waiting(self.row.state) && self.row.deferral.is_some() {
+            self.row.reason = None;
+        }
+    }
+
+    /// Its row is to be changed, and has all its columns again.
+    pub(in crate::scheduler) fn rouse(&mut self) {
+        if is_waiting(self.row.state)
+            && let Some(wait) = &self.row.deferral
+        {
+            self.row.reason = Some(wait.words());
+        }
     }
 }
 

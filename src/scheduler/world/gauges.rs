@@ -38,6 +38,8 @@ impl World {
             slots: pools.total(pool).unwrap_or(0),
             running: pools.running(pool),
             queued: pools.queued(pool),
+            deferred: pools.deferred(pool),
+            include_deferred: pools.includes_deferred(pool),
             open: pools.open(pool),
         };
         Gauges {
@@ -45,8 +47,9 @@ impl World {
             last_turn_at: None,
             queue_depth: self.counts.scheduled,
             schedule_lag: self.lag,
-            parallelism: self.settings.parallelism,
-            tasks: self.counts,
+            parallelism: self.limits.parallelism(),
+            held_back_by: self.admission.shut().to_vec(),
+            tasks: TaskCounts { paused: self.paused.len() as u64, ..self.counts },
             pools: pools.iter().map(gauge).collect(),
             is_stopping: self.stopping.is_some(),
         }

@@ -1,11 +1,13 @@
 //! Worlds apart come to what one world comes to, on homes drawn by chance.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::simulate::Choosing;
 use crate::simulate::testing::{self, pool};
 
 const HEADS: [&str; 8] = [
@@ -39,6 +41,11 @@ fn plan(subjects: Vec<Subject>, parallelism: u32) -> Plan {
         subjects,
         parallelism,
         pools: vec![pool("default_pool", 128), pool("side", 4), pool("unlimited", -1)],
+        choosing: Choosing {
+            rows: None,
+            fair_share: parallelism % 2 == 1,
+            ageing: (parallelism % 3 == 1).then_some(Duration::from_secs(600)),
+        },
         seed: 3,
         is_drawn: false,
     }

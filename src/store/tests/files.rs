@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::health::Health;
 use crate::scheduler::Store;
-use crate::store::{OpenError, SCHEMA_VERSION};
+use crate::store::records::AuditFilter;
+use crate::store::{Checkpointer, OpenError, ReaderPool, SCHEMA_VERSION};
 
 fn refused(path: &Path) -> OpenError {
     let before = fs::read(path).ok();
@@ -182,21 +184,109 @@ fn an_update_of_a_row_that_is_not_there_rolls_the_whole_turn_back() {
 #[test]
 fn an_impossible_value_is_named_by_table_row_and_column() {
     let folder = tempfile::tempdir().unwrap();
+    let load = |path: &Path| Database::open(path, Synchronous::Full).unwrap().load();
+    let reason = |path: &Path| -> String {
+        let other = rusqlite::Connection::open(path).unwrap();
+        other.query_row("SELECT reason FROM dag_run WHERE key = 1", [], |row| row.get(0)).unwrap()
+    };
     let path = changed_by(folder.path(), "UPDATE dag_run SET conf = '{' WHERE key = 1");
-    let error = Database::open(&path, Synchronous::Full).unwrap().load().unwrap_err();
-    assert!(error.message.starts_with("load the state: dag_run 1, column conf: EOF"), "{error}");
+    load(&path).unwrap();
+    assert!(reason(&path).starts_with("an impossible row: dag_run 1, column conf: EOF"), "{}", reason(&path));
     let path = changed_by_again(
         &path,
-        "UPDATE dag_run SET conf = '{}'; UPDATE task_instance SET state = 'happy' WHERE key = 2",
+        "UPDATE dag_run SET conf = '{}', state = 'running' WHERE key = 1; UPDATE task_instance SET state = 'happy' WHERE key = 2",
     );
-    let error = Database::open(&path, Synchronous::Full).unwrap().load().unwrap_err();
-    assert_eq!(error.message, "load the state: task_instance 2, column state: unknown name `happy`");
-    let path = changed_by_again(&path, "UPDATE task_instance SET state = NULL; UPDATE dag SET tags = '[1]'");
-    let error = Database::open(&path, Synchronous::Full).unwrap().load().unwrap_err();
+    load(&path).unwrap();
+    assert_eq!(reason(&path), "an impossible row: task_instance 2, column state: unknown name `happy`");
+    // What belongs to no run fails the start.
+    let path = changed_by_again(&path, "UPDATE dag SET tags = '[1]'");
+    let error = load(&path).unwrap_err();
     assert!(error.message.starts_with("load the state: dag `sales`, column tags: invalid type"), "{error}");
 }
 
 fn changed_by_again(path: &Path, sql: &str) -> PathBuf {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
     path.to_owned()
+}
+
+/// What is in the log file of a database of audit entries, as another process finds it.
+fn audit_events(path: &Path) -> usize {
+    Reader::open(path).unwrap().audit(&AuditFilter::default(), 1_000).unwrap().len()
+}
+
+#[test]
+fn a_file_that_is_deleted_is_written_anew_with_all_that_was_committed() {
+    for gone in [&["minflow.db", "minflow.db-wal", "minflow.db-shm"][..], &["minflow.db"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("minflow.db");
+        let mut database = open_in(folder.path());
+        let health = Health::default();
+        let checkpointer = Checkpointer::start(&mut database, health.clone()).unwrap();
+        let pool = ReaderPool::new(&path);
+        let read = || pool.with(|reader| Ok(reader.audit(&AuditFilter::default(), 1_000).unwrap().len())).unwrap();
+        database.commit(&one_of_everything()).unwrap();
+        let before = read();
+        for round in 1..4 {
+            gone.iter().for_each(|name| fs::remove_file(folder.path().join(name)).unwrap());
+            database.commit(&audit_of(10)).unwrap();
+            // Large enough for a checkpoint, which is of the new file too.
+            database.commit(&audit_of(6_000_000)).unwrap();
+            let expected = before + 2 * round;
+            assert_eq!((read(), audit_events(&path)), (expected, expected));
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while path.metadata().unwrap().len() < 18_000_000 {
+            assert!(std::time::Instant::now() < deadline, "no checkpoint");
+            database.commit(&audit_of(10)).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(health.reasons(), Vec::<String>::new());
+        let expected = read();
+        drop((checkpointer, pool, database));
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(
+            (reader.check().unwrap(), reader.audit(&AuditFilter::default(), 10_000).unwrap().len().min(1_000)),
+            (Vec::new(), expected)
+        );
+        assert_eq!(Database::open(&path, Synchronous::Full).unwrap().load().unwrap().dags, one_of_everything().dags);
+    }
+}
+
+#[test]
+fn another_file_in_its_place_is_left_alone_until_it_is_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("minflow.db"), folder.path().join("other"));
+    let mut database = open_in(folder.path());
+    database.commit(&audit_of(10)).unwrap();
+    fs::write(&other, "another").unwrap();
+    fs::rename(&other, &path).unwrap();
+    for _ in 0..2 {
+        let error = database.commit(&audit_of(10)).unwrap_err();
+        assert!(
+            error.message.ends_with(&format!("another file has taken the place of `{}`", path.display())),
+            "{error}"
+        );
+        assert!(error.help.starts_with("move it away"), "{}", error.help);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another");
+    }
+    fs::rename(&path, &other).unwrap();
+    database.commit(&audit_of(10)).unwrap();
+    assert_eq!(audit_events(&path), 2);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "another");
+}
+
+#[test]
+fn what_cannot_be_written_anew_fails_the_commit_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (home, away) = (folder.path().join("home"), folder.path().join("away"));
+    fs::create_dir(&home).unwrap();
+    let mut database = open_in(&home);
+    database.commit(&audit_of(10)).unwrap();
+    fs::rename(&home, &away).unwrap();
+    assert!(!database.commit(&audit_of(10)).unwrap_err().help.is_empty());
+    // The same file, where it was: nothing has to be written anew.
+    fs::rename(&away, &home).unwrap();
+    database.commit(&audit_of(10)).unwrap();
+    assert_eq!(audit_events(&home.join("minflow.db")), 2);
 }

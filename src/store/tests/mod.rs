@@ -2,7 +2,9 @@
 
 mod counts;
 mod files;
+mod migrations;
 mod plans;
+mod retire;
 mod round_trip;
 
 use std::path::Path;
@@ -25,8 +27,8 @@ use crate::model::{Awaited, Pace, SensorMode, Wait};
 use crate::model::{CallbackKey, DeadlineKey};
 use crate::scheduler::change::{
     ActWrite, AssetChanges, AssetReference, AuditEntry, BackfillChanges, Changes, Consumption, DagRecord,
-    DeadlineWrite, EventWrite, ExpectationWrite, ImportError, LengthWrite, NextRun, NoteWrite, Streak, VersionWrite,
-    XcomWrite,
+    DeadlineWrite, EventWrite, ExpectationWrite, ImportError, LengthWrite, NextRun, NoteWrite, PauseWrite,
+    RetireChanges, Streak, VersionWrite, XcomWrite,
 };
 use crate::scheduler::{InstanceWrite, RunWrite};
 use crate::store::{Database, Reader};
@@ -143,17 +145,19 @@ pub(super) fn instance(key: i64, run: i64, task_id: &str, state: TaskState) -> I
         priority_weight: -(1_i64 << 40),
         operator: "bash".into(),
         version: Some(VersionKey(1)),
-        process: Some(ProcessIdentity { pid: 4711, start_ticks: 1 << 50, boot_id: "b0071d".to_owned() }),
+        process: Some(Box::new(ProcessIdentity { pid: 4711, start_ticks: 1 << 50, boot_id: "b0071d".to_owned() })),
         exit_code: Some(3),
         signal: Some(9),
         reason: Some("timed_out".to_owned()),
-        usage: Some(Usage {
+        usage: Some(Box::new(Usage {
             user_cpu: Duration::from_micros(1_500_001),
             system_cpu: Duration::from_micros(7),
             max_rss: 5 << 40,
             read_bytes: 11,
             write_bytes: 12,
-        }),
+            voluntary_switches: 13,
+            involuntary_switches: 14,
+        })),
         rendered_map_index: Some("north-west".into()),
         retry_delay_override: Some(Duration::from_micros(7_250_000)),
         deferral: Some(Arc::new(wait())),
@@ -201,6 +205,11 @@ pub(super) fn import_error(filename: &str, line: u32) -> ImportError {
     }
 }
 
+/// Of the one instance that runs.
+pub(super) fn pause(paused_at: Option<Timestamp>) -> PauseWrite {
+    PauseWrite { key: instance(1, 1, "load", TaskState::Running).try_key(), paused_at }
+}
+
 /// One of everything: run 1 runs and has two instances, run 2 is over and has one.
 pub(super) fn one_of_everything() -> Changes {
     let mut earlier = instance(1, 1, "load", TaskState::Failed);
@@ -209,9 +218,15 @@ pub(super) fn one_of_everything() -> Changes {
     earlier.retry_delay_override = None;
     earlier.deferral = None;
     Changes {
+        retirement: RetireChanges::default(),
         versions: vec![version(1, "sales")],
         dags: vec![dag("sales", 1)],
-        pools: vec![Pool { name: "cpu".into(), slots: -1, description: "CPU-bound".to_owned() }],
+        pools: vec![Pool {
+            name: "cpu".into(),
+            slots: -1,
+            description: "CPU-bound".to_owned(),
+            include_deferred: true,
+        }],
         dropped_pools: vec!["gone".into()],
         runs: vec![new_run(run(1, "sales", RunState::Running)), new_run(run(2, "sales", RunState::Success))],
         history: vec![earlier],
@@ -226,6 +241,7 @@ pub(super) fn one_of_everything() -> Changes {
         import_errors: vec![("x.toml".to_owned(), vec![import_error("x.toml", 9), import_error("x.toml", 2)])],
         audit: vec![audit_entry(json!({ "conf": {} }))],
         notes: vec![NoteWrite { run: RunKey(2), instance: Some(InstanceKey(3)), note: Some("known".to_owned()) }],
+        pauses: vec![pause(Some(at(7)))],
         acts: vec![ActWrite { key: 1, body: Some(json!({ "deed": "clear" })) }],
         backfill: BackfillChanges::default(),
         callbacks: vec![callback_row(1)],

@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::{act, asset, backfill, read, xcom};
+use crate::store::{act, asset, backfill, read, usage, usual, xcom};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -40,10 +40,17 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::EARLIER_INSTANCE, "dag_run_logical_date"),
         (read::EARLIER_INSTANCE, "task_instance_identity"),
         (read::INSTANCES, "task_instance_identity"),
+        (read::INSTANCES_BEHIND, "task_instance_identity"),
         (read::INSTANCE, "task_instance_identity"),
         (read::LENGTHS, "task_instance_identity"),
         (read::GRID, "task_instance_identity"),
-        (read::SUCCESSFUL_DURATIONS, "task_instance_identity"),
+        (usual::SUCCESSFUL_DURATIONS, "task_instance_identity"),
+        (usual::MEMORY, "task_instance_identity"),
+        (usage::USAGE, "dag_run_newest"),
+        (usage::USAGE, "task_instance_identity"),
+        (usage::EARLIER_USAGE, "PRIMARY KEY"),
+        (usage::RUNNING, "dag_run_unfinished"),
+        (usual::RUN_DURATIONS, "dag_run_newest"),
         (read::EARLIER_TRIES, "PRIMARY KEY"),
         (read::XCOM, "task_instance_identity"),
         (read::XCOMS, "task_instance_identity"),

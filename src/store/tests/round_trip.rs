@@ -8,7 +8,7 @@ use crate::model::{InstanceKey, TaskId};
 use crate::scheduler::Store;
 use crate::scheduler::change::RunLookup;
 use crate::scheduler::port::History;
-use crate::store::{DagCounts, MemoryStore, ReaderPool};
+use crate::store::{AuditFilter, DagCounts, MemoryStore, ReaderPool};
 
 #[test]
 fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
@@ -96,6 +96,28 @@ fn assets_come_back_with_their_events_and_files() {
 }
 
 #[test]
+fn what_is_paused_is_told_until_it_goes_on_or_its_try_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    database.commit(&one_of_everything()).unwrap();
+    let reader = reader_in(folder.path());
+    let paused = || reader.pauses(RunKey(1)).unwrap();
+    assert_eq!(paused(), [(InstanceKey(1), at(7))].into());
+    assert!(reader.pauses(RunKey(2)).unwrap().is_empty());
+    database.commit(&Changes { pauses: vec![pause(None)], ..Changes::default() }).unwrap();
+    assert!(paused().is_empty());
+    database.commit(&Changes { pauses: vec![pause(Some(at(8)))], ..Changes::default() }).unwrap();
+    assert_eq!(paused(), [(InstanceKey(1), at(8))].into());
+    let key = pause(None).key;
+    assert_eq!(database.load().unwrap().paused, [key].into(), "the next start has it stand still as well");
+    // What a crash has left of a try that is over.
+    let over = instance(1, 1, "load", TaskState::Success);
+    let write = InstanceWrite { instance: over, dag_id: "etl".into(), prior: Some(TaskState::Running) };
+    database.commit(&Changes { instances: vec![write], ..Changes::default() }).unwrap();
+    assert!(database.load().unwrap().paused.is_empty());
+}
+
+#[test]
 fn absent_values_stay_absent() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = open_in(folder.path());
@@ -176,7 +198,7 @@ fn a_reader_answers_every_question() {
     let failures = reader.recent_failures(5).unwrap();
     assert_eq!((failures.len(), &failures[0].task_id), (1, &TaskId::from("load")));
     assert_eq!(failures[0].run_id.as_str(), "scheduled__2");
-    let audit = reader.audit(5).unwrap();
+    let audit = reader.audit(&AuditFilter::default(), 5).unwrap();
     assert_eq!((audit.len(), audit[0].event.as_str(), &audit[0].extra), (1, "trigger", &json!({ "conf": {} })));
     assert_eq!(reader.schema_version().unwrap(), crate::store::SCHEMA_VERSION);
     let counts: Vec<String> =
@@ -274,4 +296,41 @@ fn a_pool_of_readers_serves_more_threads_than_it_has_connections() {
             });
         }
     });
+}
+
+#[test]
+fn rows_that_cannot_be_read_fail_their_runs_and_not_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let write = |key: i64| RunWrite { run: run(key, "sales", RunState::Running), prior: None };
+    let row = |key: i64, run: i64| InstanceWrite {
+        instance: instance(key, run, "load", TaskState::Running),
+        dag_id: "sales".into(),
+        prior: None,
+    };
+    let versions = vec![version(1, "sales")];
+    let runs = vec![write(1), write(2), write(3)];
+    let instances = vec![row(1, 1), row(2, 2), row(3, 3)];
+    database.commit(&Changes { versions, runs, instances, ..Changes::default() }).unwrap();
+    let other = rusqlite::Connection::open(folder.path().join("minflow.db")).unwrap();
+    other.execute("UPDATE task_instance SET state = 'flying' WHERE key = 1", []).unwrap();
+    other.execute("UPDATE dag_run SET run_type = 'odd' WHERE key = 2", []).unwrap();
+    let loaded = database.load().unwrap();
+    let kept: Vec<i64> = loaded.runs.iter().map(|run| run.key.0).collect();
+    assert_eq!((kept, loaded.instances.len()), (vec![3], 1));
+    let state = |sql: &str| -> (String, Option<String>) {
+        other.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    for key in [1, 2] {
+        let (found, reason) = state(&format!("SELECT state, reason FROM dag_run WHERE key = {key}"));
+        assert!(found == "failed" && reason.as_ref().unwrap().starts_with("an impossible row: "), "{found} {reason:?}");
+    }
+    let (found, reason) = state("SELECT state, reason FROM task_instance WHERE key = 1");
+    assert!(found == "failed" && reason.unwrap().contains("flying"));
+    assert_eq!(state("SELECT state, reason FROM task_instance WHERE key = 2").0, "skipped");
+    let counted = "SELECT group_concat(kind || ' ' || state || ' ' || count, ', '), NULL FROM (SELECT * FROM state_count \
+        WHERE count <> 0 ORDER BY kind, state)";
+    let counts = "run failed 2, run running 1, task failed 1, task running 1, task skipped 1";
+    assert_eq!(state(counted).0, counts);
+    assert_eq!(database.load().unwrap().runs.len(), 1);
 }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adoption;
+mod limits;
+mod trees;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -13,8 +17,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver};
 use minflow::model::{InstanceKey, TryKey};
 use minflow::scheduler::port::Force;
-use minflow::supervisor::protocol::{self, Answer, Cause, Decoder, End, Exit, Refusal, Request, Start};
-use minflow::supervisor::{Notice, Supervise, SupervisorClient, procfs, spawn};
+use minflow::supervisor::protocol::{self, Answer, Cause, Decoder, End, Exit, Refusal, Request, Start, Tree};
+use minflow::supervisor::{MARK, Notice, Origin, Supervise, SupervisorClient, Tasks, procfs, spawn};
 
 const MINFLOW: &str = env!("CARGO_BIN_EXE_minflow");
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,15 +30,27 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_in(None)
+}
+
+/// With a cgroup, or none at all.
+fn bench_in(cgroup: Option<&Path>) -> Bench {
     let home = tempfile::tempdir().unwrap();
     let (heard, notices) = channel::unbounded();
-    let handle = spawn(Path::new(MINFLOW), home.path()).unwrap();
+    let cgroup = cgroup.map_or("off", |folder| folder.to_str().unwrap()).to_owned();
+    let origin =
+        Origin { exe: MINFLOW.into(), home: home.path().to_owned(), cgroup: Some(cgroup), tasks: Tasks::EndWithIt };
+    let handle = spawn(&origin).unwrap();
     let client = SupervisorClient::connect(handle, move |notice| drop(heard.send(notice))).unwrap();
     Bench { home, client, notices }
 }
 
 fn key(instance: i64) -> TryKey {
     TryKey { instance: InstanceKey(instance), try_number: 1 }
+}
+
+fn mark(instance: i64) -> String {
+    format!("{}.{instance}", std::process::id())
 }
 
 fn bash(home: &Path, instance: i64, script: &str) -> Start {
@@ -44,15 +60,21 @@ fn bash(home: &Path, instance: i64, script: &str) -> Start {
         key: key(instance),
         argv: vec!["/bin/bash".to_owned(), "-c".to_owned(), script.to_owned()],
         cwd: home.to_str().unwrap().to_owned(),
-        env: vec![("MARKED".to_owned(), instance.to_string())],
+        env: vec![("MARKED".to_owned(), instance.to_string()), (MARK.to_owned(), mark(instance))],
         env_removed: Vec::new(),
         log: log.to_str().unwrap().to_owned(),
         max_log_bytes: 1 << 20,
         timeout_ms: None,
         kill_signal: 15,
         grace_ms: 10_000,
+        tree: Tree::Whole,
+        leaves: false,
         stdin: None,
+        limits: None,
+        user: None,
         wants_tail: true,
+        output_from: 0,
+        memo: String::new(),
     }
 }
 
@@ -62,9 +84,12 @@ impl Bench {
     }
 
     fn answer(&self) -> Answer {
-        match self.notices.recv_timeout(PATIENCE).unwrap() {
-            Notice::Answer(answer) => answer,
-            Notice::Gone { reason } => panic!("{reason}"),
+        loop {
+            match self.notices.recv_timeout(PATIENCE).unwrap() {
+                Notice::Answer(answer) => return answer,
+                Notice::Quiet => {}
+                Notice::Gone { reason } => panic!("{reason}"),
+            }
         }
     }
 
@@ -90,7 +115,7 @@ impl Bench {
     }
 
     fn run(&self, start: Start) -> End {
-        self.client.start(start).unwrap();
+        self.client.start(vec![start]).unwrap();
         self.started();
         self.ended()
     }
@@ -163,7 +188,7 @@ fn a_timeout_ends_the_whole_group() {
     let bench = bench();
     let mut start = bench.bash(1, "sleep 1000 & echo child $!; sleep 1000");
     start.timeout_ms = Some(300);
-    bench.client.start(start).unwrap();
+    bench.client.start(vec![start]).unwrap();
     let leader = bench.started();
     bench.await_log(1, "child");
     let end = bench.ended();
@@ -177,7 +202,7 @@ fn whoever_ignores_the_kill_signal_gets_sigkill_after_the_grace() {
     let bench = bench();
     let mut start = bench.bash(1, "trap '' TERM; echo ready; while :; do sleep 0.05; done");
     start.grace_ms = 300;
-    bench.client.start(start).unwrap();
+    bench.client.start(vec![start]).unwrap();
     bench.started();
     bench.await_log(1, "ready");
     let begun = Instant::now();
@@ -192,13 +217,13 @@ fn the_kill_signal_is_the_tasks_own_and_an_immediate_kill_gives_no_grace() {
     let bench = bench();
     let mut polite = bench.bash(1, "trap 'echo bye; exit 3' INT; echo ready; while :; do sleep 0.05; done");
     polite.kill_signal = 2;
-    bench.client.start(polite).unwrap();
+    bench.client.start(vec![polite]).unwrap();
     bench.started();
     bench.await_log(1, "ready");
     bench.client.kill(key(1), "stopped", Force::Graceful);
     assert_eq!(bench.ended().exit, Exit::Code(3));
     assert!(bench.log(1).ends_with("bye\n"));
-    bench.client.start(bench.bash(2, "trap '' TERM; echo ready; while :; do sleep 0.05; done")).unwrap();
+    bench.client.start(vec![bench.bash(2, "trap '' TERM; echo ready; while :; do sleep 0.05; done")]).unwrap();
     bench.started();
     bench.await_log(2, "ready");
     bench.client.kill(key(2), "stopped", Force::Immediate);
@@ -209,7 +234,7 @@ fn the_kill_signal_is_the_tasks_own_and_an_immediate_kill_gives_no_grace() {
 fn a_kill_that_comes_with_the_start_is_not_lost() {
     let bench = bench();
     for instance in 1..=40 {
-        bench.client.start(bench.bash(instance, "sleep 1000")).unwrap();
+        bench.client.start(vec![bench.bash(instance, "sleep 1000")]).unwrap();
         let force = if instance % 2 == 0 { Force::Graceful } else { Force::Immediate };
         bench.client.kill(key(instance), "stopped", force);
     }
@@ -248,13 +273,14 @@ fn what_a_task_leaves_in_its_group_does_not_outlive_it() {
 fn a_gigabyte_of_output_is_cut_and_its_last_line_kept() {
     let bench = bench();
     let log = bench.home.path().join("1.log");
-    bench.client.start(bench.bash(1, "head -c 1000000000 /dev/zero; echo; echo the end")).unwrap();
+    bench.client.start(vec![bench.bash(1, "head -c 1000000000 /dev/zero; echo; echo the end")]).unwrap();
     bench.started();
     let mut most = 0;
     let end = loop {
         most = most.max(fs::metadata(&log).unwrap().blocks() * 512);
         match bench.notices.recv_timeout(Duration::from_millis(2)) {
             Ok(Notice::Answer(Answer::Ended(end))) => break end,
+            Ok(Notice::Quiet) => {}
             Ok(other) => panic!("{other:?}"),
             Err(_) => {}
         }
@@ -290,12 +316,10 @@ fn the_least_peak_of_a_task_does_not_grow_with_the_tasks_before_it() {
         start.argv = vec!["/bin/true".to_owned()];
         bench.run(start).usage.max_rss
     };
-    let first = peak(1);
-    for instance in 2..300 {
-        peak(instance);
-    }
-    let last = peak(300);
-    assert!(last < first + (1 << 20), "from {first} to {last} bytes");
+    // The code that a supervisor runs is mapped as it is first needed, in pieces that the kernel chooses: that is not the tasks' doing.
+    let settled = (1..=50).map(&peak).max().expect("there are fifty");
+    let last = (51..=400).fold(settled, |_, instance| peak(instance));
+    assert!(last < settled + (1 << 20), "from {settled} to {last} bytes");
 }
 
 #[test]
@@ -305,7 +329,7 @@ fn the_same_try_is_not_started_twice() {
     bench.run(bench.bash(1, script));
     let mut again = bench.bash(2, script);
     again.key = key(1);
-    bench.client.start(again).unwrap();
+    bench.client.start(vec![again]).unwrap();
     assert_eq!(bench.refused().0, Refusal::Permanent);
     assert_eq!(bench.log(2), "");
 }
@@ -318,7 +342,7 @@ fn what_cannot_be_started_says_why() {
         try_number += 1;
         let mut start = bench.bash(try_number, "true");
         change(&mut start);
-        bench.client.start(start).unwrap();
+        bench.client.start(vec![start]).unwrap();
         let (kind, message) = bench.refused();
         assert_eq!(kind, Refusal::Permanent);
         message
@@ -417,11 +441,15 @@ fn it_is_small_shows_its_home_and_ignores_the_terminals_signals() {
         minflow::supervisor::sys::kill(pid, signal).unwrap();
     }
     assert_eq!(bench.run(bench.bash(1, "exit 7")).exit, Exit::Code(7));
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    // Not what is private and dirty: that counts a new binary's own pages until they are on the disk.
-    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    let own: u64 = own.trim().trim_end_matches(" kB").parse().unwrap();
+    let own = own_memory(&bench);
     assert!(own < 2_048, "{own} kB of its own");
+}
+
+/// Of the supervisor, in kB. Not what is private and dirty: that counts a new binary's own pages until they are on the disk.
+fn own_memory(bench: &Bench) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", bench.client.pid())).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    own.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
@@ -430,7 +458,7 @@ fn a_quiet_task_without_a_deadline_costs_the_supervisor_nothing() {
     // What the kernel has given the supervisor's one thread so far, in nanoseconds.
     let schedstat = format!("/proc/{}/schedstat", bench.client.pid());
     let taken = || fs::read_to_string(&schedstat).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
-    bench.client.start(bench.bash(1, "sleep 3")).unwrap();
+    bench.client.start(vec![bench.bash(1, "sleep 3")]).unwrap();
     bench.started();
     let before = taken();
     assert_eq!(bench.ended().exit, Exit::Code(0));
@@ -443,5 +471,5 @@ fn a_supervisor_that_dies_is_told_of() {
     let bench = bench();
     minflow::supervisor::sys::kill(bench.client.pid(), 9).unwrap();
     assert!(matches!(bench.notices.recv_timeout(PATIENCE).unwrap(), Notice::Gone { .. }));
-    assert!(bench.client.start(bench.bash(1, "true")).is_err());
+    assert!(bench.client.start(vec![bench.bash(1, "true")]).is_err());
 }

@@ -1,0 +1,59 @@
+//! `minflow dags delete`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::home::Home;
+use crate::cli::output::Output;
+use crate::cli::{Failure, Globals, Outcome, acts, engine};
+use crate::model::DagId;
+use crate::store::Disposal;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For a DAG whose file is gone. Its runs, their logs, run_dirs and XComs go, and what is known of the DAG; the audit log stays.\n\n\
+    Example:\n  minflow dags delete old_report --yes"
+)]
+pub struct Arguments {
+    dag_id: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
+    let home = Home::open(globals)?;
+    home.expect_dag(&arguments.dag_id)?;
+    let Some((reader, listing)) =
+        home.reader.as_ref().and_then(|reader| Some((reader, reader.dag(&arguments.dag_id).ok()??)))
+    else {
+        return Err(Failure::refused(format!("`{}` has no history", arguments.dag_id), "minflow has not seen it yet"));
+    };
+    if listing.dag.is_active {
+        let message = format!("`{}` has a DAG file, `{}`", arguments.dag_id, listing.dag.file);
+        let help = "remove the file first, since it would be a new DAG at once; `minflow db clean --dag-ids` takes old runs away";
+        return Err(Failure::refused(message, help));
+    }
+    let counts = reader.state_counts(Some(&arguments.dag_id))?;
+    let is_alive = |state: &str| ["queued", "running"].contains(&state);
+    let active: i64 =
+        counts.iter().filter(|count| count.kind == "run" && is_alive(&count.state)).map(|count| count.count).sum();
+    if active > 0 {
+        let message = format!(
+            "`{}` has {active} run{} that {} not over",
+            arguments.dag_id,
+            if active == 1 { "" } else { "s" },
+            if active == 1 { "is" } else { "are" }
+        );
+        return Err(Failure::refused(message, "end them with `minflow dags set-state`, then delete it"));
+    }
+    let dag_id = DagId::from(arguments.dag_id.as_str());
+    let runs = reader.disposable(&dag_id, &Disposal { limit: usize::MAX, everything: true, ..Disposal::default() })?;
+    let question = format!("`{dag_id}` and its {} runs would go. Go on? [y/N] ", runs.len());
+    if !arguments.yes && !acts::is_confirmed(&question, "--yes deletes without a question")? {
+        return Ok(());
+    }
+    let gone = engine::delete_dag(&home, &dag_id, &runs)?;
+    let text = format!("`{dag_id}` and its {gone} runs have gone");
+    Ok(output.answer(&text, &json!({"dag_id": dag_id, "runs": gone}))?)
+}

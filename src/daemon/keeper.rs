@@ -1,0 +1,194 @@
+//! The thread that looks after a running home's history: it goes on with what a crash has interrupted, and follows `[retention]` and
+//! `logging.compress_after`. What it changes are orders to the loop; it waits for each, and pauses between two.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::bounded;
+use jiff::Timestamp;
+
+use crate::config::{Config, Retention};
+use crate::health::Health;
+use crate::keep::{self, Places, Port};
+use crate::model::RunKey;
+use crate::scheduler::command::{Command, CommandError, Done, Keep};
+use crate::scheduler::event::{Event, EventSender};
+use crate::scheduler::port::ReplyTo;
+use crate::store::Reader;
+
+/// How long after a start the rules are first followed, and how often from then on.
+const FIRST: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(3_600);
+
+/// How soon what has failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The name under which the health board shows that history cannot go.
+const CONDITION: &str = "retention";
+
+/// The thread; it ends when this is dropped.
+pub(super) struct Keeper {
+    bell: Sender<()>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Round {
+    rules: Retention,
+    compress_after: Option<Duration>,
+    places: Places,
+    database: std::path::PathBuf,
+    port: LoopPort,
+    health: Health,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    pub(super) fn start(config: &Config, events: EventSender, health: Health) -> std::io::Result<Self> {
+        let (bell, bells) = channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut round = Round {
+            rules: config.retention.clone(),
+            compress_after: config.logging.compress_after,
+            places: Places::of(config),
+            database: config.database.path.clone(),
+            port: LoopPort { events, is_over: is_over.clone() },
+            health,
+            is_over: is_over.clone(),
+        };
+        let work = move || {
+            // Nobody waits for it: whatever else runs comes first. Where that is refused it is as others are.
+            let _ = rustix::process::nice(10);
+            round.run(&bells);
+        };
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).stack_size(512 * 1024).spawn(work)?;
+        Ok(Self { bell, is_over, thread: Some(thread) })
+    }
+
+    /// Is rung when runs were retired.
+    pub(super) fn bell(&self) -> Sender<()> {
+        self.bell.clone()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let _ = self.bell.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Round {
+    fn run(&mut self, bells: &Receiver<()>) {
+        let has_rules = !self.rules.is_off() || self.compress_after.is_some();
+        let mut is_failing = !self.tell(Self::sweep);
+        let mut next = FIRST;
+        loop {
+            let wait = if is_failing { Some(RETRY) } else { Some(next).filter(|_| has_rules) };
+            let heard = match wait {
+                Some(wait) => bells.recv_timeout(wait),
+                None => bells.recv().map_err(RecvTimeoutError::from),
+            };
+            if heard == Err(RecvTimeoutError::Disconnected) || self.is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            // What its own orders have rung meanwhile.
+            while bells.try_recv().is_ok() {}
+            if heard.is_ok() || is_failing {
+                is_failing = !self.tell(Self::sweep);
+            } else {
+                is_failing = !self.tell(Self::follow);
+                next = PERIOD;
+            }
+        }
+    }
+
+    /// Does a piece of work; false if it has failed, which `/health` tells until it has not.
+    fn tell(&mut self, work: impl FnOnce(&mut Self) -> Result<(), CommandError>) -> bool {
+        match work(self) {
+            Ok(()) => self.health.clear(CONDITION),
+            // The loop has gone, and this thread follows.
+            Err(_) if self.is_over.load(Ordering::Relaxed) => {}
+            Err(error) => {
+                self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn reader(&self) -> Result<Reader, CommandError> {
+        Reader::open(&self.database).map_err(|error| keep::of_store(error.into()))
+    }
+
+    fn sweep(&mut self) -> Result<(), CommandError> {
+        let reader = self.reader()?;
+        let is_over = self.is_over.clone();
+        let goes_on = move || !is_over.load(Ordering::Relaxed);
+        keep::sweep(&mut self.port, &reader, &self.places, &goes_on)?;
+        keep::shrink(&mut self.port, &self.database, &goes_on)
+    }
+
+    fn follow(&mut self) -> Result<(), CommandError> {
+        let reader = self.reader()?;
+        let now = Timestamp::now();
+        let planned = keep::plan(&reader, &self.rules, &self.places, now).map_err(keep::of_store)?;
+        let gone = keep::retire(&mut self.port, &planned, false, None, None)?.len();
+        if let Some(before) = self.rules.max_audit_age.and_then(|age| now.checked_sub(age).ok()) {
+            let (count, until) = reader.audit_before(before).map_err(keep::of_store)?;
+            keep::cut_audit(&mut self.port, until, count, None)?;
+        }
+        if gone > 0 {
+            log::info!("retention: {gone} runs have gone, with their logs and files");
+        }
+        self.sweep()?;
+        if let Some(age) = self.compress_after {
+            let is_over = self.is_over.clone();
+            let goes_on = move || !is_over.load(Ordering::Relaxed);
+            let count = keep::compress(&reader, &self.places, age, &goes_on).map_err(keep::of_store)?;
+            if count > 0 {
+                log::info!("{count} logs were compressed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Orders to the loop of this process.
+struct LoopPort {
+    events: EventSender,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Port for LoopPort {
+    fn keep(&mut self, keep: Keep) -> Result<Vec<RunKey>, CommandError> {
+        let gone = || CommandError {
+            code: "stopping".to_owned(),
+            message: "minflow is stopping".to_owned(),
+            help: "the next start goes on with it".to_owned(),
+        };
+        let (sender, answer) = bounded(1);
+        let reply = ReplyTo::new(move |reply| {
+            let _ = sender.send(reply);
+        });
+        self.events.send(Event::Command { command: Command::Keep(keep), reply }).map_err(|_| gone())?;
+        loop {
+            match answer.recv_timeout(Duration::from_millis(200)) {
+                Ok(Ok(Done::Kept { runs })) => {
+                    std::thread::sleep(keep::PAUSE);
+                    return Ok(runs);
+                }
+                Ok(Ok(_)) => unreachable!("an order is answered by what was kept"),
+                Ok(Err(error)) => return Err(error),
+                Err(error) if error.is_disconnected() || self.is_over.load(Ordering::Relaxed) => return Err(gone()),
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Where the files of runs lie, what they take, and how they go.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::executor::paths;
+use crate::store::Reader;
+
+/// The folders of a home that hold files of runs.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub home: PathBuf,
+    pub logs: PathBuf,
+    pub runs: PathBuf,
+    pub xcoms: PathBuf,
+}
+
+impl Places {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            home: config.home.clone(),
+            logs: config.logging.base_log_folder.clone(),
+            runs: config.home.join("runs"),
+            xcoms: config.home.join("xcoms"),
+        }
+    }
+
+    /// Its logs, its run_dir and its large XComs.
+    pub fn of_run(&self, dag_id: &str, run_id: &str) -> [PathBuf; 3] {
+        [
+            paths::run_logs(&self.logs, dag_id, run_id),
+            paths::run_dir(&self.home, dag_id, run_id),
+            paths::run_xcoms(&self.xcoms, dag_id, run_id),
+        ]
+    }
+
+    /// The same of all runs of a DAG.
+    pub fn of_dag(&self, dag_id: &str) -> [PathBuf; 3] {
+        [self.logs.join(format!("dag_id={dag_id}")), self.runs.join(dag_id), self.xcoms.join(dag_id)]
+    }
+
+    /// What all of them take on the disk.
+    pub fn bytes(&self) -> u64 {
+        [&self.logs, &self.runs, &self.xcoms].map(|folder| bytes_below(folder)).iter().sum()
+    }
+
+    pub fn bytes_of(&self, dag_id: &str, run_id: &str) -> u64 {
+        self.of_run(dag_id, run_id).iter().map(|folder| bytes_below(folder)).sum()
+    }
+
+    /// Removes the folders of a run. What is not there is no error.
+    pub(super) fn remove(&self, reader: &Reader, dag_id: &str, run_id: &str) -> io::Result<()> {
+        let [logs, run_dir, xcoms] = self.of_run(dag_id, run_id);
+        remove(&logs)?;
+        // Names of run_dirs have `_` in place of some characters: another run may share them.
+        let is_shared = reader.has_namesake(dag_id, run_id).map_err(|error| io::Error::other(error.to_string()))?;
+        if is_shared {
+            return Ok(());
+        }
+        remove(&run_dir)?;
+        remove(&xcoms)
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("`{}`: {error}", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a folder and all below it take on the disk, in bytes; 0 where there is none. Links are not followed, and what vanishes meanwhile
+/// or cannot be read does not count.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            bytes += found.blocks() * 512;
+            if found.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    bytes
+}

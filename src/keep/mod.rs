@@ -1,0 +1,195 @@
+//! Looks after a home's history: has finished runs go that `[retention]` or a user gives up, with their logs, run_dirs and large XComs, and
+//! has old logs compressed.
+//!
+//! Plans by reading the database beside the loop. What changes goes through a [`Port`] as small orders, so that the loop (or, without a
+//! running minflow, the one connection that writes) is held for a moment only. Folders go after the rows, by the rows of `retired_run`, which
+//! outlast a crash. Called by a thread of `minflow run` and by commands; decides nothing about scheduling.
+
+mod compress;
+pub mod folders;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use compress::compress;
+pub use folders::Places;
+
+use crate::config::Retention;
+use crate::model::{DagId, RunKey};
+use crate::scheduler::change::{Changes, RetiredRun};
+use crate::scheduler::command::{CommandError, Keep};
+use crate::scheduler::{RETIRED_RUNS, Store, StoreError};
+use crate::store::{Archive, Database, Disposal, Reader, pages};
+
+/// How many runs of one DAG are looked at in one round; the next round goes on.
+const ROUND: usize = 10_000;
+
+/// The file is not worth shrinking for less, in pages.
+const MANY_PAGES: u64 = 1_000;
+
+/// Carries out orders, each in a transaction of its own.
+pub trait Port {
+    /// Answers the runs that were retired.
+    ///
+    /// # Errors
+    /// The order was refused, or nobody is there any longer; nothing was changed.
+    fn keep(&mut self, keep: Keep) -> Result<Vec<RunKey>, CommandError>;
+}
+
+/// The database itself, while no minflow runs.
+impl Port for Database {
+    fn keep(&mut self, keep: Keep) -> Result<Vec<RunKey>, CommandError> {
+        let mut changes = Changes::default();
+        let kept = crate::scheduler::order(&mut changes, keep, Timestamp::now());
+        self.commit(&changes).map_err(of_store)?;
+        Ok(kept)
+    }
+}
+
+pub(crate) fn of_store(error: StoreError) -> CommandError {
+    CommandError { code: "database".to_owned(), message: format!("failed to {}", error.message), help: error.help }
+}
+
+/// The runs that the rules give up and nothing needs, oldest first within each DAG.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn plan(
+    reader: &Reader,
+    rules: &Retention,
+    places: &Places,
+    now: Timestamp,
+) -> Result<Vec<RetiredRun>, StoreError> {
+    let before = rules.max_age.and_then(|age| now.checked_sub(age).ok());
+    let (mut planned, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut add = |runs: Vec<RetiredRun>| planned.extend(runs.into_iter().filter(|run| seen.insert(run.key)));
+    let dag_ids: Vec<DagId> = reader.dags()?.into_iter().map(|listing| listing.dag.dag_id).collect();
+    for dag_id in &dag_ids {
+        if before.is_some() {
+            add(reader.disposable(dag_id, &Disposal { before, limit: ROUND, ..Disposal::default() })?);
+        }
+        if rules.max_runs.is_some() {
+            add(reader.disposable(dag_id, &Disposal { keep: rules.max_runs, limit: ROUND, ..Disposal::default() })?);
+        }
+    }
+    if let Some(most) = rules.max_bytes {
+        let mut total = places.bytes();
+        let mut candidates = Vec::new();
+        for dag_id in &dag_ids {
+            candidates.extend(reader.disposable(dag_id, &Disposal { limit: ROUND, ..Disposal::default() })?);
+        }
+        candidates.sort_by_key(|run| (run.end_date, run.key));
+        for run in candidates {
+            if total <= most {
+                break;
+            }
+            total = total.saturating_sub(places.bytes_of(&run.dag_id, &run.run_id));
+            add(vec![run]);
+        }
+    }
+    Ok(planned)
+}
+
+/// Has runs go, oldest first, after the archive has taken them in. Answers those that went: the others live again, or are needed by now.
+///
+/// # Errors
+/// The archive cannot be written, or an order was refused: what went before is gone as a whole.
+pub fn retire(
+    port: &mut dyn Port,
+    runs: &[RetiredRun],
+    everything: bool,
+    mut archive: Option<&mut Archive>,
+    asked: Option<Value>,
+) -> Result<Vec<RunKey>, CommandError> {
+    let (mut gone, mut asked) = (Vec::new(), asked);
+    for piece in runs.chunks(RETIRED_RUNS) {
+        if let Some(archive) = archive.as_deref_mut() {
+            archive.take(piece).map_err(of_store)?;
+        }
+        gone.extend(port.keep(Keep::Retire { runs: piece.to_vec(), everything, asked: asked.take() })?);
+    }
+    Ok(gone)
+}
+
+/// Has the rest of what was retired go: rows of instances, a few at a time, then folders. `goes_on` is asked before each order.
+///
+/// # Errors
+/// An order was refused, or the database cannot be read: the rest goes another time.
+pub fn sweep(
+    port: &mut dyn Port,
+    reader: &Reader,
+    places: &Places,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<usize, CommandError> {
+    let mut swept = Vec::new();
+    let mut count = 0;
+    for (key, dag_id, run_id) in reader.retired().map_err(of_store)? {
+        while reader.has_instances(key).map_err(of_store)? {
+            if !goes_on() {
+                return Ok(count);
+            }
+            port.keep(Keep::Purge { run: key, dag_id: dag_id.clone() })?;
+        }
+        match places.remove(reader, &dag_id, &run_id) {
+            Ok(()) => swept.push((key, dag_id, run_id)),
+            Err(error) => {
+                log::warn!("retention: what is left of run `{run_id}` of `{dag_id}` cannot be removed yet: {error}")
+            }
+        }
+        if swept.len() >= 50 {
+            count += swept.len();
+            port.keep(Keep::Forget { runs: std::mem::take(&mut swept) })?;
+        }
+    }
+    count += swept.len();
+    if !swept.is_empty() {
+        port.keep(Keep::Forget { runs: swept })?;
+    }
+    Ok(count)
+}
+
+/// Takes entries of the audit log away up to a key, after the archive has taken them in.
+///
+/// # Errors
+/// As [`retire`].
+pub fn cut_audit(
+    port: &mut dyn Port,
+    until: i64,
+    count: u64,
+    archive: Option<&mut Archive>,
+) -> Result<(), CommandError> {
+    if let Some(archive) = archive {
+        archive.take_audit(until).map_err(of_store)?;
+    }
+    for _ in 0..count.div_ceil(u64::from(crate::scheduler::PURGED_ROWS)) {
+        port.keep(Keep::CutAudit { until })?;
+    }
+    Ok(())
+}
+
+/// Has the file give pages back, if an eighth of it holds nothing and it can be done a few at a time.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn shrink(port: &mut dyn Port, database: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), CommandError> {
+    let found = pages(database).map_err(of_store)?;
+    if !found.is_incremental || found.free < MANY_PAGES || found.free < found.total / 8 {
+        return Ok(());
+    }
+    // Some stay, for what comes next.
+    let surplus = found.free - found.total / 32;
+    for _ in 0..surplus / u64::from(crate::scheduler::FREED_PAGES) {
+        if !goes_on() {
+            break;
+        }
+        port.keep(Keep::FreePages)?;
+    }
+    Ok(())
+}
+
+/// Between two orders the loop has so long for itself, beside what it needs for others.
+pub const PAUSE: Duration = Duration::from_millis(2);

@@ -1,0 +1,140 @@
+//! What is told of runs and instances that wait, and of those that are over.
+
+use super::tests::trigger;
+use super::*;
+use crate::model::SkipDecision;
+use crate::scheduler::command::{Asker, CommandError, Done, Stop};
+use crate::scheduler::explain::{ExplainedTask, Explanation, TaskFinding};
+
+fn ask(simulation: &mut Simulation, command: Command) -> Reply {
+    simulation.command(command).try_recv().expect("it is answered in its turn")
+}
+
+/// What is told of the newest run of `d`, or of one task of it.
+fn explain(simulation: &mut Simulation, task: Option<(&str, Option<i32>)>) -> Result<Explanation, CommandError> {
+    let run_id = simulation.run_states().last().expect("a run").0.as_str().into();
+    let task = task.map(|(task_id, map_index)| ExplainedTask { task_id: task_id.into(), map_index });
+    match ask(simulation, Command::Explain { dag_id: "d".into(), run_id, task })? {
+        Done::Explained(explanation) => Ok(*explanation),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Gate and message of a task.
+fn told(simulation: &mut Simulation, task: &str) -> (String, String) {
+    let explanation = explain(simulation, Some((task, None))).expect("the task is known");
+    let TaskFinding { finding, .. } = explanation.tasks.into_iter().next().expect("one instance");
+    (finding.gate.unwrap_or_default(), finding.message)
+}
+
+const GATES: &str = "[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\ndepends_on = [\"a\"]\n\
+    [tasks.c]\nbash = \"true\"\npool = \"narrow\"\n[tasks.d]\nbash = \"true\"\npool = \"narrow\"\n\
+    [tasks.e]\nbash = \"true\"\npool = \"narrow\"\npool_slots = 2\n[tasks.f]\nbash = \"false\"\nretries = 1\n\
+    retry_delay = \"1m\"\n";
+
+#[test]
+fn each_gate_is_named_with_its_numbers_and_holders() {
+    let mut simulation = Simulation::with(&[("d.toml", GATES)]);
+    simulation.command(trigger("d"));
+    simulation.started("d.a");
+    simulation.end("d.f", Outcome::Exited(3));
+    let (gate, message) = told(&mut simulation, "b");
+    assert_eq!(gate, "trigger_rule");
+    assert_eq!(message, "trigger rule `all_success` waits for 1 of 1 before it: `a` is running");
+    let explanation = explain(&mut simulation, Some(("d", None))).unwrap();
+    let finding = &explanation.tasks[0].finding;
+    assert_eq!((finding.gate.as_deref(), finding.message.as_str()), (Some("pool_full"), "pool `narrow` 1/1"));
+    assert_eq!(finding.held_by.iter().map(|h| h.task_id.as_deref().unwrap()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!((finding.held_by[0].units, finding.wants), (1, 1));
+    let (gate, message) = told(&mut simulation, "e");
+    assert_eq!(gate, "pool_too_small");
+    assert!(message.starts_with("it can never run: it wants 2 slots of pool `narrow`, which has 1"), "{message}");
+    let retry = explain(&mut simulation, Some(("f", None))).unwrap().tasks.remove(0);
+    assert_eq!(retry.finding.gate.as_deref(), Some("retry_delay"));
+    assert_eq!(retry.finding.message, "try 1 of 2 failed with exit code 3; the next waits for its delay");
+    let delay = retry.finding.until.unwrap().duration_since(retry.finding.since.unwrap());
+    assert_eq!(delay, jiff::SignedDuration::from_mins(1));
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: true });
+    let explanation = explain(&mut simulation, None).unwrap();
+    assert_eq!(explanation.run.gate.as_deref(), Some("dag_paused"));
+    assert_eq!(told(&mut simulation, "b").0, "dag_paused");
+    simulation.command(Command::SetPaused { dag_id: "d".into(), is_paused: false });
+    simulation.command(Command::Stop { how: Stop::Drain, by: Asker::Signal });
+    assert_eq!(told(&mut simulation, "b").0, "stopping");
+}
+
+#[test]
+fn a_queued_run_names_the_runs_that_are_in_its_way() {
+    let mut simulation = Simulation::with(&[("d.toml", "max_active_runs = 1\n[tasks.a]\nbash = \"true\"\n")]);
+    simulation.command(trigger("d"));
+    simulation.clock.advance(Duration::from_secs(1));
+    simulation.command(trigger("d"));
+    let first = simulation.run_states()[0].0.clone();
+    let mut explanation = explain(&mut simulation, None).unwrap();
+    assert_eq!(explanation.run.gate.as_deref(), Some("max_active_runs"));
+    assert_eq!(explanation.run.held_by[0].run_id.as_str(), first);
+    let now = simulation.clock.now();
+    explanation.expect(&mut |_, task| task.is_none().then_some(Duration::from_secs(40)), now);
+    let since = explanation.run.held_by[0].since.unwrap();
+    assert_eq!(explanation.run.until, since.checked_add(Duration::from_secs(40)).ok());
+    assert!(explanation.run.is_expected);
+    let line = explanation.run.line(now, &jiff::tz::TimeZone::UTC);
+    assert!(line.contains("; held by ") && line.contains("typically ends in 39 s; should clear "), "{line}");
+}
+
+#[test]
+fn what_is_over_tells_how_it_came_to_its_state_from_memory_and_from_the_database() {
+    let text = "[tasks.choose]\nbranch = { expr = \"left\" }\n[tasks.left]\nbash = \"true\"\ndepends_on = [\"choose\"]\n\
+        [tasks.right]\nbash = \"true\"\ndepends_on = [\"choose\"]\n[tasks.below]\nbash = \"true\"\ndepends_on = [\"left\"]\n\
+        [tasks.slow]\nbash = \"true\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.command(trigger("d"));
+    simulation.decide("d.choose", SkipDecision::Followed(vec!["left".into()]));
+    simulation.end("d.left", Outcome::Signaled(9));
+    let expected = [
+        ("left", TaskState::Failed, "try 1 of 1 was ended by signal 9"),
+        ("right", TaskState::Skipped, "`choose` chose `left`"),
+        ("below", TaskState::UpstreamFailed, "trigger rule `all_success` is not met: `left` is failed"),
+    ];
+    for is_over in [false, true] {
+        if is_over {
+            simulation.end("d.slow", Outcome::Exited(0));
+        }
+        let explanation = explain(&mut simulation, None).unwrap();
+        for (task, state, message) in expected {
+            let found = explanation.tasks.iter().find(|found| found.task_id.as_str() == task).expect("it is told");
+            assert_eq!((found.state, found.finding.message.as_str()), (state, message));
+            assert_eq!(found.finding.gate, None);
+        }
+        assert!(!explanation.tasks.iter().any(|found| found.state == TaskState::Success));
+    }
+    let explanation = explain(&mut simulation, None).unwrap();
+    assert_eq!(explanation.run.message, "failed (task_failure): 1 of 5 task instances failed");
+}
+
+#[test]
+fn an_unknown_task_or_map_index_is_answered_with_what_there_is() {
+    let mut simulation = Simulation::with(&[("d.toml", GATES)]);
+    simulation.command(trigger("d"));
+    let error = explain(&mut simulation, Some(("aa", None))).unwrap_err();
+    assert_eq!((error.code.as_str(), error.help.as_str()), ("unknown-task", "did you mean `a`?"));
+    let error = explain(&mut simulation, Some(("a", Some(3)))).unwrap_err();
+    assert_eq!(
+        (error.code.as_str(), error.help.as_str()),
+        ("unknown-map-index", "it is not mapped; leave --map-index away")
+    );
+}
+
+#[test]
+fn what_waits_for_a_slot_is_listed_and_nothing_is_written_for_it() {
+    let mut simulation = Simulation::with(&[("d.toml", GATES)]);
+    simulation.command(trigger("d"));
+    let commits = simulation.store.commits().len();
+    let Done::Waiting(waiting) = ask(&mut simulation, Command::ListWaiting { dag_id: None, limit: 1 }).unwrap() else {
+        panic!("another answer")
+    };
+    assert_eq!(waiting.iter().map(|found| found.task_id.as_str()).collect::<Vec<_>>(), ["d"]);
+    let other = Command::ListWaiting { dag_id: Some("other".into()), limit: 9 };
+    assert_eq!(ask(&mut simulation, other).unwrap(), Done::Waiting(Vec::new()));
+    assert_eq!(simulation.store.commits().len(), commits);
+}

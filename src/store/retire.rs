@@ -1,0 +1,359 @@
+//! History that goes: which runs may, how their rows go a few at a time, and the archive that takes them in first.
+//!
+//! The row of a run goes first, together with all that others read of it, and leaves a row of `retired_run`: from then on nobody finds the
+//! run, and what is left of it (instances, folders) can go at leisure and after a crash.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::config::Synchronous;
+use crate::model::{DagId, RunId, RunKey, TaskState};
+use crate::scheduler::StoreError;
+use crate::scheduler::change::{RetireChanges, RetiredRun};
+use crate::store::fault::Fault;
+use crate::store::read::Reader;
+use crate::store::row::{Fields, micros};
+use crate::store::write::Counts;
+use crate::store::{Database, backup, open};
+
+/// Which runs are to go, if nothing needs them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disposal {
+    /// That have ended before.
+    pub before: Option<Timestamp>,
+    /// All but so many of the newest of their DAG.
+    pub keep: Option<u64>,
+    /// At most so many of each DAG.
+    pub limit: usize,
+    /// Also those that a later decision may ask for: all of the DAG is to go.
+    pub everything: bool,
+}
+
+/// The runs of a DAG that nothing asks for, oldest first. Finished ones, and none of these: the newest by run_after and by logical date, with
+/// and without the manual ones; the newest successful one; the one before an unfinished run, and all after that; those of a backfill that is
+/// not completed; those with a callback that is not over; and while some DAG pulls XComs with `include_prior_dates`, those that hold the
+/// newest value under a key of a task.
+const DISPOSABLE: &str = "WITH \
+     oldest (date) AS (SELECT min(logical_date) FROM dag_run WHERE dag_id = ?1 AND state IN ('queued', 'running')), \
+     needed (date) AS (SELECT coalesce((SELECT max(r.logical_date) FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < o.date), o.date) FROM oldest o), \
+     kept (key) AS (SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 ORDER BY run_after DESC, key DESC LIMIT 1) \
+     UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL ORDER BY logical_date DESC LIMIT 1) \
+     UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND run_type <> 'manual' ORDER BY logical_date DESC LIMIT 1) \
+     UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND run_type = 'scheduled' ORDER BY logical_date DESC LIMIT 1) \
+     UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND state = 'success' ORDER BY logical_date DESC LIMIT 1) \
+     UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND state = 'success' ORDER BY run_after DESC, key DESC LIMIT 1)) \
+     SELECT r.key, r.run_id, r.run_after, r.end_date FROM dag_run r WHERE r.dag_id = ?1 AND r.state IN ('success', 'failed') \
+     AND r.end_date IS NOT NULL AND (?2 IS NULL OR r.end_date < ?2) \
+     AND (?4 OR (r.key NOT IN (SELECT key FROM kept) \
+     AND NOT EXISTS (SELECT 1 FROM needed n WHERE r.logical_date >= n.date) \
+     AND NOT (?5 AND EXISTS (SELECT 1 FROM task_instance i JOIN xcom x ON x.instance_key = i.key WHERE i.run_key = r.key AND NOT EXISTS ( \
+     SELECT 1 FROM dag_run n JOIN task_instance j ON j.run_key = n.key AND j.task_id = i.task_id JOIN xcom y ON y.instance_key = j.key AND y.key = x.key \
+     WHERE n.dag_id = ?1 AND n.logical_date > r.logical_date))))) \
+     AND NOT EXISTS (SELECT 1 FROM callback c WHERE c.run_key = r.key AND c.state IN ('queued', 'running')) \
+     AND NOT EXISTS (SELECT 1 FROM backfill_dag_run b JOIN backfill f ON f.id = b.backfill_id WHERE b.run_key = r.key AND f.completed_at IS NULL) \
+     ORDER BY r.run_after, r.key LIMIT ?3";
+
+impl Reader {
+    /// The runs of a DAG that may go, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn disposable(&self, dag_id: &DagId, what: &Disposal) -> Result<Vec<RetiredRun>, StoreError> {
+        let counted = "SELECT count(*) FROM dag_run WHERE dag_id = ?1";
+        let limit = match what.keep {
+            Some(keep) => {
+                let runs: Option<i64> =
+                    self.one("count the runs", counted, [dag_id.as_str()], |row| Ok(row.get(0)?))?;
+                what.limit.min(
+                    usize::try_from(runs.unwrap_or_default().unsigned_abs().saturating_sub(keep)).unwrap_or(usize::MAX),
+                )
+            }
+            None => what.limit,
+        };
+        let looks_back = "SELECT 1 FROM dag d JOIN dag_version v ON v.key = d.version_key WHERE v.source LIKE '%include_prior_dates%' LIMIT 1";
+        let looks_back = self.one("read the definitions", looks_back, [], |row| Ok(row.get::<_, i64>(0)?))?.is_some();
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let parameters = params![dag_id.as_str(), what.before.map(micros), limit, what.everything, looks_back];
+        self.list("list the runs that may go", DISPOSABLE, parameters, |row| {
+            let mut fields = Fields::new(row, "dag_run");
+            Ok(RetiredRun {
+                key: RunKey(fields.take()?),
+                dag_id: dag_id.clone(),
+                run_id: RunId::from(fields.take::<String>()?),
+                run_after: fields.instant()?,
+                end_date: fields.instant()?,
+            })
+        })
+    }
+
+    /// Runs whose rows are gone, and of which something may be left, with their ids.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn retired(&self) -> Result<Vec<(RunKey, DagId, RunId)>, StoreError> {
+        self.list("list what is going", RETIRED, [], retired)
+    }
+
+    /// Whether rows of instances are left of a run.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn has_instances(&self, run: RunKey) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM task_instance WHERE run_key = ?1 LIMIT 1";
+        Ok(self.one("look for task instances", sql, [run.0], |row| Ok(row.get::<_, i64>(0)?))?.is_some())
+    }
+
+    /// How many instances the runs have.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn count_instances(&self, run: RunKey) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM task_instance WHERE run_key = ?1";
+        Ok(self
+            .one("count the task instances", sql, [run.0], |row| Ok(row.get::<_, i64>(0)?))?
+            .unwrap_or_default()
+            .unsigned_abs())
+    }
+
+    /// How many entries of the audit log are older, and the key of the last of them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn audit_before(&self, before: Timestamp) -> Result<(u64, i64), StoreError> {
+        let sql = "SELECT count(*), coalesce(max(key), 0) FROM log WHERE at < ?1";
+        let found =
+            self.one("read the audit log", sql, [micros(before)], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+        Ok(found.map(|(count, key)| (count.unsigned_abs(), key)).unwrap_or_default())
+    }
+}
+
+const RETIRED: &str = "SELECT key, dag_id, run_id FROM retired_run ORDER BY key";
+
+fn retired(row: &rusqlite::Row<'_>) -> Result<(RunKey, DagId, RunId), Fault> {
+    let mut fields = Fields::new(row, "retired_run");
+    Ok((RunKey(fields.take()?), DagId::from(fields.take::<String>()?), RunId::from(fields.take::<String>()?)))
+}
+
+/// The ids of the runs of which folders may be left.
+pub(super) fn names(connection: &Connection) -> Result<Vec<(RunKey, DagId, RunId)>, Fault> {
+    crate::store::read::collect(connection, RETIRED, [], retired)
+}
+
+pub(super) fn put<'a>(
+    connection: &Connection,
+    changes: &'a RetireChanges,
+    counts: &mut Counts<'a>,
+) -> Result<(), Fault> {
+    for (run, at) in &changes.runs {
+        drop_run(connection, run, *at, counts)?;
+    }
+    if let Some(purge) = &changes.purged {
+        drop_instances(connection, purge.run, purge.rows, &purge.dag_id, counts)?;
+    }
+    for run in &changes.forgotten {
+        connection.prepare_cached("DELETE FROM retired_run WHERE key = ?1")?.execute([run.0])?;
+    }
+    if let Some((until, rows)) = changes.audit {
+        let sql = "DELETE FROM log WHERE key IN (SELECT key FROM log WHERE key <= ?1 ORDER BY key LIMIT ?2)";
+        connection.prepare_cached(sql)?.execute(params![until, rows])?;
+    }
+    if let Some(dag_id) = &changes.dag {
+        drop_dag(connection, dag_id)?;
+    }
+    if let Some(pages) = changes.free_pages {
+        backup::free_pages(connection, pages)?;
+    }
+    Ok(())
+}
+
+fn raise_floor(connection: &Connection, table: &str, key: i64) -> Result<(), Fault> {
+    let sql = "INSERT INTO key_floor (\"table\", key) VALUES (?1, ?2) ON CONFLICT (\"table\") DO UPDATE SET key = max(key, excluded.key)";
+    connection.prepare_cached(sql)?.execute(params![table, key])?;
+    Ok(())
+}
+
+fn drop_run<'a>(
+    connection: &Connection,
+    run: &'a RetiredRun,
+    at: Timestamp,
+    counts: &mut Counts<'a>,
+) -> Result<(), Fault> {
+    let key = run.key.0;
+    let state: Option<String> = connection
+        .prepare_cached("DELETE FROM dag_run WHERE key = ?1 AND state IN ('success', 'failed') RETURNING state")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let state = match state.as_deref() {
+        Some("success") => "success",
+        Some(_) => "failed",
+        // Somebody else was here before.
+        None => return Ok(()),
+    };
+    counts.gone(&run.dag_id, "run", state, 1);
+    for sql in [
+        "DELETE FROM callback WHERE run_key = ?1",
+        "DELETE FROM deadline WHERE run_key = ?1",
+        "DELETE FROM dagrun_asset_event WHERE run_key = ?1",
+        "UPDATE backfill_dag_run SET run_key = NULL, exception_reason = 'removed' WHERE run_key = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([key])?;
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO retired_run (key, dag_id, run_id, retired_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![key, run.dag_id.as_str(), run.run_id.as_str(), micros(at)])?;
+    raise_floor(connection, "dag_run", key)
+}
+
+/// At most `rows` instances, with all that belongs to them.
+fn drop_instances<'a>(
+    connection: &Connection,
+    run: RunKey,
+    rows: u32,
+    dag_id: &'a DagId,
+    counts: &mut Counts<'a>,
+) -> Result<(), Fault> {
+    let found: Vec<(i64, Option<String>)> = connection
+        .prepare_cached(
+            "SELECT key, state FROM task_instance WHERE run_key = ?1 AND EXISTS (SELECT 1 FROM retired_run WHERE key = ?1) LIMIT ?2",
+        )?
+        .query_map(params![run.0, rows], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut greatest = 0;
+    for (key, state) in found {
+        for sql in [
+            "DELETE FROM task_instance_history WHERE instance_key = ?1",
+            "DELETE FROM xcom WHERE instance_key = ?1",
+            "DELETE FROM task_map WHERE instance_key = ?1",
+            "DELETE FROM task_instance WHERE key = ?1",
+        ] {
+            connection.prepare_cached(sql)?.execute([key])?;
+        }
+        let state = state.map_or(TaskState::None, |state| TaskState::from_str(&state).unwrap_or(TaskState::None));
+        counts.gone(dag_id, "task", state.as_str(), 1);
+        greatest = greatest.max(key);
+    }
+    if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) }
+}
+
+/// All that is known of a DAG without runs.
+fn drop_dag(connection: &Connection, dag_id: &DagId) -> Result<(), Fault> {
+    let floor: Option<i64> =
+        connection
+            .query_row("SELECT max(key) FROM dag_version WHERE dag_id = ?1", [dag_id.as_str()], |row| row.get(0))?;
+    raise_floor(connection, "dag_version", floor.unwrap_or_default())?;
+    for sql in [
+        "DELETE FROM backfill_dag_run WHERE backfill_id IN (SELECT id FROM backfill WHERE dag_id = ?1)",
+        "DELETE FROM backfill WHERE dag_id = ?1",
+        "DELETE FROM callback WHERE dag_id = ?1",
+        "DELETE FROM deadline WHERE dag_id = ?1",
+        "DELETE FROM expectation WHERE dag_id = ?1",
+        "DELETE FROM failure_streak WHERE dag_id = ?1",
+        "DELETE FROM asset_reference WHERE dag_id = ?1",
+        "DELETE FROM asset_dag_run_queue WHERE dag_id = ?1",
+        "DELETE FROM asset_consumer WHERE dag_id = ?1",
+        "DELETE FROM state_count WHERE dag_id = ?1 AND NOT EXISTS (SELECT 1 FROM retired_run WHERE dag_id = ?1)",
+        "DELETE FROM dag_version WHERE dag_id = ?1",
+        "DELETE FROM dag WHERE dag_id = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([dag_id.as_str()])?;
+    }
+    Ok(())
+}
+
+/// The second file that takes in what is to go.
+pub struct Archive {
+    connection: Connection,
+    path: std::path::PathBuf,
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Archive {
+    /// Opens the archive, or makes it (mode 0600): a database of the same tables. `source` is the one that rows are taken of.
+    ///
+    /// # Errors
+    /// One of the two cannot be used.
+    pub fn open(path: &Path, source: &Path) -> Result<Self, StoreError> {
+        drop(Database::open(path, Synchronous::Full)?);
+        let attach = || -> rusqlite::Result<Connection> {
+            let connection = open::beside(path, Synchronous::Full)?;
+            connection.busy_timeout(std::time::Duration::from_secs(10))?;
+            // What a row refers to may come after it.
+            open::pragma(&connection, "foreign_keys", "OFF")?;
+            connection.execute("ATTACH ?1 AS source", [source.to_string_lossy()])?;
+            Ok(connection)
+        };
+        let connection = attach().map_err(|error| Fault::from(error).into_store_error("open the archive", path))?;
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// Copies runs with all that belongs to them; on the disk when it returns. What it had of them before is replaced.
+    ///
+    /// # Errors
+    /// Nothing of them was written.
+    pub fn take(&mut self, runs: &[RetiredRun]) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        self.take_all(runs).map_err(|error| Fault::from(error).into_store_error("archive", &path))
+    }
+
+    fn take_all(&mut self, runs: &[RetiredRun]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for run in runs {
+            let (key, dag_id) = (run.key.0, run.dag_id.as_str());
+            for table in ["dag", "dag_version", "backfill"] {
+                transaction
+                    .prepare_cached(&format!(
+                        "INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table} WHERE dag_id = ?1"
+                    ))?
+                    .execute([dag_id])?;
+            }
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO main.dag_run SELECT * FROM source.dag_run WHERE key = ?1")?
+                .execute([key])?;
+            for table in ["task_instance", "callback", "deadline"] {
+                transaction
+                    .prepare_cached(&format!(
+                        "INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table} WHERE run_key = ?1"
+                    ))?
+                    .execute([key])?;
+            }
+            for table in ["task_instance_history", "xcom", "task_map"] {
+                let sql = format!(
+                    "INSERT OR REPLACE INTO main.{table} SELECT t.* FROM source.task_instance i JOIN source.{table} t ON t.instance_key = i.key \
+                     WHERE i.run_key = ?1"
+                );
+                transaction.prepare_cached(&sql)?.execute([key])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Copies the entries of the audit log up to a key.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn take_audit(&mut self, until: i64) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO main.log SELECT * FROM source.log WHERE key <= ?1";
+        let taken = self.connection.execute(sql, [until]);
+        taken.map(drop).map_err(|error| Fault::from(error).into_store_error("archive", &self.path))
+    }
+
+    /// Settles its counts by state, so that it checks as any database does, and moves all into one file.
+    ///
+    /// # Errors
+    /// It cannot be written; what was taken is there.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let sql = "BEGIN; DELETE FROM main.state_count; \
+                   INSERT INTO main.state_count SELECT dag_id, 'run', state, count(*) FROM main.dag_run GROUP BY dag_id, state \
+                   UNION ALL SELECT r.dag_id, 'task', coalesce(i.state, 'none'), count(*) FROM main.task_instance i \
+                   JOIN main.dag_run r ON r.key = i.run_key GROUP BY r.dag_id, i.state; COMMIT";
+        self.connection.execute_batch(sql).map_err(|error| Fault::from(error).into_store_error("archive", &self.path))
+    }
+}

@@ -1,0 +1,209 @@
+//! History that goes: which runs may, that all of them goes and nothing else, and what a crash in the midst of it leaves.
+
+use super::*;
+use crate::model::TaskState;
+use crate::scheduler::change::{Purge, RetireChanges, RetiredRun};
+use crate::scheduler::{Store, port::History};
+use crate::store::{Archive, Disposal};
+
+/// Runs 1 to `count` of `sales`, a hundred seconds apart, each with a task, its earlier try, an XCom and a deadline.
+fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Database {
+    let mut database = open_in(folder);
+    let mut changes =
+        Changes { versions: vec![version(1, "sales")], dags: vec![dag("sales", 1)], ..Changes::default() };
+    for key in 1..=count {
+        let state = state(key);
+        let end_date = Some(at(key * 100 + 3)).filter(|_| state.is_finished());
+        changes.runs.push(new_run(DagRun { end_date, ..run(key, "sales", state) }));
+        let done = instance(key, key, "load", TaskState::Success);
+        changes.history.push(Instance { try_number: 1, state: TaskState::Failed, ..done.clone() });
+        changes.instances.push(new_instance(done));
+        changes.xcoms.push(xcom(key, "return_value", json!(key)));
+        let row = DeadlineRow {
+            key: DeadlineKey(key),
+            dag_id: "sales".into(),
+            run: Some((RunKey(key), format!("scheduled__{key}").into())),
+            number: 1,
+            at: at(0),
+            missed_at: None,
+        };
+        changes.deadlines.push(DeadlineWrite::Put(row));
+    }
+    database.commit(&changes).unwrap();
+    database
+}
+
+fn may_go(folder: &Path, what: &Disposal) -> Vec<RetiredRun> {
+    reader_in(folder).disposable(&"sales".into(), what).unwrap()
+}
+
+fn keys(runs: &[RetiredRun]) -> Vec<i64> {
+    runs.iter().map(|run| run.key.0).collect()
+}
+
+const ALL: Disposal = Disposal { before: None, keep: None, limit: usize::MAX, everything: false };
+
+fn retire(database: &mut Database, runs: &[RetiredRun]) {
+    let runs = runs.iter().map(|run| (run.clone(), at(0))).collect();
+    let retirement = RetireChanges { runs, ..RetireChanges::default() };
+    database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+}
+
+fn purge(database: &mut Database, run: i64, rows: u32) {
+    let purged = Some(Purge { run: RunKey(run), dag_id: "sales".into(), rows });
+    database
+        .commit(&Changes { retirement: RetireChanges { purged, ..RetireChanges::default() }, ..Changes::default() })
+        .unwrap();
+}
+
+#[test]
+fn the_newest_run_and_the_newest_success_stay_whatever_their_age() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(folder.path(), 5, |key| if key == 2 { RunState::Success } else { RunState::Failed }));
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [1, 3, 4]);
+    assert_eq!(
+        keys(&may_go(folder.path(), &Disposal { before: Some(at(303)), ..ALL })),
+        [1],
+        "run 3 ends at that instant"
+    );
+    assert_eq!(keys(&may_go(folder.path(), &Disposal { keep: Some(4), ..ALL })), [1]);
+    assert_eq!(keys(&may_go(folder.path(), &Disposal { keep: Some(1), ..ALL })), [1, 3, 4]);
+    assert_eq!(keys(&may_go(folder.path(), &Disposal { keep: Some(9), ..ALL })), [0; 0]);
+    assert_eq!(keys(&may_go(folder.path(), &Disposal { everything: true, ..ALL })), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_a_run_that_is_not_over_may_ask_for_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(folder.path(), 6, |key| if key == 4 { RunState::Queued } else { RunState::Success }));
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [1, 2], "run 3 comes before the queued one, and 5 after it");
+    let connection = rusqlite::Connection::open(folder.path().join("minflow.db")).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO callback VALUES (1, 'sales', 1, 'on_failure', 1, '{}', '{}', 'queued', 0, 0, 1, NULL, NULL, NULL);
+             INSERT INTO backfill VALUES (1, 'sales', 1, 2, 'none', 0, 3, NULL, 0, 0, 4, NULL);
+             INSERT INTO backfill_dag_run VALUES (1, 1, 1, 1, 2, 2, 2, NULL)",
+        )
+        .unwrap();
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [0; 0], "a callback and a backfill are not over");
+    connection.execute_batch("UPDATE callback SET state = 'success'; UPDATE backfill SET completed_at = 5").unwrap();
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [1, 2]);
+}
+
+#[test]
+fn while_some_dag_looks_back_for_xcoms_the_run_with_the_newest_value_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 5, |_| RunState::Success);
+    database.commit(&Changes { xcoms: vec![xcom(2, "rare", json!(1))], ..Changes::default() }).unwrap();
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [1, 2, 3, 4]);
+    let source = "[tasks.a]\nbash = \"{{ ti.xcom_pull('load', include_prior_dates=True) }}\"\n".into();
+    let version = VersionWrite { source, number: 8, ..version(2, "sales") };
+    database.commit(&Changes { versions: vec![version], dags: vec![dag("sales", 2)], ..Changes::default() }).unwrap();
+    assert_eq!(keys(&may_go(folder.path(), &ALL)), [1, 3, 4]);
+}
+
+#[test]
+fn a_retired_run_goes_as_a_whole_in_pieces_and_the_database_is_sound_at_each_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 4, |_| RunState::Success);
+    let more = (10..20)
+        .map(|key| new_instance(Instance { map_index: key as i32, ..instance(key, 1, "many", TaskState::Skipped) }));
+    database.commit(&Changes { instances: more.collect(), ..Changes::default() }).unwrap();
+    let reader = reader_in(folder.path());
+    let sound = |step: &str| assert_eq!(reader.check().unwrap(), [""; 0], "{step}");
+    let going = may_go(folder.path(), &ALL);
+    retire(&mut database, &going[..1]);
+    sound("the run is gone, its instances are not");
+    assert_eq!(reader.runs("sales", None).unwrap().len(), 3);
+    assert_eq!(reader.retired().unwrap(), [(RunKey(1), "sales".into(), going[0].run_id.clone())]);
+    assert_eq!(database.load().unwrap().retiring.len(), 1, "a start goes on with it");
+    assert_eq!((database.load().unwrap().deadlines.len(), reader.count_instances(RunKey(1)).unwrap()), (3, 11));
+    purge(&mut database, 1, 4);
+    sound("some instances are gone");
+    assert_eq!(reader.count_instances(RunKey(1)).unwrap(), 7);
+    purge(&mut database, 2, 100);
+    assert_eq!(reader.count_instances(RunKey(2)).unwrap(), 1, "only what was retired is purged");
+    purge(&mut database, 1, 100);
+    sound("all instances are gone");
+    let left: i64 = database
+        .connection()
+        .query_row("SELECT (SELECT count(*) FROM task_instance_history) + (SELECT count(*) FROM xcom)", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!((reader.has_instances(RunKey(1)).unwrap(), left), (false, 6));
+    let retirement = RetireChanges { forgotten: vec![RunKey(1)], ..RetireChanges::default() };
+    database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+    assert_eq!(reader.retired().unwrap(), []);
+    // Retired again, as by an order that was given twice: nothing of another run goes.
+    retire(&mut database, &going[..1]);
+    sound("nothing has changed");
+    assert_eq!(reader.runs("sales", None).unwrap().len(), 3);
+}
+
+#[test]
+fn keys_of_what_has_gone_are_not_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 3, |_| RunState::Success);
+    let before = database.load().unwrap();
+    retire(&mut database, &may_go(folder.path(), &Disposal { everything: true, ..ALL }));
+    for run in 1..=3 {
+        purge(&mut database, run, 10);
+    }
+    let retirement = RetireChanges { dag: Some("sales".into()), ..RetireChanges::default() };
+    database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+    let after = database.load().unwrap();
+    let keys =
+        |found: &crate::scheduler::Snapshot| (found.next_run_key, found.next_instance_key, found.next_version_key);
+    assert_eq!(keys(&after), keys(&before));
+    assert!(after.dags.is_empty() && reader_in(folder.path()).state_counts(None).unwrap().is_empty());
+    assert_eq!(reader_in(folder.path()).check().unwrap(), [""; 0]);
+    assert_eq!(database.newest_runs(&"sales".into(), 5).unwrap(), []);
+}
+
+#[test]
+fn the_archive_is_a_database_of_its_own_that_holds_all_of_a_run_and_takes_it_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = filled(folder.path(), 4, |_| RunState::Success);
+    let path = folder.path().join("archive.db");
+    let going = may_go(folder.path(), &ALL);
+    for _ in 0..2 {
+        let mut archive = Archive::open(&path, database.path()).unwrap();
+        archive.take(&going[..2]).unwrap();
+        archive.finish().unwrap();
+    }
+    let archived = Reader::open(&path).unwrap();
+    assert_eq!(archived.check().unwrap(), [""; 0]);
+    let runs = archived.runs("sales", None).unwrap();
+    assert_eq!(runs, reader_in(folder.path()).runs("sales", None).unwrap()[2..]);
+    assert_eq!(archived.xcoms_of_task(RunKey(2), "load").unwrap()[0].value, Some(json!(2)));
+    let tries: i64 =
+        archived.connection().query_row("SELECT count(*) FROM task_instance_history", [], |row| row.get(0)).unwrap();
+    assert_eq!(tries, 2);
+}
+
+#[test]
+fn the_audit_log_is_cut_from_its_oldest_entry_and_pages_are_given_back_beside_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    for _ in 0..10 {
+        database.commit(&audit_of(200_000)).unwrap();
+    }
+    let reader = reader_in(folder.path());
+    let (count, until) = reader.audit_before(at(10)).unwrap();
+    assert_eq!((count, until), (10, 10));
+    assert_eq!(reader.audit_before(at(9)).unwrap(), (0, 0));
+    let order =
+        |database: &mut Database, retirement| database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+    order(&mut database, RetireChanges { audit: Some((9, 4)), ..RetireChanges::default() });
+    assert_eq!(reader.audit_before(at(10)).unwrap().0, 6);
+    order(&mut database, RetireChanges { audit: Some((9, 100)), ..RetireChanges::default() });
+    assert_eq!(reader.audit_before(at(10)).unwrap(), (1, 10));
+    let free = || crate::store::pages(&folder.path().join("minflow.db")).unwrap();
+    let before = free();
+    assert!(before.is_incremental && before.free > 300, "{before:?}");
+    order(&mut database, RetireChanges { free_pages: Some(100), ..RetireChanges::default() });
+    let after = free();
+    assert_eq!((after.free, after.total), (before.free - 100, before.total - 100));
+    assert_eq!(reader.check().unwrap(), [""; 0]);
+}
