@@ -417,15 +417,19 @@ impl Drop for Minflow {
     }
 }
 
-/// All processes of the host: number, parent, and whether it is a supervisor of the home.
+/// All processes of the host: number, parent, and whether it is a supervisor of the home. What a supervisor has just made has its
+/// command line until it executes its own program, and the subreaper of a strict try has it for good: neither is one.
 fn processes(home: &Path) -> Vec<(i32, i32, bool)> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let of = |pid: i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (head, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace();
         let is_over = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
-        (!is_over).then(|| (pid, parent, is_supervisor(pid, home)))
+        let is_subreaper = head.ends_with("(minflow-strict");
+        let is_one = !is_subreaper && has_supervisors_line(pid, home) && !has_supervisors_line(parent, home);
+        (!is_over).then_some((pid, parent, is_one))
     };
     numbers.filter_map(of).collect()
 }
@@ -465,7 +469,7 @@ fn named_supervisor(home: &Path) -> Option<i32> {
     fs::read_to_string(home.join("minflow.supervisor")).ok()?.trim().parse().ok()
 }
 
-fn is_supervisor(pid: i32, home: &Path) -> bool {
+fn has_supervisors_line(pid: i32, home: &Path) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).into_owned();
     line.contains("supervise") && line.contains(home.to_str().unwrap())
