@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 
 use super::manager::Manager;

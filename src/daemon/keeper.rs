@@ -1,13 +1,10 @@
 //! The thread that looks after a running home's history: it goes on with what a crash has interrupted, and follows `[retention]` and
 //! `logging.compress_after`. What it changes are orders to the loop; it waits for each, and pauses between two.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Receiver, Sender, TryRecvError, after, bounded, never, unbounded};
 use jiff::Timestamp;
 
 use crate::config::{Config, Retention};
@@ -32,7 +29,8 @@ const CONDITION: &str = "retention";
 /// The thread; it ends when this is dropped.
 pub(super) struct Keeper {
     bell: Sender<()>,
-    is_over: Arc<AtomicBool>,
+    /// Dropped when it is to end.
+    open: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,21 +41,32 @@ struct Round {
     database: std::path::PathBuf,
     port: LoopPort,
     health: Health,
-    is_over: Arc<AtomicBool>,
+    closing: Closing,
+}
+
+/// Tells when the keeper is dropped.
+#[derive(Clone)]
+struct Closing(Receiver<()>);
+
+impl Closing {
+    fn has_come(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
 }
 
 impl Keeper {
     pub(super) fn start(config: &Config, events: EventSender, health: Health) -> std::io::Result<Self> {
-        let (bell, bells) = channel();
-        let is_over = Arc::new(AtomicBool::new(false));
+        let (bell, bells) = unbounded();
+        let (open, closing) = bounded(0);
+        let closing = Closing(closing);
         let mut round = Round {
             rules: config.retention.clone(),
             compress_after: config.logging.compress_after,
             places: Places::of(config),
             database: config.database.path.clone(),
-            port: LoopPort { events, is_over: is_over.clone() },
+            port: LoopPort { events, closing: closing.clone() },
             health,
-            is_over: is_over.clone(),
+            closing,
         };
         let work = move || {
             // Nobody waits for it: whatever else runs comes first. Where that is refused it is as others are.
@@ -65,7 +74,7 @@ impl Keeper {
             round.run(&bells);
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).stack_size(512 * 1024).spawn(work)?;
-        Ok(Self { bell, is_over, thread: Some(thread) })
+        Ok(Self { bell, open: Some(open), thread: Some(thread) })
     }
 
     /// Is rung when runs were retired.
@@ -76,8 +85,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.bell.send(());
+        self.open = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -91,16 +99,14 @@ impl Round {
         let mut next = FIRST;
         loop {
             let wait = if is_failing { Some(RETRY) } else { Some(next).filter(|_| has_rules) };
-            let heard = match wait {
-                Some(wait) => bells.recv_timeout(wait),
-                None => bells.recv().map_err(RecvTimeoutError::from),
+            let is_rung = crossbeam::select! {
+                recv(self.closing.0) -> _ => return,
+                recv(bells) -> _ => true,
+                recv(wait.map_or_else(never, after)) -> _ => false,
             };
-            if heard == Err(RecvTimeoutError::Disconnected) || self.is_over.load(Ordering::Relaxed) {
-                return;
-            }
             // What its own orders have rung meanwhile.
             while bells.try_recv().is_ok() {}
-            if heard.is_ok() || is_failing {
+            if is_rung || is_failing {
                 is_failing = !self.tell(Self::sweep);
             } else {
                 is_failing = !self.tell(Self::follow);
@@ -114,7 +120,7 @@ impl Round {
         match work(self) {
             Ok(()) => self.health.clear(CONDITION),
             // The loop has gone, and this thread follows.
-            Err(_) if self.is_over.load(Ordering::Relaxed) => {}
+            Err(_) if self.closing.has_come() => {}
             Err(error) => {
                 self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
                 return false;
@@ -129,8 +135,8 @@ impl Round {
 
     fn sweep(&mut self) -> Result<(), CommandError> {
         let reader = self.reader()?;
-        let is_over = self.is_over.clone();
-        let goes_on = move || !is_over.load(Ordering::Relaxed);
+        let closing = self.closing.clone();
+        let goes_on = move || !closing.has_come();
         keep::sweep(&mut self.port, &reader, &self.places, &goes_on)?;
         keep::shrink(&mut self.port, &self.database, &goes_on)
     }
@@ -149,8 +155,8 @@ impl Round {
         }
         self.sweep()?;
         if let Some(age) = self.compress_after {
-            let is_over = self.is_over.clone();
-            let goes_on = move || !is_over.load(Ordering::Relaxed);
+            let closing = self.closing.clone();
+            let goes_on = move || !closing.has_come();
             let count = keep::compress(&reader, &self.places, age, &goes_on).map_err(keep::of_store)?;
             if count > 0 {
                 log::info!("{count} logs were compressed");
@@ -163,7 +169,7 @@ impl Round {
 /// Orders to the loop of this process.
 struct LoopPort {
     events: EventSender,
-    is_over: Arc<AtomicBool>,
+    closing: Closing,
 }
 
 impl Port for LoopPort {
@@ -178,17 +184,12 @@ impl Port for LoopPort {
             let _ = sender.send(reply);
         });
         self.events.send(Event::Command { command: Command::Keep(keep), reply }).map_err(|_| gone())?;
-        loop {
-            match answer.recv_timeout(Duration::from_millis(200)) {
-                Ok(Ok(Done::Kept { runs })) => {
-                    std::thread::sleep(keep::PAUSE);
-                    return Ok(runs);
-                }
-                Ok(Ok(_)) => unreachable!("an order is answered by what was kept"),
-                Ok(Err(error)) => return Err(error),
-                Err(error) if error.is_disconnected() || self.is_over.load(Ordering::Relaxed) => return Err(gone()),
-                Err(_) => {}
-            }
-        }
+        let kept = crossbeam::select! {
+            recv(answer) -> answer => answer.map_err(|_| gone())??,
+            recv(self.closing.0) -> _ => return Err(gone()),
+        };
+        let Done::Kept { runs } = kept else { unreachable!("an order is answered by what was kept") };
+        std::thread::sleep(keep::PAUSE);
+        Ok(runs)
     }
 }
