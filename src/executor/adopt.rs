@@ -4,7 +4,6 @@
 //! that. What nobody knows is ended and lost (`reclaim`). Knows the memo, by which a try's files outlive the worker that made them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -242,7 +241,7 @@ impl Shared {
             try_number,
         );
         let work = stray.work.clone().unwrap_or_else(|| bare_work(&stray));
-        let log = reopen(log, kept.output_from);
+        let log = TryLog::resume(log, kept.output_from);
         Box::new(Begun::adopted(Box::new(work), log, Memo::read(&kept.memo), worker::xcom_path(&scratch)))
     }
 
@@ -348,14 +347,6 @@ impl From<Verdict> for Told {
 /// None: its instant is none.
 fn attempt(key: TryKey, process: ProcessIdentity, started_at: i64) -> Option<Attempt> {
     Some(Attempt { key, process, started_at: Timestamp::from_microsecond(started_at).ok()? })
-}
-
-pub(super) fn reopen(path: PathBuf, output_from: u64) -> TryLog {
-    let reopened = TryLog::reopen(path.clone(), output_from).or_else(|error| -> io::Result<TryLog> {
-        log::warn!("the log `{}` of a task that was taken over cannot be opened: {error}", path.display());
-        TryLog::reopen(PathBuf::from("/dev/null"), 0)
-    });
-    reopened.expect("/dev/null can be opened while there are descriptors, and a start has some")
 }
 
 /// A try whose task nobody defines any longer: its exit code is all that counts.

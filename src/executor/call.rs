@@ -122,7 +122,7 @@ fn of_end(end: &End, begun: &Begun) -> CallOutcome {
 
 /// A callback that an earlier minflow had begun, and that a supervisor knows.
 pub fn adopted(shared: &Shared, call: Box<Call>, kept: &Kept) -> Begun {
-    let log = adopt::reopen(log_path(shared, &call), kept.output_from);
+    let log = TryLog::resume(log_path(shared, &call), kept.output_from);
     Begun { call, log, files: Memo::read(&kept.memo).files, origin: Origin::Adopted }
 }
 

@@ -1,6 +1,6 @@
 //! One try's log: a head line and a tail line by minflow, and between them what the task wrote.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use crate::operators::Fault;
 use crate::supervisor::protocol::TAIL_BYTES;
 
-/// An open log.
+/// The log of a try that has begun.
 #[derive(Debug)]
 pub struct TryLog {
-    file: File,
+    /// Empty until it is needed, which is at the end of a try that was taken over. None: it cannot be opened.
+    file: OnceCell<Option<File>>,
     path: PathBuf,
     /// Where the task's own output begins.
     output_from: Cell<u64>,
@@ -32,19 +33,25 @@ impl TryLog {
         let written = (&file).write_all(line(head, now).as_bytes()).and_then(|()| file.metadata());
         match written {
             Ok(metadata) => {
-                Ok(Self { file, path, output_from: Cell::new(metadata.len()), is_open_line: Cell::new(None) })
+                let output_from = Cell::new(metadata.len());
+                Ok(Self { file: OnceCell::from(Some(file)), path, output_from, is_open_line: Cell::new(None) })
             }
             Err(error) => Err(Fault::of_file("write the log", &path, &error)),
         }
     }
 
-    /// Opens the log of a try that an earlier minflow began; `output_from`: see [`Self::output_from`].
-    ///
-    /// # Errors
-    /// It is gone, or the host lacks something.
-    pub fn reopen(path: PathBuf, output_from: u64) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { file, path, output_from: Cell::new(output_from), is_open_line: Cell::new(None) })
+    /// The log of a try that an earlier minflow began; `output_from`: see [`Self::output_from`].
+    pub fn resume(path: PathBuf, output_from: u64) -> Self {
+        Self { file: OnceCell::new(), path, output_from: Cell::new(output_from), is_open_line: Cell::new(None) }
+    }
+
+    /// None: it is gone, or the host lacks something; what is written to it is lost, and the database has the end.
+    fn file(&self) -> Option<&File> {
+        let open = || {
+            let refused = |error| log::warn!("the log `{}` cannot be opened: {error}", self.path.display());
+            open(&self.path).map_err(refused).ok()
+        };
+        self.file.get_or_init(open).as_ref()
     }
 
     /// Where the task's own output begins, in bytes.
@@ -63,16 +70,17 @@ impl TryLog {
 
     /// The last [`TAIL_BYTES`] of the task's output.
     pub fn tail(&self) -> Vec<u8> {
+        let Some(file) = self.file() else { return Vec::new() };
         let mut short = [0; 1024];
-        if let Ok(count @ 0..1024) = self.file.read_at(&mut short, self.output_from.get()) {
+        if let Ok(count @ 0..1024) = file.read_at(&mut short, self.output_from.get()) {
             // The output of most tasks: all of it, with one call.
             self.is_open_line.set(Some(count > 0 && short[count - 1] != b'\n'));
             return short[..count].to_vec();
         }
-        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
         let from = size.saturating_sub(TAIL_BYTES as u64).max(self.output_from.get());
         let mut bytes = vec![0; size.saturating_sub(from) as usize];
-        match self.file.read_exact_at(&mut bytes, from) {
+        match file.read_exact_at(&mut bytes, from) {
             Ok(()) => bytes,
             Err(_) => Vec::new(),
         }
@@ -82,11 +90,12 @@ impl TryLog {
     /// was gone before that was recorded.
     pub fn take_back(&self, output_to: u64) {
         const OWN: &[u8] = b"Z] minflow: ";
+        let Some(file) = self.file() else { return };
         let mut behind = [0; 64];
-        let count = self.file.read_at(&mut behind, output_to).unwrap_or_default();
+        let count = file.read_at(&mut behind, output_to).unwrap_or_default();
         let behind = behind[..count].strip_prefix(b"\n").unwrap_or(&behind[..count]);
         if output_to > 0 && behind.starts_with(b"[") && behind.windows(OWN.len()).any(|part| part == OWN) {
-            let _ = self.file.set_len(output_to);
+            let _ = file.set_len(output_to);
         }
     }
 
@@ -98,12 +107,13 @@ impl TryLog {
 
     /// Writes the tail line, on a line of its own. A disk that is full loses it: the database has the end.
     pub fn close(&self, tail: &str, now: Timestamp) {
+        let Some(mut file) = self.file() else { return };
         let text = match self.is_open_line.get() {
             Some(true) => format!("\n{}", line(tail, now)),
             Some(false) => line(tail, now),
-            None => own_line(&self.file, tail, now),
+            None => own_line(file, tail, now),
         };
-        let _ = (&self.file).write_all(text.as_bytes());
+        let _ = file.write_all(text.as_bytes());
     }
 }
 
@@ -182,7 +192,7 @@ mod tests {
                 false => File::options().append(true).open(&path).unwrap().write_all(b"[1] of a daemon\n").unwrap(),
             }
             let whole = fs::read_to_string(&path).unwrap();
-            let again = TryLog::reopen(path.clone(), log.output_from()).unwrap();
+            let again = TryLog::resume(path.clone(), log.output_from());
             again.take_back(output_to);
             if is_ours {
                 assert_eq!(again.tail(), said.as_bytes());
@@ -191,6 +201,18 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), whole);
             fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_again_is_empty_and_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let log = TryLog::resume(file.join("attempt=1.log"), 7);
+        assert_eq!((log.tail(), log.output_from()), (Vec::new(), 7));
+        log.take_back(9);
+        log.close("ended", Timestamp::UNIX_EPOCH);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "x");
     }
 
     #[test]
