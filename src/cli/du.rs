@@ -31,11 +31,7 @@ const COLUMNS: [Column; 6] = [
 pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Outcome {
     let home = Home::open(globals)?;
     let (database, places) = (&home.config.database.path, Places::of(&home.config));
-    let size = |tail: &str| {
-        let mut name = database.as_os_str().to_owned();
-        name.push(tail);
-        fs::metadata(Path::new(&name)).map_or(0, |found| found.len())
-    };
+    let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let free = home.reader.as_ref().and_then(|_| store::pages(database).ok());
     let note = free.filter(|pages| pages.free > 0).map(|pages| {
         format!(
@@ -50,10 +46,10 @@ pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Ou
         .map(|found| found.len())
         .sum();
     let mut records = vec![
-        part("(database)", size(""), note),
-        part("(write-ahead log)", size("-wal") + size("-shm"), None),
+        part("(database)", size(database), note),
+        part("(write-ahead log)", store::log_bytes(database), None),
         part("(backups)", backups + bytes_below(&home.config.home.join("backups")), None),
-        part("(archive)", fs::metadata(home.config.home.join("archive.db")).map_or(0, |found| found.len()), None),
+        part("(archive)", size(&home.config.home.join("archive.db")), None),
         part("(venvs)", bytes_below(&home.config.home.join("venvs")), None),
     ];
     let mut dag_ids: BTreeMap<String, &str> = BTreeMap::new();

@@ -233,6 +233,12 @@ pub(super) fn before_migration(path: &Path, version: u32) -> Result<PathBuf, Sto
     Ok(to)
 }
 
+/// What the write-ahead log and its index take of the disk, in bytes.
+pub fn log_bytes(path: &Path) -> u64 {
+    let size = |tail: &str| fs::metadata(beside(path, tail)).map_or(0, |found| found.len());
+    size("-wal") + size("-shm")
+}
+
 /// The copies that migrations of the database have made, oldest first.
 pub fn migration_backups(path: &Path) -> Vec<PathBuf> {
     let head = format!("{}.version-", path.file_name().unwrap_or_default().to_string_lossy());

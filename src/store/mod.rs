@@ -37,7 +37,7 @@ mod tests;
 
 pub use asset::StoredReference;
 pub use backfill::{BackfillCounts, BackfillDate};
-pub use backup::{Copied, Pages, Restored, Vacuum, copy, migration_backups, pages, restore, vacuum};
+pub use backup::{Copied, Pages, Restored, Vacuum, copy, log_bytes, migration_backups, pages, restore, vacuum};
 pub use callback::FailedCallback;
 pub use checkpoint::Checkpointer;
 pub use export::tables;

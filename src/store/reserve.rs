@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
+use crate::store::backup::beside;
+
 /// A page of the database with its header in the log, in bytes.
 const FRAME: u64 = 4096 + 24;
 /// How far the file reaches beyond the log when it is lengthened, in pages: as many as there are between two checkpoints.
@@ -28,9 +30,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Of the database at `path`.
     pub(super) fn of(path: &Path) -> Self {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        Self { log: PathBuf::from(log) }
+        Self { log: beside(path, "-wal") }
     }
 
     /// Lengthens the file of a log of `pages` if less than half of what it should reach ahead is left, piece by piece: a commit waits for
