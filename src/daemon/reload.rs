@@ -99,7 +99,11 @@ impl State {
                 for fault in &faults {
                     log::error!("{fault}");
                 }
-                let what = format!("`{file}` has {} faults: what was read before goes on", faults.len());
+                let count = match faults.len() {
+                    1 => "a fault".to_owned(),
+                    count => format!("{count} faults"),
+                };
+                let what = format!("`{file}` has {count}: what was read before goes on");
                 log::error!("{what}; correct them, then send SIGHUP again");
                 self.tell(Event::ConfigurationFaults { file, faults });
                 self.parts.manager.ready(&what);
