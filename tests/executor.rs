@@ -18,6 +18,7 @@ use minflow::model::{
 use minflow::scheduler::event::{self, Event, EventReceiver, Outcome, TryEnd};
 use minflow::scheduler::port::{Executor, Force, Kill, Left, Stray, Work};
 use minflow::secrets::{Given, Secrets};
+use minflow::supervisor::adoption::{self, Name};
 use minflow::supervisor::{Origin, Tasks, procfs, spawn, sys};
 use minflow::template::NoLookup;
 use serde_json::{Map, json};
@@ -33,9 +34,12 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let home = tempfile::tempdir().unwrap();
+    bench_in(tempfile::tempdir().unwrap(), Tasks::EndWithIt)
+}
+
+fn bench_in(home: tempfile::TempDir, tasks: Tasks) -> Bench {
     let exe = env!("CARGO_BIN_EXE_minflow").into();
-    let handle = spawn(&Origin { exe, home: home.path().to_owned(), cgroup: None, tasks: Tasks::EndWithIt }).unwrap();
+    let handle = spawn(&Origin { exe, home: home.path().to_owned(), cgroup: None, tasks }).unwrap();
     let supervisor = handle.pid();
     let (sender, events) = event::channel();
     let settings = ExecutorSettings {
@@ -278,8 +282,16 @@ fn a_stray_is_found_by_its_mark_ended_and_lost() {
         .process_group_of_its_own()
         .spawn()
         .unwrap();
+    let known = left_of(&work, None);
+    bench.executor.reclaim(Left { tries: vec![known], calls: Vec::new() });
+    assert_eq!(bench.ended().outcome, Outcome::Lost);
+    assert!(!stray.wait().unwrap().success());
+}
+
+/// A try as the database has it; `handed_at`: its start was never recorded.
+fn left_of(work: &Work, handed_at: Option<Timestamp>) -> Stray {
     let task = work.dag.task(work.task);
-    let known = Stray {
+    Stray {
         key: work.key,
         run: work.run.clone(),
         task_id: task.task_id.clone(),
@@ -287,13 +299,50 @@ fn a_stray_is_found_by_its_mark_ended_and_lost() {
         kill_signal: task.kill_signal,
         grace: task.grace,
         process: None,
+        handed_at,
         work: None,
         is_paused: false,
         unwanted: None,
-    };
+    }
+}
+
+/// What becomes of a try that was handed over to a supervisor that has lived to its end, after what `prepare` has made of the bench.
+fn end_of_unbegun(prepare: impl FnOnce(&Bench, &Work)) -> Outcome {
+    let home = tempfile::tempdir().unwrap();
+    let name = Name { greeted_at: 1, pid: 1 };
+    fs::write(home.path().join(name.past()), adoption::past(&procfs::boot_id(), 0)).unwrap();
+    let mut bench = bench_in(home, Tasks::OutliveIt);
+    let work = work(1, bash("true"));
+    prepare(&bench, &work);
+    let known = left_of(&work, Some(Timestamp::now()));
     bench.executor.reclaim(Left { tries: vec![known], calls: Vec::new() });
-    assert_eq!(bench.ended().outcome, Outcome::Lost);
-    assert!(!stray.wait().unwrap().success());
+    let outcome = bench.ended().outcome;
+    let word = bench.home.path().join(name.past());
+    assert!(word.exists(), "it goes when the end is recorded");
+    bench.executor.acknowledge(&[work.key]);
+    assert!(!word.exists());
+    outcome
+}
+
+#[test]
+fn a_try_that_no_supervisor_has_begun_is_put_back_unless_something_of_it_is_there() {
+    assert_eq!(end_of_unbegun(|_, _| {}), Outcome::NeverBegun);
+    let logged = |bench: &Bench, work: &Work| {
+        let task = work.dag.task(work.task);
+        let logs = bench.home.path().join("logs");
+        let log = paths::log_path(&logs, &work.run.dag_id, &work.run.run_id, &task.task_id, -1, work.key.try_number);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        fs::write(&log, "said\n").unwrap();
+    };
+    assert_eq!(end_of_unbegun(logged), Outcome::Lost);
+    let mut left = None;
+    let running = |bench: &Bench, work: &Work| {
+        let mut sleep = std::process::Command::new("sleep");
+        sleep.arg("1000").env(environment::MARK, environment::mark(bench.home.path(), work.key));
+        left = Some(sleep.process_group_of_its_own().spawn().unwrap());
+    };
+    assert_eq!(end_of_unbegun(running), Outcome::Lost);
+    assert!(!left.unwrap().wait().unwrap().success());
 }
 
 trait OwnGroup {

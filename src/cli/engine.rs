@@ -32,7 +32,7 @@ use crate::scheduler::change::RetiredRun;
 use crate::scheduler::command::{Asker, Done, Keep, Stop};
 use crate::scheduler::{Command, CommandError};
 use crate::store::{self, Archive, Database, Pages, Reader, Restored, Vacuum};
-use crate::supervisor::heap;
+use crate::supervisor::{adopter, heap};
 
 /// Has `command` carried out by the running minflow, else by this process under the home's lock.
 ///
@@ -410,6 +410,8 @@ pub fn restore(config: &config::Config, backup: &Path) -> Result<Restored, Failu
         ),
         error => split(&error.to_string()),
     })?;
+    adopter::discredit_all(&config.home)
+        .map_err(|error| split(&format!("cannot write to `{}`: {error}; check its mode", config.home.display())))?;
     Ok(store::restore(backup, &config.database.path)?)
 }
 

@@ -360,6 +360,7 @@ fn in_words(outcome: &Outcome) -> String {
         Outcome::Deferred(wait) => wait.words(),
         Outcome::Asks(request) => format!("asks for a run of {}, which a test does not make", request.dag_id),
         Outcome::Skipped { reason } => format!("skipped: {reason}"),
+        Outcome::NeverBegun => "never begun".to_owned(),
         Outcome::Lost => "lost".to_owned(),
     }
 }

@@ -60,7 +60,17 @@ pub(super) struct Adoptions {
 }
 
 impl Adoptions {
-    /// Removes the files of which nothing is waited for.
+    /// Keeps all that shows what was begun until the end of what nobody has is recorded: if this minflow is killed before, the next one
+    /// needs it. A word goes before the records that it counts.
+    fn keep_for(&mut self, unknown: &BTreeSet<TryKey>, witnesses: Vec<PathBuf>) {
+        let records = std::mem::take(&mut self.files);
+        self.files.extend(witnesses.into_iter().map(|file| (file, BTreeSet::new())));
+        self.files.extend(records);
+        self.files.iter_mut().for_each(|(_, waiting)| waiting.extend(unknown));
+        self.tidy();
+    }
+
+    /// Removes the files of which nothing is waited for, in their order.
     fn tidy(&mut self) {
         self.files.retain(|(path, waiting)| {
             if waiting.is_empty() {
@@ -83,6 +93,8 @@ impl Adoptions {
 struct Wanted {
     tries: BTreeMap<TryKey, Box<Stray>>,
     calls: BTreeMap<TryKey, Box<Call>>,
+    /// They are over, nobody understands how.
+    puzzles: BTreeSet<TryKey>,
 }
 
 impl Wanted {
@@ -106,7 +118,9 @@ impl Shared {
         let mut wanted = Wanted {
             tries: left.tries.into_iter().map(|stray| (stray.key, Box::new(stray))).collect(),
             calls: left.calls.into_iter().map(|call| (call.row.try_key(), Box::new(call))).collect(),
+            puzzles: BTreeSet::new(),
         };
+        let mut witnesses = inheritance.witnesses;
         let mut found = Found::default();
         let mut listeners = Vec::new();
         // The newest first: a sensor's looks are one try, and an earlier look of it may be told of by an earlier supervisor.
@@ -120,23 +134,34 @@ impl Shared {
                     self.adopt_from(&earlier, &line, &mut wanted, &mut found);
                     listeners.push((earlier, line));
                 }
-                Err(error) => log::warn!("the earlier supervisor {} cannot be heard: {error}", earlier.name.pid),
+                Err(error) => {
+                    witnesses.discredit();
+                    log::warn!("the earlier supervisor {} cannot be heard: {error}", earlier.name.pid);
+                }
             }
         }
         while let Some(records) = records.pop() {
             self.adopt_records(records, &mut wanted, &mut found);
         }
-        let (over, lost) = (found.adopted.len() - found.running, wanted.tries.len());
-        if !found.adopted.is_empty() || lost > 0 {
+        let unknown: BTreeSet<TryKey> = wanted.tries.keys().copied().collect();
+        let puzzles = &wanted.puzzles;
+        let is_new =
+            |stray: &Stray| !puzzles.contains(&stray.key) && stray.handed_at.is_some_and(|at| witnesses.know_of(at));
+        let (unbegun, lost): (Vec<_>, Vec<_>) = wanted.tries.into_values().partition(|stray| is_new(stray));
+        if !found.adopted.is_empty() || !unknown.is_empty() {
             log::info!(
-                "an earlier minflow has left tasks: {} go on, {over} have ended meanwhile, {lost} are unknown and lost",
-                found.running
+                "an earlier minflow has left tasks: {} go on, {} have ended meanwhile, {} are unknown and lost, {} had not begun",
+                found.running,
+                found.adopted.len() - found.running,
+                lost.len(),
+                unbegun.len()
             );
         }
+        self.adoptions.lock().keep_for(&unknown, witnesses.files);
         if !found.adopted.is_empty() {
             self.tell_loop([Event::Adopted(found.adopted)]);
         }
-        let unknown = wanted.tries.into_values().map(Job::Reclaim);
+        let unknown = lost.into_iter().map(Job::Reclaim).chain(unbegun.into_iter().map(Job::PutBack));
         let unknown = unknown.chain(wanted.calls.into_values().map(Job::ReclaimCall));
         found.jobs.into_iter().chain(unknown).for_each(|job| self.crew.give(job));
         // Not before: what they tell is of tries that are known by now.
@@ -177,9 +202,7 @@ impl Shared {
         let adopt = |(key, ended): (TryKey, &Ended)| self.adopt_end(ended, wanted, found).then_some(key);
         let waiting: BTreeSet<TryKey> =
             records.ended.iter().map(|(&key, ended)| (key, ended)).filter_map(adopt).collect();
-        let mut adoptions = self.adoptions.lock();
-        adoptions.files.push((records.path, waiting));
-        adoptions.tidy();
+        self.adoptions.lock().files.push((records.path, waiting));
     }
 
     /// Has a try concluded that is over. False: nobody waits for it.
@@ -189,6 +212,7 @@ impl Shared {
             log::warn!(
                 "how try {key} of an earlier minflow has ended is told in words of a newer one; it counts as lost"
             );
+            wanted.puzzles.insert(key);
             return false;
         };
         if let Some(stray) = wanted.tries.remove(&key) {

@@ -22,6 +22,7 @@ pub fn farewell(end: &TryEnd) -> String {
         Outcome::GivenUp { reason } => format!("failed for good: {reason}"),
         Outcome::Deferred(wait) => wait.words(),
         Outcome::Unstarted { reason } => format!("not started, waits: {reason}"),
+        Outcome::NeverBegun => "not started: minflow ended before it began".to_owned(),
         Outcome::Lost => "lost: the supervisor ended before this try did".to_owned(),
     }
 }

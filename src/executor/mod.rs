@@ -20,6 +20,7 @@ mod output;
 pub mod paths;
 mod reclaim;
 mod run_as;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod tries;
@@ -114,6 +115,8 @@ enum Job {
     Run(Box<Work>, Arc<Gate>),
     Conclude(Box<Begun>, Told),
     Reclaim(Box<Stray>),
+    /// No supervisor can have begun it.
+    PutBack(Box<Stray>),
     ReclaimCall(Box<Call>),
     Look(Vec<Work>),
     Call(Box<Call>),
@@ -364,7 +367,8 @@ impl Shared {
             Job::Conclude(begun, told) => {
                 self.perform_try(begun.key(), || Some(worker::conclude(self, &begun, told, XcomFile::Possible)));
             }
-            Job::Reclaim(stray) => self.perform_try(stray.key, || Some(worker::reclaim(self, &stray))),
+            Job::Reclaim(stray) => self.perform_try(stray.key, || Some(strays::reclaim(self, &stray))),
+            Job::PutBack(stray) => self.perform_try(stray.key, || Some(strays::put_back(self, &stray))),
             Job::ReclaimCall(call) => self.perform_call(call.row.try_key(), || Some(call::reclaim(self, &call))),
             Job::Call(call) => {
                 let key = call.row.try_key();
@@ -404,6 +408,8 @@ pub struct LocalExecutor {
     open: Option<Sender<()>>,
     /// What earlier supervisors have left, until it is taken over.
     inheritance: Inheritance,
+    /// The first supervisor and where it leaves its files.
+    left_by: Option<(PathBuf, i32)>,
 }
 
 impl LocalExecutor {
@@ -424,6 +430,7 @@ impl LocalExecutor {
         executor.shared.connect(handle)?;
         if origin.tasks == Tasks::OutliveIt {
             executor.inheritance = adopter::find(&origin.home, own);
+            executor.left_by = Some((origin.home, own));
         }
         Ok(executor)
     }
@@ -469,7 +476,7 @@ impl LocalExecutor {
             closing,
         });
         let _ = whole.set(Arc::downgrade(&shared));
-        Ok(Self { shared, open: Some(open), inheritance: Inheritance::default() })
+        Ok(Self { shared, open: Some(open), inheritance: Inheritance::default(), left_by: None })
     }
 
     /// Closes the supervisor, which ends what still runs or keeps it for the next start, and waits for the workers. Tries that are cut off by it send no event:
@@ -528,7 +535,8 @@ impl Executor for LocalExecutor {
 
     fn reclaim(&mut self, left: Left) {
         let inheritance = std::mem::take(&mut self.inheritance);
-        let has_any = !inheritance.supervisors.is_empty() || !inheritance.records.is_empty();
+        let Inheritance { supervisors, records, witnesses, .. } = &inheritance;
+        let has_any = !supervisors.is_empty() || !records.is_empty() || !witnesses.files.is_empty();
         self.shared.has_adoptions.store(has_any, Ordering::Relaxed);
         self.shared.reclaim(left, inheritance);
     }
@@ -559,6 +567,9 @@ impl Drop for LocalExecutor {
             supervisor.leave();
         }
         drop(supervisor);
+        if let Some((home, pid)) = self.left_by.take_if(|_| self.shared.tries.lock().is_empty()) {
+            adopter::forget(&home, pid);
+        }
         let readers = self.shared.adoptions.lock().hang_up();
         for reader in readers {
             let _ = reader.join();

@@ -11,6 +11,9 @@ use jiff::Timestamp;
 use crate::operators::Fault;
 use crate::supervisor::protocol::TAIL_BYTES;
 
+/// What stands behind the instant in a line of minflow's.
+pub const OWN: &str = "Z] minflow: ";
+
 /// The log of a try that has begun.
 #[derive(Debug)]
 pub struct TryLog {
@@ -89,12 +92,11 @@ impl TryLog {
     /// Takes away what an earlier minflow has written behind the task's output, which ends at `output_to`: it had concluded the try, and
     /// was gone before that was recorded.
     pub fn take_back(&self, output_to: u64) {
-        const OWN: &[u8] = b"Z] minflow: ";
         let Some(file) = self.file() else { return };
         let mut behind = [0; 64];
         let count = file.read_at(&mut behind, output_to).unwrap_or_default();
         let behind = behind[..count].strip_prefix(b"\n").unwrap_or(&behind[..count]);
-        if output_to > 0 && behind.starts_with(b"[") && behind.windows(OWN.len()).any(|part| part == OWN) {
+        if output_to > 0 && behind.starts_with(b"[") && behind.windows(OWN.len()).any(|part| part == OWN.as_bytes()) {
             let _ = file.set_len(output_to);
         }
     }

@@ -29,7 +29,7 @@ use crate::operators::plugin::{self, Said};
 use crate::operators::sensor::{self, Look};
 use crate::operators::{self, Fault, Place, Program, Step, TemplateFolder};
 use crate::scheduler::event::{Outcome, TryEnd};
-use crate::scheduler::port::{Stray, Work};
+use crate::scheduler::port::Work;
 use crate::supervisor::protocol::{Cause, End, Exit, Refusal, Start, TAIL_BYTES, Tree};
 use crate::template::{self, Context, UndefinedKind};
 
@@ -87,11 +87,14 @@ pub enum XcomFile {
     Possible,
 }
 
+/// What the head line of a log begins with.
+pub const BEGINS: &str = "begins try";
+
 /// Makes a try ready, and has it begin when the gate is open. None: the supervisor has it, or will.
 pub fn run(shared: &Shared, work: Box<Work>, gate: Arc<Gate>) -> Option<TryEnd> {
     let task = work.dag.task(work.task);
     let head = format!(
-        "begins try {} of task {} of DAG {}, run {}",
+        "{BEGINS} {} of task {} of DAG {}, run {}",
         work.key.try_number, task.task_id, work.dag.dag_id, work.run.run_id
     );
     let log = match TryLog::open(log_path(shared, &work), &head, shared.clock.now()) {
@@ -143,24 +146,6 @@ pub fn run(shared: &Shared, work: Box<Work>, gate: Arc<Gate>) -> Option<TryEnd> 
     let begun = Box::new(Begun { work, log, value, verdict, xcom, files, variables: Some(variables) });
     let (begun, told) = shared.hand_over(begun, start).err()?;
     Some(conclude(shared, &begun, told, XcomFile::Absent))
-}
-
-/// Ends what is left of a try of an earlier minflow.
-pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
-    let (run, try_number) = (&stray.run, stray.key.try_number);
-    let logs = &shared.settings.logs;
-    let log = paths::log_path(logs, &run.dag_id, &run.run_id, &stray.task_id, stray.map_index, try_number);
-    let count = reclaim::end(&Remains {
-        mark: environment::mark(&shared.settings.owner, stray.key),
-        log: Some(log.clone()),
-        process: stray.process.clone(),
-        kill_signal: stray.kill_signal,
-        grace: stray.grace,
-    });
-    let ended = without_process(shared, stray.key, Outcome::Lost);
-    let text = format!("lost: minflow ended before this try did; {count} of its processes still ran and were ended");
-    try_log::close_left(&log, &text, ended.ended_at);
-    ended
 }
 
 /// Whether a try can be concluded without a wait, and without reading more than the end of its log: it left no

@@ -259,6 +259,8 @@ pub enum Outcome {
     Unstarted {
         reason: String,
     },
+    /// It was handed over by an earlier minflow, and no supervisor has begun it: it is as if it had not been started yet.
+    NeverBegun,
     /// Nobody knows how it ended: scheduler and supervisor were gone. What still lived of it has been ended.
     Lost,
 }

@@ -185,6 +185,7 @@ impl World {
             let key = entry.row.try_key();
             let is_paused = is_running && paused.contains(&key);
             let is_cleared = entry.row.state == TaskState::Restarting;
+            let handed_at = entry.row.queued_at.filter(|_| entry.row.state == TaskState::Queued && process.is_none());
             let stray = Stray {
                 key,
                 run: shared,
@@ -193,6 +194,7 @@ impl World {
                 kill_signal,
                 grace,
                 process,
+                handed_at,
                 work,
                 is_paused,
                 unwanted: is_cleared.then(|| "cleared".to_owned()),

@@ -205,7 +205,8 @@ pub trait Executor: Send {
     /// Takes over all that an earlier minflow has left under way, and is called once, with the first turn. What still runs goes on, and
     /// what has ended meanwhile is told of as any end; which of it was found is told by
     /// [`Event::Adopted`](crate::scheduler::Event::Adopted). What still lives of a try that nobody knows is ended and its end awaited; it
-    /// ends with `Lost`, and a callback is `CutOff`. What runs and is not named here is ended.
+    /// ends with `Lost`, and a callback is `CutOff`. A try that nobody can have begun ends with `NeverBegun`. What runs and is not named
+    /// here is ended.
     fn reclaim(&mut self, left: Left);
 
     /// Makes a callback whose row is committed as running; answers [`Event::Called`](crate::scheduler::Event::Called), once.
@@ -319,6 +320,8 @@ pub struct Stray {
     pub grace: Duration,
     /// Null if its start was never recorded: it may have begun all the same.
     pub process: Option<ProcessIdentity>,
+    /// When it was handed over, if its start was never recorded.
+    pub handed_at: Option<Timestamp>,
     /// What it needs to be concluded; None: its task is defined no longer.
     pub work: Option<Work>,
     /// It was to stand still.

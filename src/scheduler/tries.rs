@@ -186,6 +186,7 @@ impl World {
             row.end_date = None;
             row.queued_at = None;
         }
+        let requeue_delay = if end.outcome == Outcome::NeverBegun { Duration::ZERO } else { REQUEUE_DELAY };
         match end.outcome {
             Outcome::Deferred(wait) => {
                 row.end_date = None;
@@ -245,7 +246,7 @@ impl World {
             TaskState::UpForRetry => self.await_retry(run, slot, now),
             TaskState::Deferred | TaskState::UpForReschedule => self.arm_wait(run, slot, now),
             TaskState::Scheduled => {
-                self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(REQUEUE_DELAY)))
+                self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(requeue_delay)))
             }
             _ => {}
         }
@@ -287,6 +288,7 @@ impl World {
                 Meaning { exit_code: *exit_code, signal: *signal, ..failed(limit.reason()) }
             }
             // A look that was cut off says nothing of what is awaited.
+            Outcome::NeverBegun => again("minflow ended before it began"),
             Outcome::Lost if is_sensor => again("lost"),
             Outcome::Killed { reason } if is_sensor && reason == STOPPED => again(STOPPED),
             Outcome::Lost => failed("lost"),

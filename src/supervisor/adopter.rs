@@ -1,7 +1,9 @@
 //! What earlier supervisors of a home have left for a scheduler that starts: those that live are greeted and heard, the records of
 //! those that are gone are read.
 //!
-//! Knows the protocol of adoption, and nothing of tasks. Called by the executor, once all earlier schedulers are gone.
+//! Knows the protocol of adoption, and nothing of tasks. Called by the executor, once all earlier schedulers are gone. What none of them
+//! has was never begun, if it is known that all of them have lived ([`Witnesses`]): one that is orphaned starts nothing, whatever it was
+//! asked for before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::home_socket::SocketPath;
 use crate::model::TryKey;
 use crate::scheduler::port::Force;
-use crate::supervisor::adoption::{self, Ask, Ended, Lines, Name, RECORDS_SUFFIX, Runs, SOCKET_SUFFIX, Told, key_of};
+use crate::supervisor::adoption::{
+    self, Ask, Ended, Lines, Name, PAST_SUFFIX, RECORDS_SUFFIX, Runs, SOCKET_SUFFIX, Told, key_of,
+};
 use crate::supervisor::client::{Gone, Supervise};
+use crate::supervisor::procfs;
 use crate::supervisor::protocol::Start;
 
 /// How long a supervisor may take to say what it has. It has one thread, which waits for nothing but a slow disk.
@@ -31,6 +37,28 @@ pub struct Inheritance {
     pub records: Vec<Records>,
     /// What could not be taken over, in sentences for the log.
     pub faults: Vec<String>,
+    pub witnesses: Witnesses,
+}
+
+/// Whether all earlier supervisors can be asked what they have begun.
+#[derive(Debug, Default)]
+pub struct Witnesses {
+    /// When the first of them was greeted, in microseconds since 1970; None: there is none, or one has died or does not tell all.
+    since: Option<i64>,
+    /// What shows that they have lived or died: to be kept until all is recorded that they do not have.
+    pub files: Vec<PathBuf>,
+}
+
+impl Witnesses {
+    /// Whether one of them would know of what was handed over then, if it was begun. A clock that was set back makes it unknown.
+    pub fn know_of(&self, handed_at: Timestamp) -> bool {
+        self.since.is_some_and(|since| since <= handed_at.as_microsecond())
+    }
+
+    /// One of them does not tell what it has.
+    pub fn discredit(&mut self) {
+        self.since = None;
+    }
 }
 
 /// A supervisor whose scheduler is gone, and that has said what it has.
@@ -57,10 +85,14 @@ pub struct Records {
 /// Looks for all of them. `own`: the pid of the supervisor that this scheduler has itself.
 pub fn find(home: &Path, own: i32) -> Inheritance {
     let mut found = Inheritance::default();
-    for name in names(home, SOCKET_SUFFIX).into_iter().filter(|name| name.pid != own) {
+    let sockets = names(home, SOCKET_SUFFIX);
+    // One that has died may have had the own one's number.
+    let mut are_sound = sockets.iter().filter(|name| name.pid == own).count() <= 1;
+    let mut dead = Vec::new();
+    for name in sockets.into_iter().filter(|name| name.pid != own) {
         match greet(home, name) {
             Ok(earlier) => found.supervisors.push(earlier),
-            Err(Unreachable::Dead) => drop(fs::remove_file(home.join(name.socket()))),
+            Err(Unreachable::Dead) => dead.push(name),
             Err(Unreachable::Silent(why)) => found.faults.push(format!(
                 "the earlier supervisor {} cannot be taken over: {why}; its tasks are ended, and count as lost",
                 name.pid
@@ -77,7 +109,36 @@ pub fn find(home: &Path, own: i32) -> Inheritance {
             Err(fault) => found.faults.push(fault),
         }
     }
+    let boot_id = procfs::boot_id();
+    let past = names(home, PAST_SUFFIX);
+    for &name in &past {
+        let written =
+            found.records.iter().find(|records| records.name == name).map_or(0, |records| records.ended.len());
+        let text = fs::read_to_string(home.join(name.past())).unwrap_or_default();
+        are_sound &= adoption::read_past(&text, &boot_id).is_some_and(|ends| ends <= written);
+    }
+    are_sound &= found.faults.is_empty() && dead.iter().all(|name| past.contains(name));
+    let known = found.supervisors.iter().map(|earlier| &earlier.name).chain(&past);
+    let since = known.map(|name| name.greeted_at).min().filter(|_| are_sound);
+    // A socket goes before what is left beside it, without which it would be that of one that has died.
+    let files = dead.iter().map(|name| name.socket()).chain(past.iter().map(|name| name.past()));
+    found.witnesses = Witnesses { since, files: files.map(|file| home.join(file)).collect() };
     found
+}
+
+/// Forgets what shows that earlier supervisors have lived to their ends: a database of another time follows, of which they know nothing.
+///
+/// # Errors
+/// The home takes no file.
+pub fn discredit_all(home: &Path) -> io::Result<()> {
+    fs::write(home.join(Name { greeted_at: 0, pid: 0 }.past()), "")
+}
+
+/// A supervisor of this scheduler's has ended, and there is nothing that anybody could ask it.
+pub fn forget(home: &Path, pid: i32) {
+    for name in names(home, PAST_SUFFIX).into_iter().filter(|name| name.pid == pid) {
+        let _ = fs::remove_file(home.join(name.past()));
+    }
 }
 
 fn names(home: &Path, suffix: &str) -> Vec<Name> {

@@ -21,6 +21,8 @@ const PREFIX: &str = "minflow.supervisor.";
 pub const SOCKET_SUFFIX: &str = ".sock";
 /// Where it writes ends that nobody hears.
 pub const RECORDS_SUFFIX: &str = ".ends";
+/// What it leaves when it goes and no scheduler has come: that it has lived to its end, and how many ends it has written down.
+pub const PAST_SUFFIX: &str = ".past";
 
 /// What the name of its files is made of: when it was greeted, in microseconds, and its pid. No two supervisors of a home share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,10 @@ impl Name {
 
     pub fn records(self) -> String {
         format!("{PREFIX}{}-{}{RECORDS_SUFFIX}", self.greeted_at, self.pid)
+    }
+
+    pub fn past(self) -> String {
+        format!("{PREFIX}{}-{}{PAST_SUFFIX}", self.greeted_at, self.pid)
     }
 
     /// Of a file's name that ends in `suffix`.
@@ -343,6 +349,17 @@ pub fn records_head() -> String {
     format!("minflow ends {VERSION}\n")
 }
 
+/// What a supervisor leaves that has lived to its end and written down `ends` of them.
+pub fn past(boot_id: &str, ends: usize) -> String {
+    format!("minflow past {VERSION} {boot_id} {ends}\n")
+}
+
+/// How many ends it has written down. None: it is none of this boot, or torn, or of another version.
+pub fn read_past(text: &str, boot_id: &str) -> Option<usize> {
+    let ends = text.strip_suffix('\n')?.strip_prefix(&format!("minflow past {VERSION} {boot_id} "))?;
+    ends.parse().ok()
+}
+
 /// The records of a file, up to the first that is not whole: a file that a power cut has torn ends there.
 ///
 /// # Errors
@@ -449,6 +466,16 @@ mod tests {
         changed[ends[1] + 30] ^= 1;
         assert_eq!(read_records(&changed).unwrap(), all[..1]);
         assert!(read_records(b"minflow ends 9\n").unwrap_err().contains("another version"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_supervisor_counts_in_its_own_boot_alone_and_only_as_a_whole() {
+        let text = past("boot", 12);
+        assert_eq!(read_past(&text, "boot"), Some(12));
+        assert_eq!(read_past(&text, "another"), None);
+        for cut in 0..text.len() {
+            assert_eq!(read_past(&text[..cut], "boot"), None, "cut at {cut}");
+        }
     }
 
     /// These lines were written by the first version: a change that breaks them would lose work at an upgrade.

@@ -166,7 +166,7 @@ impl Server {
             }
         }
         if let Some(estate) = self.estate {
-            estate.close();
+            estate.close(&self.tries, &self.boot_id);
         }
         Ok(())
     }

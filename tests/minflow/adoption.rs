@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -31,6 +30,15 @@ fn await_running(home: &Home, run: &str, count: usize) {
 fn shown(home: &Home, run: &str) -> Vec<Value> {
     let tasks = home.tasks("d", run);
     tasks.iter().map(|task| json!([task["task_id"], task["state"], task["exit_code"], task["try_number"]])).collect()
+}
+
+/// Until a supervisor without a scheduler has written one end down.
+fn await_record(home: &Home) {
+    until("its record", || {
+        let entries = fs::read_dir(home.path()).unwrap().flatten();
+        let mut records = entries.filter(|entry| entry.file_name().to_str().unwrap().ends_with(".ends"));
+        records.any(|entry| fs::read_to_string(entry.path()).unwrap().lines().count() == 2).then_some(())
+    });
 }
 
 /// A minflow whose tasks run.
@@ -62,8 +70,8 @@ fn tasks_go_on_while_minflow_is_gone_and_their_true_ends_are_recorded() {
     // Nobody is there when this one ends.
     home.write("early", "");
     until("the end of early", || (!is_alive(pids[4])).then_some(()));
+    await_record(&home);
     let before = jiff::Timestamp::now();
-    std::thread::sleep(Duration::from_millis(50)); // the instants below must differ
     let minflow = home.start();
     assert!(pids.iter().enumerate().all(|(at, pid)| at == 4 || is_alive(*pid)));
     until("the takeover", || minflow.said().contains("5 go on, 1 have ended meanwhile, 0 are unknown").then_some(()));
@@ -136,11 +144,7 @@ fn what_its_supervisor_had_written_down_before_it_was_killed_is_not_lost() {
     minflow.kill();
     home.write("a", "");
     until("the end of a", || (!is_alive(a)).then_some(()));
-    until("its record", || {
-        let entries = fs::read_dir(home.path()).unwrap().flatten();
-        let records = entries.filter(|entry| entry.file_name().to_str().unwrap().ends_with(".ends"));
-        records.into_iter().any(|entry| fs::read_to_string(entry.path()).unwrap().lines().count() == 2).then_some(())
-    });
+    await_record(&home);
     signal(supervisor, Signal::KILL);
     until("the end of the supervisor", || (!is_alive(supervisor)).then_some(()));
     let _minflow = home.start();
@@ -245,4 +249,76 @@ fn another_binary_takes_over() {
     assert_eq!(json!(shown(&home, "r")), json!([["a", "failed", 7, 1]]));
     let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     assert_eq!(exe(minflow.supervisor()), newer);
+}
+
+/// So many that their requests do not all fit into the line to the supervisor.
+const MANY: usize = 16;
+
+/// A minflow that was killed while its supervisor stood still: of the tries of one turn some are on the line, and the others are with
+/// nobody. Gives the supervisor.
+fn killed_before_many_starts(home: &Home) -> (Minflow, i32) {
+    let task = |number: usize| {
+        let script = format!("echo {number} $MINFLOW_TRY_NUMBER >> $MINFLOW_HOME/ledger");
+        format!("[tasks.t{number:02}]\nbash = '{script}'\nenv = {{ PAD = \"{{{{ 'x' * 100000 }}}}\" }}\n")
+    };
+    home.dag("d", &(0..MANY).map(task).collect::<String>());
+    let mut minflow = home.start();
+    minflow.await_dag("d");
+    let supervisor = minflow.supervisor();
+    signal(supervisor, Signal::STOP);
+    home.trigger("d", "r");
+    until("all handed over", || {
+        let queued = home.tasks("d", "r").iter().filter(|task| task["state"] == "queued").count();
+        (queued == MANY).then_some(())
+    });
+    minflow.kill();
+    (minflow, supervisor)
+}
+
+/// What a start has found: what goes on or is over, what is lost, and what had not begun.
+fn found(said: &str) -> [usize; 3] {
+    let line = said.lines().find(|line| line.contains("an earlier minflow has left tasks: ")).unwrap();
+    let words = line.split("left tasks: ").nth(1).unwrap().split(", ");
+    let [runs, over, lost, unbegun] =
+        words.map(|words| words.split(' ').next().unwrap().parse::<usize>().unwrap()).collect::<Vec<_>>()[..]
+    else {
+        panic!("{line}")
+    };
+    [runs + over, lost, unbegun]
+}
+
+#[test]
+fn a_try_that_had_not_begun_begins_with_the_number_it_had_and_costs_no_retry() {
+    let home = Home::new();
+    let (_killed, supervisor) = killed_before_many_starts(&home);
+    // What it has been sent it begins, though nobody is there any longer.
+    signal(supervisor, Signal::CONT);
+    let mut minflow = home.start();
+    assert_eq!(home.await_run("d", "r"), "success");
+    let [begun, lost, unbegun] = found(&minflow.said());
+    assert!(begun + unbegun == MANY && lost == 0 && unbegun > 0, "{}", minflow.said());
+    assert!(shown(&home, "r").iter().all(|task| task[1] == "success" && task[3] == 1));
+    let ledger = home.read("ledger");
+    let mut ledger: Vec<&str> = ledger.lines().collect();
+    ledger.sort_unstable();
+    let mut expected: Vec<String> = (0..MANY).map(|number| format!("{number} 1")).collect();
+    expected.sort_unstable();
+    assert_eq!(ledger, expected, "each once");
+    minflow.stop();
+    let names = fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+    let left: Vec<String> = names.filter(|name| name.starts_with("minflow.supervisor.")).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn whether_a_try_had_begun_is_unknown_once_its_supervisor_was_killed() {
+    let home = Home::new();
+    let (_killed, supervisor) = killed_before_many_starts(&home);
+    signal(supervisor, Signal::KILL);
+    until("the supervisor's end", || (!is_alive(supervisor)).then_some(()));
+    let minflow = home.start();
+    assert_eq!(home.await_run("d", "r"), "failed");
+    assert_eq!(found(&minflow.said()), [0, MANY, 0]);
+    assert!(home.tasks("d", "r").iter().all(|task| task["reason"] == "lost"));
+    assert_eq!(home.read("ledger"), "");
 }

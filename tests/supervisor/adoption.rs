@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use jiff::Timestamp;
 use minflow::home_socket::SocketPath;
 use minflow::supervisor::adopter::{self, AdoptedLine, Earlier, Heard, Inheritance};
 use minflow::supervisor::adoption::{self, Ask, Ended, Lines, Name, SOCKET_SUFFIX, Told, Verdict, try_key};
@@ -318,7 +319,63 @@ fn of_one_that_was_killed_nothing_is_left_but_what_it_had_written() {
     child.wait().unwrap();
     minflow::supervisor::sys::kill(-pid, 9).unwrap();
     assert_eq!(written(home.path()).iter().map(|end| end.exit).collect::<Vec<_>>(), [Exit::Code(9)]);
-    assert_eq!(names(home.path(), SOCKET_SUFFIX), [], "its socket was taken away");
+    let [name] = names(home.path(), SOCKET_SUFFIX)[..] else { panic!() };
+    let witnesses = adopter::find(home.path(), 0).witnesses;
+    assert_eq!(witnesses.files, [home.path().join(name.socket())], "its socket tells that it was killed");
+    assert!(!witnesses.know_of(Timestamp::now()));
+}
+
+#[test]
+fn what_was_not_begun_is_known_if_all_earlier_supervisors_have_lived_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let knows = |own: i32| adopter::find(home, own).witnesses.know_of(Timestamp::now());
+    assert!(!knows(0), "there was none");
+    let before = Timestamp::now();
+    let (mut first, mut line, mut decoder) = keeper(home);
+    start(&mut line, &mut decoder, waits(home, 1, 4));
+    drop(line);
+    let (mut second, other, _) = keeper(home);
+    let own = second.id() as i32;
+    let witnesses = adopter::find(home, own).witnesses;
+    assert!(witnesses.know_of(Timestamp::now()) && witnesses.files.is_empty(), "it lives, and says what it has");
+    assert!(!witnesses.know_of(before), "it was not there yet");
+    fs::write(home.join("go"), "").unwrap();
+    assert!(first.wait().unwrap().success());
+    assert!(knows(own), "it has left word of its one end");
+    let [past] = names(home, adoption::PAST_SUFFIX)[..] else { panic!() };
+    assert_eq!(adopter::find(home, own).witnesses.files, [home.join(past.past())]);
+    // Its end is not where it was written.
+    let text = fs::read(home.join(past.records())).unwrap();
+    fs::write(home.join(past.records()), adoption::records_head()).unwrap();
+    assert!(!knows(own));
+    fs::write(home.join(past.records()), text).unwrap();
+    assert!(knows(own));
+    // Another boot's.
+    let word = fs::read_to_string(home.join(past.past())).unwrap();
+    fs::write(home.join(past.past()), word.replace(&procfs::boot_id(), "another")).unwrap();
+    assert!(!knows(own));
+    fs::write(home.join(past.past()), word).unwrap();
+    // One that was killed and had the number that the own one has.
+    let dead = Name { greeted_at: 1, pid: own };
+    fs::write(home.join(dead.socket()), "").unwrap();
+    assert!(!knows(own));
+    fs::remove_file(home.join(dead.socket())).unwrap();
+    assert!(knows(own));
+    // The database is another one.
+    adopter::discredit_all(home).unwrap();
+    assert!(!knows(own));
+    adopter::find(home, own).witnesses.files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    assert!(!knows(own), "all is forgotten");
+    // The next one is killed beside one that has lived.
+    drop(other);
+    assert!(second.wait().unwrap().success());
+    let (mut third, line, _) = keeper(home);
+    assert!(knows(third.id() as i32));
+    third.kill().unwrap();
+    third.wait().unwrap();
+    drop(line);
+    assert!(!knows(0));
 }
 
 /// Starts one while the end of another may come before its start.

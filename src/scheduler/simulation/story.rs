@@ -153,6 +153,8 @@ impl Story {
         let asks = matches!(outcome, Outcome::Asks(_));
         if asks {
             self.asking.insert(key);
+        } else if outcome == Outcome::NeverBegun {
+            self.strays.remove(&key);
         } else if !looks_again && !matches!(outcome, Outcome::Unstarted { .. }) {
             self.over.insert(key);
         }
@@ -309,6 +311,11 @@ impl Story {
         })))
     }
 
+    /// Whether it has begun, as far as was told.
+    fn has_lived(&self, key: TryKey) -> bool {
+        self.begun.contains(&key) || self.over.contains(&key)
+    }
+
     fn random_end(&mut self, key: TryKey) -> Event {
         if !self.strays.contains(&key)
             && self.others.one_in(8)
@@ -317,6 +324,8 @@ impl Story {
             return self.ended(key, outcome);
         }
         let outcome = match self.dice.below(10) {
+            // It is known of half of those that had not begun.
+            _ if self.strays.contains(&key) && key.instance.0 % 2 == 0 && !self.has_lived(key) => Outcome::NeverBegun,
             _ if self.strays.contains(&key) => Outcome::Lost,
             0 | 1 => Outcome::Exited(1),
             2 => Outcome::Exited(99),

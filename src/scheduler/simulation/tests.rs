@@ -258,6 +258,22 @@ fn a_crash_loses_the_try_ends_what_lives_of_it_and_follows_the_retry_rule() {
 }
 
 #[test]
+fn what_no_supervisor_has_begun_begins_after_a_crash_with_the_number_it_had() {
+    let mut simulation = Simulation::with(&[("d.toml", "[tasks.a]\nbash = \"true\"\n")]);
+    simulation.command(trigger("d"));
+    assert_eq!(simulation.trace(), ["start d.a try 1"]);
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
+    simulation.end("d.a", Outcome::NeverBegun);
+    simulation.advance(Duration::ZERO);
+    assert_eq!(simulation.trace(), ["start d.a try 1"], "without a wait");
+    simulation.started("d.a");
+    simulation.end("d.a", Outcome::Exited(0));
+    let rows = simulation.store.instances();
+    assert_eq!((rows[0].state, rows[0].try_number, &rows[0].reason), (TaskState::Success, 1, &None));
+}
+
+#[test]
 fn a_task_that_left_its_dag_while_it_ran_is_reclaimed_after_a_crash_and_holds_nothing() {
     let text = "[tasks.a]\nbash = \"true\"\nretries = 1\n[tasks.b]\nbash = \"true\"\n";
     let mut simulation = Simulation::with_parallelism(1, &[("d.toml", text)]);

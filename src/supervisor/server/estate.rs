@@ -73,11 +73,21 @@ impl Estate {
         }
     }
 
-    /// Takes its socket away. The records stay, unless all of them were acknowledged.
-    pub(super) fn close(self) {
-        if let Some(name) = self.name {
-            let _ = std::fs::remove_file(self.home.join(name.socket()));
+    /// Takes its socket away. The records stay, unless all of them were acknowledged. If no scheduler has come, the next one finds
+    /// written that this supervisor has lived to its end; where the disk does not take that, the socket stays, as of one that was killed.
+    pub(super) fn close(self, tries: &BTreeMap<TryKey, Record>, boot_id: &str) {
+        let Some(name) = self.name else { return };
+        if self.heir.is_none() {
+            let ends = tries.values().filter(|record| is_on_disk(record)).count();
+            let (path, text) = (self.home.join(name.past()), adoption::past(boot_id, ends));
+            let write =
+                || File::options().create_new(true).write(true).mode(0o600).open(&path)?.write_all(text.as_bytes());
+            if write().is_err() {
+                let _ = std::fs::remove_file(&path);
+                return;
+            }
         }
+        let _ = std::fs::remove_file(self.home.join(name.socket()));
     }
 
     /// Appends what is over and not on the disk yet. A disk that does not take it is tried again with the next end.
@@ -123,7 +133,6 @@ impl Estate {
 
     /// Removes the file of records once nothing in it is waited for.
     fn tidy(&mut self, tries: &BTreeMap<TryKey, Record>) {
-        let is_on_disk = |record: &Record| matches!(record, Record::Over(Some(settled)) if settled.is_on_disk);
         if let Some(name) = self.name
             && self.records.is_some()
             && !tries.values().any(is_on_disk)
@@ -153,6 +162,10 @@ impl Heir {
         }
         Ok(())
     }
+}
+
+fn is_on_disk(record: &Record) -> bool {
+    matches!(record, Record::Over(Some(settled)) if settled.is_on_disk)
 }
 
 fn ended(key: TryKey, settled: &Settled) -> Told {
