@@ -10,9 +10,9 @@ use crate::model::{DagId, DagRun, InstanceKey, RunKey, TryKey};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{ActWrite, NoteWrite, PauseWrite, RunSpan};
 use crate::store::fault::Fault;
+use crate::store::put::json;
 use crate::store::read::{Reader, collect, run};
 use crate::store::row::{Fields, maybe_micros, micros, run_columns};
-use crate::store::write::json;
 
 pub(super) const RUNS_IN: &str = concat!(
     "SELECT ",

@@ -12,9 +12,9 @@ use crate::model::{Asset, AssetDefinition, AssetEvent, AssetKey, DagId, EventSou
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{AssetChanges, AssetReference, AssetSnapshot, Consumption, EventWrite};
 use crate::store::fault::Fault;
+use crate::store::put::json;
 use crate::store::read::{Reader, collect};
 use crate::store::row::{Fields, duration, maybe_micros, micros};
-use crate::store::write::json;
 
 /// Who produces an asset, reads it or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

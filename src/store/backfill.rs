@@ -8,9 +8,9 @@ use crate::model::{Backfill, BackfillId, DagId, DagRun, DateFate, NextRun};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{BackfillChanges, BackfillProgress, CancelledBackfill, FateWrite, PlannedDates};
 use crate::store::fault::Fault;
+use crate::store::put::Counts;
 use crate::store::read::{Reader, collect, first};
 use crate::store::row::{Fields, maybe_micros, micros, run_columns};
-use crate::store::write::Counts;
 
 /// A date of a backfill as lists show it.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +167,7 @@ fn put_backfill(connection: &Connection, backfill: &Backfill) -> Result<(), Faul
             backfill.reprocess.as_str(),
             backfill.is_backwards,
             backfill.max_active_runs,
-            backfill.conf.as_ref().map(super::write::json),
+            backfill.conf.as_ref().map(super::put::json),
             backfill.is_paused,
             backfill.is_cancelled,
             micros(backfill.created_at),

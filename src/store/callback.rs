@@ -10,7 +10,8 @@ use crate::scheduler::StoreError;
 use crate::scheduler::change::{StoredCallback, Streak};
 use crate::store::Reader;
 use crate::store::fault::Fault;
-use crate::store::read::{collect, find_run_by_key, first};
+use crate::store::load::find_run_by_key;
+use crate::store::read::{collect, first};
 use crate::store::row::{Fields, maybe_micros, micros};
 
 const COLUMNS: &str = "key, dag_id, run_key, hook, number, callback, occasion, state, tries, failures, created_at, started_at, \

@@ -1,4 +1,4 @@
-//! The questions: what a start loads, and what the command line, the status pages and the workers ask.
+//! The questions that the command line, the status pages and the workers ask.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,9 @@ use rusqlite::{Connection, Params, Row, params};
 use serde_json::Value;
 
 use crate::model::SkipDecision;
-use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, TaskState, VersionKey};
+use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, VersionKey};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{Earlier, ImportError, LengthWrite, RunLookup, Snapshot, VersionWrite};
+use crate::scheduler::change::{ImportError, LengthWrite, VersionWrite};
 use crate::store::fault::Fault;
 use crate::store::place::{FileIdentity, identity};
 use crate::store::records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
@@ -17,7 +17,7 @@ use crate::store::row::{
     DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
     try_columns, version_columns,
 };
-use crate::store::{OpenError, act, asset, backfill, callback, deadline, open, retire};
+use crate::store::{OpenError, open};
 
 /// A connection that only reads. It never waits for the writer, nor the writer for it.
 pub struct Reader {
@@ -155,10 +155,10 @@ pub(super) const RUN_WITH_XCOM: &str = "SELECT r.key FROM dag_run r WHERE r.dag_
 pub(super) const RECENT_FAILURES: &str = "SELECT i.key, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, \
      i.end_date, i.exit_code, i.signal, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
      ORDER BY i.end_date DESC LIMIT ?1";
-const LIVE_VERSIONS: &str =
+pub(super) const LIVE_VERSIONS: &str =
     concat!("SELECT ", version_columns!(), " FROM dag d JOIN dag_version v ON v.key = d.version_key ORDER BY d.dag_id");
-const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY d.dag_id");
-const IMPORT_ERRORS: &str =
+pub(super) const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY d.dag_id");
+pub(super) const IMPORT_ERRORS: &str =
     concat!("SELECT ", import_error_columns!(), " FROM import_error ORDER BY filename, position");
 
 /// Instances of a run that is gone refer to nothing until they have gone as well.
@@ -451,122 +451,14 @@ impl Reader {
     }
 }
 
-/// All that is not finished, read in one transaction.
-pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
-    let transaction = connection.unchecked_transaction()?;
-    let next = |sql: &str| -> Result<i64, Fault> { Ok(transaction.query_row(sql, [], |row| row.get(0))?) };
-    Ok(Snapshot {
-        dags: collect(connection, ALL_DAGS, [], |row| Fields::new(row, "dag").dag())?,
-        versions: collect(connection, LIVE_VERSIONS, [], version)?,
-        pools: pools(connection)?,
-        runs: collect(connection, UNFINISHED_RUNS, [], run)?,
-        instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
-        paused: act::paused(connection)?,
-        lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
-        acts: act::unfinished(connection)?,
-        callbacks: callback::unfinished(connection)?,
-        streaks: callback::streaks(connection)?,
-        next_callback_key: callback::next_key(connection)?,
-        deadlines: deadline::open(connection)?,
-        expectations: deadline::expectations(connection)?,
-        next_deadline_key: deadline::next_key(connection)?,
-        decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
-        import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
-        next_run_key: next(&next_key("dag_run"))?,
-        next_instance_key: next(&next_key("task_instance"))?,
-        next_version_key: next(&next_key("dag_version"))?,
-        retiring: retire::names(connection)?,
-        backfills: backfill::uncompleted(connection)?,
-        next_backfill_id: next("SELECT coalesce(max(id), 0) + 1 FROM backfill")?,
-        assets: asset::snapshot(&transaction)?,
-    })
-}
-
-/// No key is given twice, also not that of a row that has gone.
-fn next_key(table: &str) -> String {
-    format!(
-        "SELECT max(coalesce((SELECT max(key) FROM {table}), 0), coalesce((SELECT key FROM key_floor WHERE \"table\" = '{table}'), 0)) + 1"
-    )
-}
-
-pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, Fault> {
-    match lookup {
-        RunLookup::ById(run_id) => first(connection, RUN_BY_ID, [dag_id.as_str(), run_id.as_str()], run),
-        RunLookup::ByLogicalDate(date) => first(connection, RUN_BY_DATE, params![dag_id.as_str(), micros(*date)], run),
-    }
-}
-
-pub(super) fn find_run_by_key(connection: &Connection, key: RunKey) -> Result<Option<DagRun>, Fault> {
-    first(connection, RUN_BY_KEY, [key.0], run)
-}
-
-pub(super) fn run_before(
-    connection: &Connection,
-    dag_id: &DagId,
-    Earlier { than, but_manual }: Earlier,
-) -> Result<Option<DagRun>, Fault> {
-    let sql = if but_manual { RUN_BEFORE_BUT_MANUAL } else { RUN_BEFORE };
-    first(connection, sql, params![dag_id.as_str(), micros(than)], run)
-}
-
-pub(super) fn task_states(connection: &Connection, run: RunKey, task_id: &str) -> Result<Vec<TaskState>, Fault> {
-    collect(connection, TASK_STATES, params![run.0, task_id], |row| {
-        let mut fields = Fields::new(row, "task_instance");
-        fields.take::<i64>()?;
-        fields.task_state()
-    })
-}
-
-pub(super) fn has_earlier_instance(
-    connection: &Connection,
-    dag_id: &DagId,
-    task_id: &str,
-    than: Timestamp,
-) -> Result<bool, Fault> {
-    let found = first(connection, EARLIER_INSTANCE, params![dag_id.as_str(), task_id, micros(than)], |row| {
-        Ok(row.get::<_, i64>(0)?)
-    })?;
-    Ok(found.is_some())
-}
-
-pub(super) fn newest_runs(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, Fault> {
-    collect(connection, RUNS, params![dag_id.as_str(), limit], run)
-}
-
-/// All task instances of a run, in the order in which they were made.
-pub(super) fn instances_of(connection: &Connection, run: RunKey) -> Result<Vec<Instance>, Fault> {
-    collect(connection, INSTANCES, [run.0], instance)
-}
-
-/// By (task_id, map_index): a run may have more than are to be read at once.
-pub(super) fn instances_behind(
-    connection: &Connection,
-    run: RunKey,
-    after: Option<(&TaskId, i32)>,
-    limit: usize,
-) -> Result<Vec<Instance>, Fault> {
-    // No task has an empty id.
-    let (task_id, map_index) = after.map_or(("", 0), |(task_id, map_index)| (task_id.as_str(), map_index));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    collect(connection, INSTANCES_BEHIND, params![run.0, task_id, map_index, limit], instance)
-}
-
-pub(super) fn lengths_of(connection: &Connection, run: RunKey) -> Result<Vec<LengthWrite>, Fault> {
-    collect(connection, LENGTHS, [run.0], length)
-}
-
-pub(super) fn decisions_of(connection: &Connection, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, Fault> {
-    Ok(collect(connection, DECISIONS, [run.0], decision)?.into_iter().flatten().collect())
-}
-
 /// Null: a user's own XCom of that name.
-fn decision(row: &Row<'_>) -> Result<Option<(InstanceKey, SkipDecision)>, Fault> {
+pub(super) fn decision(row: &Row<'_>) -> Result<Option<(InstanceKey, SkipDecision)>, Fault> {
     let mut fields = Fields::new(row, "xcom");
     let key = InstanceKey(fields.take()?);
     Ok(SkipDecision::from_xcom(&fields.json()?).map(|decision| (key, decision)))
 }
 
-fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
+pub(super) fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
     let sql = format!("SELECT {POOL_COLUMNS} FROM pool ORDER BY name");
     collect(connection, &sql, [], |row| Fields::new(row, "pool").pool())
 }
@@ -586,16 +478,16 @@ pub(super) fn instance(row: &Row<'_>) -> Result<Instance, Fault> {
     Fields::new(row, "task_instance").instance()
 }
 
-fn length(row: &Row<'_>) -> Result<LengthWrite, Fault> {
+pub(super) fn length(row: &Row<'_>) -> Result<LengthWrite, Fault> {
     let mut fields = Fields::new(row, "task_map");
     Ok(LengthWrite { instance: InstanceKey(fields.take()?), key: fields.take()?, length: fields.take()? })
 }
 
-fn version(row: &Row<'_>) -> Result<VersionWrite, Fault> {
+pub(super) fn version(row: &Row<'_>) -> Result<VersionWrite, Fault> {
     Fields::new(row, "dag_version").version()
 }
 
-fn import_error(row: &Row<'_>) -> Result<ImportError, Fault> {
+pub(super) fn import_error(row: &Row<'_>) -> Result<ImportError, Fault> {
     Fields::new(row, "import_error").import_error()
 }
 

@@ -14,9 +14,9 @@ use crate::model::{DagId, RunId, RunKey, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{RetireChanges, RetiredRun};
 use crate::store::fault::Fault;
+use crate::store::put::Counts;
 use crate::store::read::Reader;
 use crate::store::row::{Fields, micros};
-use crate::store::write::Counts;
 use crate::store::{Database, backup, open};
 
 /// Which runs are to go, if nothing needs them.
