@@ -114,6 +114,17 @@ impl Server<'_> {
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     }
 
+    /// The answer for a path.
+    pub fn page(&self, path: &str) -> String {
+        get(&self.address, path).expect("it answers")
+    }
+
+    /// Ends minflow by SIGKILL; its tasks go on.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits for something that `look` finds, and looks each `pause`.
     pub fn until<T>(&mut self, what: &str, pause: Duration, look: impl Fn(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;

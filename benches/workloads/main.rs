@@ -1,12 +1,13 @@
 //! The release binary under load, beside what this host allows at that moment.
 //!
-//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7 W8] [--quick]`, or `-- soak [--minutes N]`. Every figure of ours that a host's
+//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7 W8 W9 W10] [--quick]`, or `-- hours`, or `-- soak [--minutes N]`. Every figure of ours that a host's
 //! speed decides is taken in turns with its floor (floor, ours, floor, ours, …) and shown with their ratio, as medians: hosts
 //! drift by more than minflow does. Homes are temporary, on port 0, with `synchronous = "full"`; what is started is ended.
 
 mod files;
 mod floor;
 mod ground;
+mod history;
 mod home;
 mod host;
 mod map;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(message) => {
             eprintln!(
-                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 W8 soak] [--quick] [--minutes N]`"
+                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 hours soak] [--quick] [--minutes N]`"
             );
             return ExitCode::from(2);
         }
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
             "W6" => map::map(&mut table, asked.effort),
             "W7" => files::files(&mut table, asked.effort),
             "W8" => sensors::sensors(&mut table, asked.effort),
+            "W9" => history::history(&mut table, asked.effort),
+            "W10" => history::crash(&mut table, asked.effort),
+            "hours" => measure::hours(&mut table, asked.effort),
             _ => measure::soak(&mut table, Duration::from_secs(60 * asked.minutes)),
         }
     }
@@ -75,12 +79,14 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
                 let minutes = arguments.next().and_then(|minutes| minutes.parse().ok());
                 asked.minutes = minutes.filter(|&minutes| minutes > 2).ok_or("--minutes wants a number above 2")?;
             }
-            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "W8" | "soak" => asked.workloads.push(argument),
+            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "W8" | "W9" | "W10" | "hours" | "soak" => {
+                asked.workloads.push(argument)
+            }
             other => return Err(format!("`{other}` is no workload")),
         }
     }
     if asked.workloads.is_empty() {
-        asked.workloads = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"].map(str::to_owned).to_vec();
+        asked.workloads = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10"].map(str::to_owned).to_vec();
     }
     Ok(asked)
 }

@@ -260,3 +260,43 @@ pub fn soak(table: &mut Table, length: Duration) {
     table.figure("soak anonymous memory, end above minute 2", grown, "kB", Goal::AtMost(NOISE));
     table.figure("soak CPU of minflow itself", percent, "% of a core", Goal::None);
 }
+
+/// The runs of 33 hours in which nine DAGs of ten tasks run each minute, one after the other without a pause: does memory grow?
+pub fn hours(table: &mut Table, effort: Effort) {
+    const DAGS: usize = 9;
+    /// What is not counted for the slope, of all.
+    const WARMING: f64 = 0.1;
+    let all = effort.pick(33 * 60, 60) * DAGS;
+    let home = Home::new(16);
+    for number in 0..DAGS {
+        let mut text =
+            String::from("schedule = \"@continuous\"\nstart_date = 2020-01-01\n[tasks.t0]\nbash = \"true\"\n");
+        for task in 1..10 {
+            let _ = write!(text, "[tasks.t{task}]\nbash = \"true\"\ndepends_on = [\"t{}\"]\n", task / 2);
+        }
+        home.dag(&format!("dag_{number}"), &text);
+    }
+    let server = home.start(DAGS);
+    let (pids, rows, began) = (host::processes(home.path()), Rows::open(home.path()), Instant::now());
+    let mut samples = Vec::new();
+    loop {
+        std::thread::sleep(Duration::from_secs(2));
+        let (runs, _) = rows.finished();
+        samples.push((runs as f64 / all as f64 * 33.0, host::pss_megabytes(&pids)));
+        if runs as usize >= all {
+            break;
+        }
+    }
+    let percent = host::cpu_seconds(&pids) / server.age() * 100.0;
+    samples.retain(|sample| sample.0 > 33.0 * WARMING);
+    let (least, most) =
+        samples.iter().fold((f64::MAX, 0.0_f64), |(least, most), &(_, size)| (least.min(size), most.max(size)));
+    let (runs, tasks) = rows.finished();
+    table.figure("33 hours: runs finished", runs as f64, "", Goal::None);
+    table.figure("33 hours: tasks finished", tasks as f64, "", Goal::None);
+    table.figure("33 hours: seconds that they took", began.elapsed().as_secs_f64(), "s", Goal::None);
+    table.figure("33 hours: memory after the first tenth, least (PSS)", least, "MB", Goal::None);
+    table.figure("33 hours: memory, most (PSS)", most, "MB", Goal::AtMost(30.0));
+    table.figure("33 hours: slope", slope(&samples) * 1e3, "kB an hour", Goal::None);
+    table.figure("33 hours: CPU of minflow itself", percent, "% of a core", Goal::None);
+}

@@ -68,6 +68,14 @@ impl Rows {
         rows.map(|row| row.expect("it is not null")).collect()
     }
 
+    /// When the first instance was queued after an instant; both in milliseconds since 1970.
+    pub fn queued_after(&self, at: f64) -> Option<f64> {
+        let sql = "SELECT min(queued_at) FROM task_instance WHERE key > (SELECT max(key) - 100 FROM task_instance) AND queued_at > ?1";
+        let found: Option<i64> =
+            self.0.query_row(sql, [at * 1e3], |row| row.get(0)).expect("the schema has these columns");
+        found.map(millis)
+    }
+
     /// How many instances are in a state.
     pub fn in_state(&self, state: &str) -> i64 {
         let sql = "SELECT count(*) FROM task_instance WHERE state = ?1";

@@ -1,0 +1,254 @@
+//! W9, W10: what years of history and a crash in the midst of much work cost.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use minflow::config::Synchronous;
+use minflow::model::{DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState};
+use minflow::scheduler::{Changes, InstanceWrite, RunWrite, Store};
+use minflow::store::{Database, Reader};
+use rusqlite::Connection;
+use serde_json::Map;
+
+use crate::home::Home;
+use crate::host;
+use crate::measure::Effort;
+use crate::rows::Rows;
+use crate::table::{Goal, Table, median, percentile};
+
+/// Instances of each run of the history.
+const WIDTH: i64 = 10;
+
+/// A database whose newest rows have the keys up to these.
+struct Filled {
+    database: Database,
+    runs: i64,
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).expect("it is within the range of instants")
+}
+
+fn run(key: i64, dags: i64) -> RunWrite {
+    let date = at(key / dags * 60);
+    let run = DagRun {
+        key: RunKey(key),
+        dag_id: format!("dag_{}", key % dags).into(),
+        run_id: format!("scheduled__{date}").into(),
+        run_type: RunType::Scheduled,
+        state: RunState::Success,
+        run_after: date,
+        logical_date: Some(date),
+        data_interval: None,
+        queued_at: Some(date),
+        start_date: Some(date),
+        end_date: Some(date),
+        conf: Map::new(),
+        reason: None,
+        lag: None,
+        backfill: None,
+        is_released: false,
+        clear_number: 0,
+    };
+    RunWrite { run, prior: None }
+}
+
+fn instances(run: i64, dags: i64, state: TaskState, prior: Option<TaskState>) -> impl Iterator<Item = InstanceWrite> {
+    let process =
+        ProcessIdentity { pid: 4_711, start_ticks: 123_456, boot_id: "0f3c7a9e-5b1d-4c7e-9b52-1f0a".to_owned() };
+    (0..WIDTH).map(move |number| {
+        let instance = Instance {
+            state,
+            try_number: 1,
+            scheduled_at: Some(at(run)),
+            queued_at: Some(at(run)),
+            start_date: Some(at(run)),
+            end_date: (state == TaskState::Success).then(|| at(run + 1)),
+            exit_code: (state == TaskState::Success).then_some(0),
+            process: Some(Box::new(process.clone())),
+            usage: Some(Box::default()),
+            ..Instance::new(
+                InstanceKey(run * WIDTH + number),
+                RunKey(run),
+                format!("task_{number}"),
+                "default_pool",
+                "bash",
+            )
+        };
+        InstanceWrite { instance, dag_id: format!("dag_{}", run % dags).into(), prior }
+    })
+}
+
+/// Adds finished runs, those of `dags` DAGs in turns.
+fn fill(path: &Path, runs: i64, dags: i64) -> Filled {
+    let mut database = Database::open(path, Synchronous::Normal).expect("the database was made by this minflow");
+    let keys: Vec<i64> = (1..=runs).collect();
+    for (number, piece) in keys.chunks(1_000).enumerate() {
+        let changes = Changes {
+            runs: piece.iter().map(|&key| run(key, dags)).collect(),
+            instances: piece.iter().flat_map(|&key| instances(key, dags, TaskState::Success, None)).collect(),
+            ..Changes::default()
+        };
+        database.commit(&changes).expect("the disk takes it");
+        if number % 20 == 19 {
+            checkpoint(path);
+        }
+    }
+    checkpoint(path);
+    Filled { database, runs }
+}
+
+fn checkpoint(path: &Path) {
+    let connection = Connection::open(path).expect("the database is there");
+    let done = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    assert_eq!(done.ok(), Some(0), "nobody else has it");
+}
+
+impl Filled {
+    /// One turn's commit as of ten tasks that end, each at the end of a run that it first adds. In milliseconds.
+    fn commit(&mut self, dags: i64) -> f64 {
+        self.runs += 1;
+        let key = self.runs;
+        let instances = |state, prior| instances(key, dags, state, prior).collect();
+        let first = Changes {
+            runs: vec![run(key, dags)],
+            instances: instances(TaskState::Running, None),
+            ..Changes::default()
+        };
+        self.database.commit(&first).expect("the disk takes it");
+        let ends = Changes { instances: instances(TaskState::Success, Some(TaskState::Running)), ..Changes::default() };
+        let began = Instant::now();
+        self.database.commit(&ends).expect("the disk takes it");
+        began.elapsed().as_secs_f64() * 1e3
+    }
+}
+
+/// A home of DAGs that rest, with their history.
+fn aged(dags: i64, runs: i64) -> Home {
+    let home = Home::new(8);
+    for number in 0..dags {
+        let tasks: String = (0..WIDTH).map(|task| format!("[tasks.task_{task}]\nbash = \"true\"\n")).collect();
+        home.dag(&format!("dag_{number}"), &tasks);
+    }
+    drop(home.start(dags as usize));
+    if runs > 0 {
+        fill(&home.path().join("minflow.db"), runs, dags);
+    }
+    home
+}
+
+/// W9: a million finished runs.
+pub fn history(table: &mut Table, effort: Effort) {
+    const DAGS: i64 = 100;
+    let runs = effort.pick(1_000_000, 50_000);
+    let (empty, full) = (aged(DAGS, 0), aged(DAGS, runs));
+    let database = |home: &Home, runs| Filled {
+        database: Database::open(&home.path().join("minflow.db"), Synchronous::Full).expect("minflow has made it"),
+        runs,
+    };
+    let (mut small, mut large) = (database(&empty, 0), database(&full, runs));
+    let (mut commits, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..effort.pick(300, 50) {
+        floors.push(small.commit(DAGS));
+        commits.push(large.commit(DAGS));
+    }
+    drop((small, large));
+    let what = format!("W9 commit of 10 ends, {runs} runs beside none");
+    table.beside(what, &commits, &floors, "ms", Goal::AtMost(1.5));
+    let size = std::fs::metadata(full.path().join("minflow.db")).map_or(f64::NAN, |file| file.len() as f64);
+    table.figure("W9 database", size / 1e6, "MB", Goal::None);
+    let reader = Reader::open(&full.path().join("minflow.db")).expect("minflow has made it");
+    let mut lists = Vec::new();
+    for number in 0..200 {
+        let began = Instant::now();
+        let listed = reader.runs(&format!("dag_{}", number % DAGS), Some(25)).expect("it can be read");
+        lists.push(began.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(listed.len(), 25);
+    }
+    table.figure("W9 a DAG's last 25 runs, median", median(&lists), "ms", Goal::AtMost(5.0));
+    for (what, home) in [("without history", &empty), ("with it", &full)] {
+        let mut server = home.exec();
+        server.await_health();
+        table.figure(format!("W9 exec to healthy {what}"), server.age() * 1e3, "ms", Goal::None);
+        server.await_live(DAGS as usize);
+        let mut asked = Vec::new();
+        for _ in 0..effort.pick(100, 20) {
+            let began = Instant::now();
+            assert!(server.page("/status").contains("\"dag_99\""), "all DAGs are told of");
+            asked.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        table.figure(format!("W9 /status of {DAGS} DAGs {what}, median"), median(&asked), "ms", Goal::AtMost(20.0));
+        let memory = host::pss_megabytes(&host::processes(home.path()));
+        table.figure(format!("W9 memory {what} (PSS)"), memory, "MB", Goal::None);
+    }
+}
+
+/// W10: killed while a thousand tasks run and a hundred thousand instances are not finished; and again and again with some history.
+pub fn crash(table: &mut Table, effort: Effort) {
+    taken_over(table, effort);
+    decided(table, effort);
+}
+
+fn taken_over(table: &mut Table, effort: Effort) {
+    const ROUNDS: usize = 5;
+    const WIDTH: usize = 100;
+    let runs = effort.pick(1_000, 100);
+    let home = Home::new(runs);
+    let wait = effort.pick(120, 30);
+    let mut text = format!("max_active_runs = {runs}\n[tasks.first]\nbash = \"exec sleep {wait}\"\n");
+    for number in 1..WIDTH {
+        text.push_str(&format!("[tasks.t{number}]\nempty = true\ndepends_on = [\"first\"]\n"));
+    }
+    home.dag("work", &text);
+    let mut server = home.start(1);
+    let rows = Rows::open(home.path());
+    let supervisor = host::supervisor(home.path());
+    let before = host::anonymous_kilobytes(&[supervisor]);
+    for _ in 0..runs {
+        server.trigger("work");
+    }
+    server.until("all of them run", Duration::from_millis(50), |_| {
+        (rows.in_state("running") == runs as i64).then_some(())
+    });
+    let each = (host::anonymous_kilobytes(&[supervisor]) - before) * 1_024.0 / runs as f64;
+    table.figure(format!("W10 supervisor's memory for each of {runs} tasks"), each / 1e3, "kB", Goal::AtMost(20.0));
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        server.kill();
+        floors.push({
+            let other = Home::new(runs);
+            let mut idle = other.exec();
+            idle.await_health();
+            idle.age() * 1e3
+        });
+        server = home.exec();
+        server.await_health();
+        ours.push(server.age() * 1e3);
+    }
+    let what = format!("W10 exec to healthy, {runs} running of {} unfinished, beside an empty home", runs * WIDTH);
+    table.beside(what, &ours, &floors, "ms", Goal::None);
+    let more = median(&ours) - median(&floors);
+    table.figure("W10 recovery: what that start takes longer", more, "ms", Goal::AtMost(200.0));
+    server.until("all have ended as they do", Duration::from_millis(200), |_| {
+        (rows.in_state("success") == (runs * WIDTH) as i64).then_some(())
+    });
+}
+
+/// From the start after a SIGKILL to its first decision.
+fn decided(table: &mut Table, effort: Effort) {
+    const DAGS: i64 = 10;
+    let home = aged(DAGS, effort.pick(10_000, 1_000));
+    home.dag("always", "schedule = \"@continuous\"\nstart_date = 2020-01-01\n[tasks.a]\nbash = \"sleep 0.02\"\n");
+    let rows = Rows::open(home.path());
+    let mut taken = Vec::new();
+    for _ in 0..effort.pick(100, 10) {
+        let began_at = Timestamp::now().as_microsecond() as f64 / 1e3;
+        let mut server = home.exec();
+        let decided_at = server.until("it has decided", Duration::from_millis(1), |_| rows.queued_after(began_at));
+        taken.push(decided_at - began_at);
+        server.kill();
+    }
+    table.figure("W10 restart to first decision, p50", percentile(&taken, 50.0), "ms", Goal::None);
+    table.figure("W10 restart to first decision, p99", percentile(&taken, 99.0), "ms", Goal::AtMost(300.0));
+}
