@@ -1,4 +1,4 @@
-//! What a start costs, from the request to the end of `true`: bare, through the supervisor, with limits, in a cgroup, as another user.
+//! What a start costs, from the request to the end of `true`: bare, through the supervisor, strict, with limits, in a cgroup, as another user.
 //!
 //! `cargo bench --bench starts`. Whoever is not root, or has no cgroups of version 2, is told which lines are missing.
 
@@ -41,7 +41,7 @@ impl Bench {
         Self { home, client, notices, next: 1 }
     }
 
-    fn once(&mut self, limits: Option<&Limits>, user: Option<&User>) -> Duration {
+    fn once(&mut self, limits: Option<&Limits>, user: Option<&User>, tree: Tree) -> Duration {
         let key = TryKey { instance: InstanceKey(self.next), try_number: 1 };
         self.next += 1;
         let log = self.home.path().join("log");
@@ -59,7 +59,7 @@ impl Bench {
             kill_signal: 15,
             grace_ms: 1_000,
             stdin: None,
-            tree: Tree::Whole,
+            tree,
             leaves: false,
             wants_tail: false,
             output_from: 0,
@@ -124,18 +124,20 @@ fn main() {
     let nobody = User { name: "nobody".to_owned(), uid: 65_534, gid: 65_534, groups: vec![65_534] };
     let is_root = rustix::process::geteuid().is_root();
     let folder = cgroup();
-    let (mut plain, mut limited, mut other) = (Bench::new(None), Bench::new(None), Bench::new(None));
+    let (mut plain, mut strict) = (Bench::new(None), Bench::new(None));
+    let (mut limited, mut other) = (Bench::new(None), Bench::new(None));
     let mut grouped = folder.as_deref().map(|folder| Bench::new(Some(folder)));
     let mut cases: Vec<Case<'_>> = vec![
         ("a bare spawn", Box::new(bare)),
-        ("by the supervisor, in a session, accounted", Box::new(|| plain.once(None, None))),
-        ("with rlimits and priorities", Box::new(|| limited.once(Some(&rlimits), None))),
+        ("by the supervisor, in a session, accounted", Box::new(|| plain.once(None, None, Tree::Whole))),
+        ("with a subreaper of its own (strict)", Box::new(|| strict.once(None, None, Tree::Strict))),
+        ("with rlimits and priorities", Box::new(|| limited.once(Some(&rlimits), None, Tree::Whole))),
     ];
     if let Some(grouped) = &mut grouped {
-        cases.push(("in a cgroup", Box::new(|| grouped.once(Some(&in_group), None))));
+        cases.push(("in a cgroup", Box::new(|| grouped.once(Some(&in_group), None, Tree::Whole))));
     }
     if is_root {
-        cases.push(("as another user", Box::new(|| other.once(None, Some(&nobody)))));
+        cases.push(("as another user", Box::new(|| other.once(None, Some(&nobody), Tree::Whole))));
     }
     let small = medians(&mut cases);
     // The scheduler's memory is another process's, and must not matter.
@@ -148,9 +150,10 @@ fn main() {
         println!("{name:45} {:.3}  {:.3}", milliseconds(small[at]), milliseconds(large[at]));
     }
     let over = |a: usize, b: usize| (small[a].as_secs_f64() - small[b].as_secs_f64()) * 1_000.0;
-    println!("supervised over bare: {:+.3} ms; rlimits over that: {:+.3} ms", over(1, 0), over(2, 1));
+    println!("supervised over bare: {:+.3} ms; strict over that: {:+.3} ms", over(1, 0), over(2, 1));
+    println!("rlimits over supervised: {:+.3} ms", over(3, 1));
     match &folder {
-        Some(_) => println!("a cgroup over supervised: {:+.3} ms", over(3, 1)),
+        Some(_) => println!("a cgroup over supervised: {:+.3} ms", over(4, 1)),
         None => println!("no cgroups of version 2 that may be written to: not measured"),
     }
     if is_root {

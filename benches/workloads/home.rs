@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use minflow::api::client::Client;
 use minflow::model::RunId;
 use minflow::scheduler::Command as Order;
@@ -15,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::ground;
+use crate::rows::Rows;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_minflow");
 
@@ -123,6 +125,12 @@ impl Server<'_> {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// From its start to the first task that it queues, in milliseconds.
+    pub fn first_decision(&mut self, rows: &Rows) -> f64 {
+        let executed_at = Timestamp::now().as_microsecond() as f64 / 1e3 - self.age() * 1e3;
+        self.until("it has decided", Duration::from_millis(1), |_| rows.queued_after(executed_at)) - executed_at
     }
 
     /// Waits for something that `look` finds, and looks each `pause`.

@@ -70,10 +70,18 @@ impl Rows {
 
     /// When the first instance was queued after an instant; both in milliseconds since 1970.
     pub fn queued_after(&self, at: f64) -> Option<f64> {
-        let sql = "SELECT min(queued_at) FROM task_instance WHERE key > (SELECT max(key) - 100 FROM task_instance) AND queued_at > ?1";
+        // Only the newest can be: a count of all would take longer than what is measured.
+        let sql = "SELECT min(queued_at) FROM (SELECT queued_at FROM task_instance ORDER BY key DESC LIMIT 100) WHERE queued_at > ?1";
         let found: Option<i64> =
             self.0.query_row(sql, [at * 1e3], |row| row.get(0)).expect("the schema has these columns");
         found.map(millis)
+    }
+
+    /// How many instances of a DAG have succeeded.
+    pub fn successes(&self, dag_id: &str) -> i64 {
+        let sql =
+            "SELECT coalesce(sum(count), 0) FROM state_count WHERE dag_id = ?1 AND kind = 'task' AND state = 'success'";
+        self.0.query_row(sql, [dag_id], |row| row.get(0)).expect("the schema has these columns")
     }
 
     /// How many instances are in a state.
