@@ -15,7 +15,8 @@ pub use faults::{Faults, Open, Source, suggest};
 pub use render::{json_schema, markdown};
 pub use value::{
     ENDING_SIGNALS, Edge, KILL_SIGNALS, Moment, Signals, edge_of, json, moment_of as moment, parse_duration,
-    parse_moment, parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, signal_number,
+    parse_moment, parse_period, parse_prefixed, parse_size, print_duration, print_period, print_size, rough_size,
+    signal_number,
 };
 pub use walk::{Fields, check, check_table};
 pub use zones::{zone, zone_help};

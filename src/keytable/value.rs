@@ -135,6 +135,13 @@ pub fn print_size(bytes: u64) -> String {
     }
 }
 
+/// Bytes for people, with one digit behind the point.
+pub fn rough_size(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    let unit = UNITS.iter().find(|(_, size)| bytes >= *size);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / *size as f64))
+}
+
 /// The bytes that a TOML value gives: text, or a whole number.
 pub(super) fn size_of(value: &DeValue<'_>) -> Option<u64> {
     match value {

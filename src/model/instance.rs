@@ -114,6 +114,20 @@ pub fn exit_cause(reason: Option<&str>, exit_code: Option<i32>, signal: Option<i
     named.or(exit_code.map(|_| "exit_code")).or(signal.map(|_| "signal")).or(reason.map(|_| "fault"))
 }
 
+/// A reason that is one word, for people, to stand behind "try 1 of 2"; None: it says itself what has failed.
+pub fn reason_in_words(reason: &str) -> Option<String> {
+    let told = match reason {
+        "timed_out" => "took longer than its execution_timeout, and was ended",
+        "lost" => "was lost: nobody who watched it was left to tell how it ended",
+        "stopped" => "was ended as minflow stopped",
+        _ => {
+            let limit = Exceeded::ALL.into_iter().find(|limit| limit.reason() == reason)?;
+            return Some(format!("was ended {limit}"));
+        }
+    };
+    Some(told.to_owned())
+}
+
 /// Tells a process from every other that ever had its number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::clock::BootInstant;
+use crate::keytable::rough_size;
 use crate::model::{AdmissionRules, ParallelismRange, Thresholds};
 
 /// For how long a reading says how the host is.
@@ -149,7 +150,7 @@ fn broken(thresholds: &Thresholds, reading: &HostReading) -> Vec<String> {
     let mut broken = Vec::new();
     let mut least = |what: &str, key: &str, is: Option<u64>, least: Option<u64>| {
         if let Some((is, least)) = is.zip(least).filter(|(is, least)| is < least) {
-            broken.push(format!("{what}: {} of the {} that `{key}` asks for", bytes(is), bytes(least)));
+            broken.push(format!("{what}: {} of the {} that `{key}` asks for", rough_size(is), rough_size(least)));
         }
     };
     least("memory available", "min_memory", reading.memory_available, thresholds.min_memory);
@@ -200,12 +201,6 @@ fn ease(reading: &HostReading) -> Option<String> {
 }
 
 /// In the largest unit of which there is one.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    let unit = UNITS.iter().find(|(_, size)| bytes >= *size);
-    unit.map_or_else(|| format!("{bytes} B"), |(name, size)| format!("{:.1} {name}", bytes as f64 / *size as f64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

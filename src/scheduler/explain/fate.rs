@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::instance::reason_in_words;
 use crate::model::{Dag, DagRun, Instance, RunState, SkipDecision, TaskIx, TaskState};
 use crate::scheduler::explain::{Finding, Holder, TaskFinding};
 
@@ -208,7 +209,7 @@ pub(super) fn holder(run: &DagRun, row: &Instance, units: u32) -> Holder {
 fn ending(row: &Instance) -> String {
     let reason = row.reason.as_ref().and_then(|reason| reason.lines().next());
     match (reason, row.exit_code, row.signal) {
-        (Some(reason), _, _) => format!("failed: {reason}"),
+        (Some(reason), _, _) => reason_in_words(reason).unwrap_or_else(|| format!("failed: {reason}")),
         (None, Some(code), _) => format!("failed with exit code {code}"),
         (None, None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None, None) => "failed".to_owned(),

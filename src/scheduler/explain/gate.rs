@@ -1,9 +1,12 @@
 //! Which gate keeps an instance of a live run, who holds it, and until when.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use crate::keytable::rough_size;
 use crate::model::{Instance, RunState, TaskState, WeightRule};
-use crate::scheduler::admission::{RESERVE, bytes};
+use crate::scheduler::admission::RESERVE;
 use crate::scheduler::explain::fate::{Scene, holder};
 use crate::scheduler::explain::{Finding, Holder, MAX_HOLDERS};
 use crate::scheduler::past::PastBlock;
@@ -83,8 +86,9 @@ impl World {
             }
             Reason::NotReady(unmet) => not_ready(unmet, row, scene),
             Reason::NotStarted(why) => {
+                let is_ordered = has_order(why);
                 let mut finding = self.not_started(why, ix, slot).since(row.scheduled_at);
-                finding.message += &self.turn(ix, slot);
+                finding.message += &if is_ordered { self.turn(ix, slot, now) } else { String::new() };
                 finding
             }
             Reason::NotAdmitted(why) => {
@@ -167,7 +171,7 @@ impl World {
                 let (memory, millicpus) = (self.limits.reserves().memory().1, self.limits.reserves().millicpus().1);
                 let Need { memory: needed, millicpus: busy } = self.limits.reserves().need(need);
                 let message = if needed > memory {
-                    format!("{} of memory, and {} may be reserved in all", bytes(needed), bytes(memory))
+                    format!("{} of memory, and {} may be reserved in all", rough_size(needed), rough_size(memory))
                 } else {
                     format!("{} processors, and {} may be reserved in all", cpus(busy.into()), cpus(millicpus))
                 };
@@ -175,23 +179,8 @@ impl World {
             }
             NotStarted::KeptFor(elder) => self.kept_for(elder),
             NotStarted::NotItsTurn => {
-                let message =
-                    format!("others come first: its priority weight is {}{}", row.priority_weight, self.rule(ix, slot));
-                Finding::shut("priority", message)
+                Finding::shut("priority", format!("others come first: its priority weight is {}", row.priority_weight))
             }
-        }
-    }
-
-    /// Where its weight comes from, if that is not to be seen in its file.
-    fn rule(&self, ix: RunIx, slot: Slot) -> &'static str {
-        let run = self.run(ix);
-        let task = run.entry(slot).task.zip(run.definition.as_ref());
-        let rule = task.map(|(task, definition)| definition.dag.graph.node(task).weight_rule);
-        match rule {
-            Some(WeightRule::CriticalPath) => {
-                " by the seconds of the longest path after it (weight_rule = \"critical_path\")"
-            }
-            _ => "",
         }
     }
 
@@ -212,20 +201,47 @@ impl World {
     }
 
     /// What the order has to do with it that an instance finds no slot.
-    fn turn(&self, ix: RunIx, slot: Slot) -> String {
+    fn turn(&self, ix: RunIx, slot: Slot, now: Now) -> String {
         let run = self.run(ix);
         let entry = run.entry(slot);
         let Some(handle) = entry.handle.map(Handle::number) else { return String::new() };
         if self.ready.keeps(handle) {
             return "; it is first in line, and what comes free is kept for it (scheduler.priority_ageing)".to_owned();
         }
-        let Some(Rival { dag, holds, against }) = self.ready.rival(handle, &self.limits) else { return String::new() };
+        let Some(Rival { dag, holds, against }) = self.ready.rival(handle, &self.limits) else {
+            return self.weighed(ix, slot, now);
+        };
         let (other, own) = (&self.dag(DagIx(dag)).record.dag_id, &run.row.dag_id);
         format!(
             "; `{other}` comes first: it holds {} of pool `{}`, and `{own}` {against} (scheduler.fair_share)",
             slots(holds),
             entry.row.pool
         )
+    }
+
+    /// By what it is weighed against others, as far as that is not to be seen in its file.
+    fn weighed(&self, ix: RunIx, slot: Slot, now: Now) -> String {
+        let run = self.run(ix);
+        let entry = run.entry(slot);
+        let weight = entry.row.priority_weight;
+        let mut words = String::new();
+        let task = entry.task.zip(run.definition.as_ref());
+        let rule = task.map(|(task, definition)| definition.dag.graph.node(task).weight_rule);
+        if rule == Some(WeightRule::CriticalPath) {
+            words += &format!(
+                "; its priority weight is {weight}, for the seconds of the longest path from it on (weight_rule = \"critical_path\")"
+            );
+        }
+        let waited =
+            entry.row.scheduled_at.map(|at| Duration::try_from(now.wall.duration_since(at)).unwrap_or_default());
+        let ageing = self.settings.choosing.ageing.filter(|every| !every.is_zero());
+        let older = waited.zip(ageing).map_or(0, |(waited, every)| (waited.as_nanos() / every.as_nanos()) as i64);
+        if older > 0 {
+            let counts = weight.saturating_add(older);
+            words +=
+                &format!("; its priority weight of {weight} counts as {counts} by now (scheduler.priority_ageing)");
+        }
+        words
     }
 
     /// The tries that the executor holds and of which `units` says that they count.
@@ -315,8 +331,13 @@ fn reserved(reserves: &Reserves, need: NeedIx) -> (String, fn(Need) -> u32, u32)
     let Need { memory, millicpus } = reserves.need(need);
     let (taken, all) = reserves.memory();
     if taken.saturating_add(memory) > all {
-        let message = format!("{} of {} memory is reserved, and it needs {}", bytes(taken), bytes(all), bytes(memory));
-        let mebibytes = |need: Need| u32::try_from(need.memory >> 20).unwrap_or(u32::MAX);
+        let message = format!(
+            "{} of {} memory is reserved, and it needs {}",
+            rough_size(taken),
+            rough_size(all),
+            rough_size(memory)
+        );
+        let mebibytes = |need: Need| u32::try_from(need.memory.div_ceil(1 << 20)).unwrap_or(u32::MAX);
         let missing = (taken.saturating_add(memory) - all).div_ceil(1 << 20);
         return (message, mebibytes, u32::try_from(missing).unwrap_or(u32::MAX));
     }
@@ -324,6 +345,23 @@ fn reserved(reserves: &Reserves, need: NeedIx) -> (String, fn(Need) -> u32, u32)
     let message =
         format!("{} of {} processors are reserved, and it needs {}", cpus(taken), cpus(all), cpus(millicpus.into()));
     (message, |need| need.millicpus, (taken + u64::from(millicpus)).saturating_sub(all) as u32)
+}
+
+/// Whether it would begin sooner if it came before others.
+fn has_order(why: NotStarted) -> bool {
+    match why {
+        NotStarted::PoolUnknown { .. }
+        | NotStarted::PoolTooSmall { .. }
+        | NotStarted::HostTooSmall { .. }
+        | NotStarted::KeptFor(_) => false,
+        NotStarted::ParallelismFull { .. }
+        | NotStarted::PoolFull { .. }
+        | NotStarted::MaxActiveTasks { .. }
+        | NotStarted::MaxActiveTisPerDag { .. }
+        | NotStarted::MaxActiveTisPerDagrun { .. }
+        | NotStarted::HostReserved { .. }
+        | NotStarted::NotItsTurn => true,
+    }
 }
 
 fn slots(count: u64) -> String {

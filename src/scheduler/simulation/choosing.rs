@@ -121,6 +121,28 @@ fn without_ageing_a_fat_task_is_passed_by_and_sighup_helps_it() {
     assert_eq!(simulation.trace(), ["start fat.f try 1"]);
 }
 
+#[test]
+fn who_has_waited_counts_for_more_and_explain_says_how_much() {
+    let dags = [("a.toml", &*tasks("ab", "priority_weight = 3")), ("b.toml", &*tasks("x", ""))];
+    let mut simulation = simulation(1, Choosing { ageing: Some(MINUTE), ..Choosing::default() }, &dags);
+    assert_eq!(simulation.trace(), ["start a.a try 1"]);
+    assert_eq!(told(&mut simulation, "b", "x").1, "pool `wide` 1/1", "less than a minute counts for nothing yet");
+    simulation.clock.advance(MINUTE * 5 / 2);
+    let words = "pool `wide` 1/1; its priority weight of 1 counts as 3 by now (scheduler.priority_ageing)";
+    assert_eq!(told(&mut simulation, "b", "x"), ("pool_full".to_owned(), words.to_owned()));
+    simulation.command(trigger("a"));
+    simulation.succeed("a.a");
+    assert_eq!(simulation.trace(), ["start a.b try 1"], "it has waited as long, and has more priority");
+    simulation.succeed("a.b");
+    assert_eq!(
+        simulation.trace(),
+        ["start b.x try 1"],
+        "two minutes and a half count for more than the priority of the second run"
+    );
+    simulation.succeed("b.x");
+    assert_eq!(simulation.trace(), ["start a.a try 1"]);
+}
+
 /// Of the three tasks in the newest run.
 fn weights(simulation: &Simulation) -> Vec<i64> {
     let rows = simulation.store.instances();
@@ -146,6 +168,8 @@ fn the_longest_path_comes_first_by_what_tries_have_taken() {
     simulation.command(trigger("d"));
     assert_eq!(simulation.trace(), ["start d.x try 1"], "100 seconds against 25");
     assert_eq!(weights(&simulation), [100, 25, 20]);
+    let words = "pool `wide` 1/1; its priority weight is 25, for the seconds of the longest path from it on (weight_rule = \"critical_path\")";
+    assert_eq!(told(&mut simulation, "d", "y"), ("pool_full".to_owned(), words.to_owned()));
     let mut simulation = simulation.crash_and_restart();
     simulation.save("d.toml", &text.replace("[tasks.y]\n", "[tasks.y]\npriority_weight = 3\n"));
     assert_eq!(weights(&simulation), [100, 75, 20], "what waits is weighed again, by the same times");

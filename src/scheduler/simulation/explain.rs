@@ -2,7 +2,7 @@
 
 use super::tests::trigger;
 use super::*;
-use crate::model::SkipDecision;
+use crate::model::{Exceeded, SkipDecision};
 use crate::scheduler::command::{Asker, CommandError, Done, Stop};
 use crate::scheduler::explain::{ExplainedTask, Explanation, TaskFinding};
 
@@ -110,6 +110,29 @@ fn what_is_over_tells_how_it_came_to_its_state_from_memory_and_from_the_database
     }
     let explanation = explain(&mut simulation, None).unwrap();
     assert_eq!(explanation.run.message, "failed (task_failure): 1 of 5 task instances failed");
+}
+
+#[test]
+fn how_a_try_ended_is_told_in_words() {
+    let ends = [
+        (Outcome::TimedOut, "took longer than its execution_timeout, and was ended"),
+        (Outcome::Lost, "was lost: nobody who watched it was left to tell how it ended"),
+        (Outcome::Killed { reason: "stopped".to_owned() }, "was ended as minflow stopped"),
+        (exceeded(Exceeded::Memory), "was ended out of memory"),
+        (exceeded(Exceeded::CpuTime), "was ended at its limit of CPU time"),
+        (Outcome::Faulted { reason: "no such script".to_owned() }, "failed: no such script"),
+        (Outcome::Exited(7), "failed with exit code 7"),
+    ];
+    for (outcome, words) in ends {
+        let mut simulation = Simulation::with(&[("d.toml", "[tasks.a]\nbash = \"true\"\n")]);
+        simulation.command(trigger("d"));
+        simulation.end("d.a", outcome);
+        assert_eq!(told(&mut simulation, "a").1, format!("try 1 of 1 {words}"));
+    }
+}
+
+fn exceeded(limit: Exceeded) -> Outcome {
+    Outcome::Exceeded { limit, exit_code: None, signal: Some(9) }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod choosing;
 mod cross_dag;
 mod deadlines;
 mod explain;
+mod gates;
 mod mapped;
 mod memory;
 mod order;
