@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagRun, Instance, Pool, PoolName};
+use crate::observe::host;
 use crate::operators::plugin;
 use crate::scheduler::DagRecord;
 use crate::secrets::Secrets;
@@ -123,7 +124,9 @@ impl Home {
     /// What holds where a DAG file says nothing, and the pools that it may name.
     pub fn defaults(&self) -> Defaults {
         let pools = self.reader.as_ref().and_then(|reader| reader.pools().ok()).unwrap_or_default();
-        Defaults::from_config(&self.config, pools).with_plugins(plugin::list(&self.config.home))
+        Defaults::from_config(&self.config, pools)
+            .with_host(host::reservable())
+            .with_plugins(plugin::list(&self.config.home))
     }
 
     /// All pools, by name.

@@ -15,6 +15,7 @@ use crate::config;
 use crate::dagfile::{self, Defaults};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Dag, DagId, Pool, RunAs};
+use crate::observe::host;
 use crate::operators::plugin;
 use crate::secrets::{Masker, Secrets};
 use crate::store::Reader;
@@ -55,6 +56,7 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         Ok(loaded) => (
             loaded.config.core.dags_folder.clone(),
             Defaults::from_config(&loaded.config, stored_pools(&loaded.config))
+                .with_host(host::reservable())
                 .with_plugins(plugin::list(&loaded.config.home)),
         ),
         Err(_) => (home.join("dags"), Defaults::default()),

@@ -33,7 +33,7 @@ use crate::config::{Config, Loaded};
 use crate::dagfile::Defaults;
 use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
-use crate::model::{AdmissionRules, DagId};
+use crate::model::{AdmissionRules, DagId, Reservable};
 use crate::observe::host::{self, HostProbe};
 use crate::observe::pressure::LocalHost;
 use crate::operators::plugin;
@@ -275,21 +275,18 @@ fn waiting(events: &EventSender, dag_id: Option<&str>) -> Option<Vec<TaskFinding
 
 fn live_defaults(config: &Config, snapshot: &Snapshot) -> LiveDefaults {
     let defaults = Defaults::from_config(config, snapshot.pools.iter().cloned());
-    LiveDefaults::new(defaults.with_plugins(plugin::list(&config.home)))
+    LiveDefaults::new(defaults.with_host(host::reservable()).with_plugins(plugin::list(&config.home)))
 }
 
 fn scheduler_settings(config: &Config) -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let Reservable { memory, millicpus } = config.admission.reservable().or(host::reservable());
     Settings {
         parallelism: config
             .admission
             .parallelism
             .map_or(config.core.parallelism, |range| Admission::first_parallelism(range, cores)),
-        admission: AdmissionRules {
-            memory: config.admission.memory.or_else(host::total_memory),
-            millicpus: config.admission.millicpus.or(Some(cores.saturating_mul(1_000))),
-            ..config.admission.clone()
-        },
+        admission: AdmissionRules { memory, millicpus, ..config.admission.clone() },
         drain_timeout: config.scheduler.drain_timeout,
         drained: Drained::Kept,
         choosing: choosing(config),

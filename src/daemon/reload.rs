@@ -17,6 +17,7 @@ use crate::config::{Config, Loaded, keys};
 use crate::dagfile::Defaults;
 use crate::diagnostic::Diagnostic;
 use crate::executor::{LiveTunables, Tunables};
+use crate::observe::host;
 use crate::scheduler::event::{Event, EventSender, Reconfigured};
 use crate::watch::Watcher;
 
@@ -134,7 +135,7 @@ impl State {
             *defaults = Defaults {
                 pools,
                 assets: of_start.assets.clone(),
-                ..Defaults::from_config(new, []).with_plugins(plugins)
+                ..Defaults::from_config(new, []).with_host(host::reservable()).with_plugins(plugins)
             };
         });
         if new.logging.level != old.logging.level {

@@ -55,6 +55,7 @@ use crate::model::dag::{Dag, Task};
 use crate::model::graph::{Graph, Node};
 use crate::model::ids::{AssetName, DagId, MAX_ID_BYTES, PoolName};
 use crate::model::mapping::Group;
+use crate::model::needs::Reservable;
 use crate::model::pool::Pool;
 
 /// The most bytes of one DAG file.
@@ -81,6 +82,8 @@ pub struct Defaults {
     pub data_intervals: bool,
     /// The slots of all pools by name (-1: without limit). `default_pool` is known in any case.
     pub pools: BTreeMap<PoolName, i64>,
+    /// What the needs of all tasks together may reserve of the host.
+    pub reservable: Reservable,
     /// The names of all notifiers.
     pub notifiers: BTreeSet<String>,
     /// The callbacks of DAGs that give none.
@@ -125,6 +128,7 @@ impl Default for Defaults {
             catchup: false,
             data_intervals: false,
             pools: BTreeMap::new(),
+            reservable: Reservable::default(),
             notifiers: BTreeSet::new(),
             on_success: Vec::new(),
             on_failure: Vec::new(),
@@ -150,6 +154,7 @@ impl Defaults {
             catchup: config.scheduler.catchup_by_default,
             data_intervals: config.scheduler.create_cron_data_intervals,
             pools: config.pools_with(pools).into_values().map(|pool| (pool.name, pool.slots)).collect(),
+            reservable: config.admission.reservable(),
             notifiers: config.notices.notifiers.keys().cloned().collect(),
             on_success: config.notices.on_success.clone(),
             on_failure: config.notices.on_failure.clone(),
@@ -161,6 +166,11 @@ impl Defaults {
 
     pub fn with_plugins(self, plugins: Plugins) -> Self {
         Self { plugins, ..self }
+    }
+
+    /// On a host that has this to reserve, where the configuration does not say how much.
+    pub fn with_host(self, host: Reservable) -> Self {
+        Self { reservable: self.reservable.or(host), ..self }
     }
 
     /// For a definition that was stored when it held.

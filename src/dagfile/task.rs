@@ -25,7 +25,7 @@ use crate::model::state::{TriggerRule, WeightRule};
 
 /// The keys of a task, and those of `default_args` behind them, the innermost group's first.
 #[derive(Clone, Copy)]
-struct Layers<'l, 'd> {
+pub(super) struct Layers<'l, 'd> {
     own: Fields<'d>,
     shared: &'l [Fields<'d>],
 }
@@ -37,7 +37,7 @@ impl<'d> Layers<'_, 'd> {
         layers.find(|fields| fields.get(name).is_some()).and_then(|fields| read(*fields, name))
     }
 
-    fn get(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+    pub(super) fn get(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.read(name, |fields, name| fields.get(name))
     }
 
@@ -355,6 +355,7 @@ impl Reader<'_, '_> {
             .map(|list| self.asset_names(list.unwrap_or_default()));
         let env = layers.read("env", |fields, name| fields.table(name)).into_iter().flatten();
         self.check_slots(layers);
+        self.check_reservable(layers);
         Task {
             owner: layers.text("owner").unwrap_or(dag_owner).to_owned(),
             doc_md: layers.text("doc_md").unwrap_or_default().to_owned(),

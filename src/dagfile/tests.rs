@@ -416,12 +416,13 @@ fn deciders_have_all_their_forms() {
     assert_eq!(operator("latest_only = true"), Operator::LatestOnly);
 }
 
+fn warnings(text: &str, defaults: &Defaults) -> Vec<String> {
+    let (_, warnings) = super::read(Path::new("d.toml"), text.as_bytes(), defaults).unwrap();
+    warnings.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn more_slots_than_a_pool_has_are_a_warning_at_their_place() {
-    let warnings = |text: &str, defaults: &Defaults| -> Vec<String> {
-        let (_, warnings) = super::read(Path::new("d.toml"), text.as_bytes(), defaults).unwrap();
-        warnings.iter().map(ToString::to_string).collect()
-    };
     let text = "[default_args]\npool = 'cpu_intensive'\npool_slots = 3\n[tasks.a]\nbash = 'x'\n[tasks.b]\nbash = 'x'\n[tasks.c]\nbash = 'x'\npool_slots = 2\n[tasks.d]\nbash = 'x'\npool = 'default_pool'\npool_slots = 129\n";
     let expected = [
         "d.toml:3:14: pool-slots: pool `cpu_intensive` has 2 slots: a task that takes 3 waits until it has more\n3 | pool_slots = 3\n  |              ^\nhelp: take at most 2, or make the pool larger",
@@ -432,4 +433,26 @@ fn more_slots_than_a_pool_has_are_a_warning_at_their_place() {
     assert_eq!(warnings(text, &Defaults { pools: endless, ..Defaults::default() }), Vec::<String>::new());
     // A stored definition was judged when it was stored.
     assert_eq!(warnings(text, &defaults().for_stored()), Vec::<String>::new());
+}
+
+#[test]
+fn needs_that_exceed_what_may_be_reserved_are_a_warning_at_their_place() {
+    let text = "[default_args]\nneeds = { memory = '3GiB', cpus = 2 }\n[tasks.a]\nbash = 'x'\n[tasks.b]\nbash = 'x'\n\
+        [tasks.c]\nbash = 'x'\nneeds = { memory = '2GiB', cpus = 2.001 }\n[tasks.d]\nbash = 'x'\nneeds = { memory = 'auto' }\n";
+    let reservable = Reservable { memory: Some(2 << 30), millicpus: Some(2_000) };
+    let expected = [
+        "d.toml:2:20: needs-too-much: `needs` 3GiB of memory, and 2.1 GB may be reserved in all: the task can never start\n\
+         2 | needs = { memory = '3GiB', cpus = 2 }\n  |                    ^^^^^^\n\
+         help: need less, or say `memory` under `[admission]` in airflow.toml; without it that is all that this host has",
+        "d.toml:9:35: needs-too-much: `needs` 2.001 processors, and 2 may be reserved in all: the task can never start\n\
+         9 | needs = { memory = '2GiB', cpus = 2.001 }\n  |                                   ^^^^^\n\
+         help: need less, or say `cpus` under `[admission]` in airflow.toml; without it that is all that this host has",
+    ];
+    let on_host = defaults().with_host(reservable);
+    assert_eq!(warnings(text, &on_host), expected);
+    assert_eq!(warnings(text, &defaults()), Vec::<String>::new(), "nobody knows what the host has");
+    assert_eq!(warnings(text, &on_host.clone().for_stored()), Vec::<String>::new());
+    // What airflow.toml says wins over what the host has.
+    let told = Defaults { reservable: Reservable { memory: Some(4 << 30), millicpus: Some(64_000) }, ..defaults() };
+    assert_eq!(warnings(text, &told.with_host(reservable)), Vec::<String>::new());
 }

@@ -1,5 +1,7 @@
 //! What the host must have to spare before something new starts.
 
+use super::needs::Reservable;
+
 /// Beyond these nothing new starts. What is None is not looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Thresholds {
@@ -40,6 +42,13 @@ pub struct AdmissionRules {
     pub millicpus: Option<u32>,
     /// What `core.parallelism = "auto"` chooses from; None: it is a number.
     pub parallelism: Option<ParallelismRange>,
+}
+
+impl AdmissionRules {
+    /// What of the host may be reserved, as far as it is said.
+    pub fn reservable(&self) -> Reservable {
+        Reservable { memory: self.memory, millicpus: self.millicpus }
+    }
 }
 
 /// Between these `core.parallelism = "auto"` chooses. 1 ≤ floor ≤ ceiling.

@@ -46,7 +46,7 @@ pub use ids::{
 pub use instance::{Instance, ProcessIdentity, Usage};
 pub use limits::{Enforce, Exceeded, IoPriority, Limits};
 pub use mapping::{Form, Group, GroupIx, Input, Mapping, MappingIx, XcomInput};
-pub use needs::{NeededMemory, Needs};
+pub use needs::{NeededMemory, Needs, Reservable};
 pub use pool::Pool;
 pub use retry::{EndedBy, RetryRule};
 pub use run::{DagRun, DataInterval, NextRun};

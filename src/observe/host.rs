@@ -10,6 +10,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use sysinfo::{MemoryRefreshKind, System};
 
+use crate::model::Reservable;
+
 /// How long an answer waits for the disks. A dead mount answers never.
 const DISK_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -102,9 +104,10 @@ impl Probe {
     }
 }
 
-/// Bytes; None: it could not be read.
-pub fn total_memory() -> Option<u64> {
-    memory().map(|memory| memory.total_memory())
+/// All that it has, as far as it could be read.
+pub fn reservable() -> Reservable {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    Reservable { memory: memory().map(|memory| memory.total_memory()), millicpus: Some(cores.saturating_mul(1_000)) }
 }
 
 fn memory() -> Option<System> {

@@ -304,6 +304,20 @@ fn a_warning_is_shown_and_is_no_fault() {
 }
 
 #[test]
+fn needs_that_can_never_be_met_are_a_warning() {
+    let text = "[tasks.x]\nbash = \"true\"\nneeds = { memory = \"2GB\" }\n";
+    let warning = "dags/a.toml:3:20: needs-too-much: `needs` 2GB of memory, and 1.0 GB may be reserved in all: the task can never start\n\
+                   3 | needs = { memory = \"2GB\" }\n  |                    ^^^^^\n\
+                   help: need less, or say `memory` under `[admission]` in airflow.toml; without it that is all that this host has\n\n";
+    let home = Test::new("validate").file("airflow.toml", "[admission]\nmemory = \"1GB\"\n").file("dags/a.toml", text);
+    home.stdout(&format!("warning: {warning}")).stderr("2 files checked, no faults, 1 warning\n").run();
+    // No host has as much.
+    let text = text.replace("2GB", "9000TB");
+    let home = Test::new("validate").file("dags/a.toml", &text).stdout_contains("needs-too-much");
+    home.stderr("1 file checked, no faults, 1 warning\n").run();
+}
+
+#[test]
 fn two_files_of_one_dag_id_are_both_named() {
     Test::new("validate")
         .file("dags/a.toml", &format!("dag_id = \"x\"\n{DAG}"))

@@ -127,6 +127,35 @@ fn nothing_starts_on_a_host_beyond_a_threshold_and_it_is_said_everywhere() {
 }
 
 #[test]
+fn what_needs_more_than_the_host_has_can_never_run_and_is_told_when_its_file_is_read() {
+    let home = Home::new();
+    home.write("airflow.toml", "[admission]\ncpus = 1.5\n");
+    home.dag(
+        "huge",
+        "[tasks.fat]\nbash = \"true\"\nneeds = { memory = \"9000TB\" }\n[tasks.busy]\nbash = \"true\"\nneeds = { cpus = 2 }\n\
+         [tasks.small]\nbash = \"true\"\nneeds = { memory = \"1MB\", cpus = 0.5 }\n",
+    );
+    let minflow = home.start();
+    minflow.await_dag("huge");
+    let said = minflow.said();
+    assert!(said.contains("huge.toml:3:20: needs-too-much: `needs` 9000TB of memory, and "), "{said}");
+    let busy = "huge.toml:6:18: needs-too-much: `needs` 2 processors, and 1.5 may be reserved in all: the task can never start";
+    assert!(said.contains(busy), "{said}");
+    home.trigger("huge", "r");
+    await_state(&home, ("huge", "r", "small"), "success");
+    let fat = told(&home, "huge", "r", "fat");
+    assert_eq!((fat["gate"].as_str(), fat["state"].as_str()), (Some("needs_too_much"), Some("scheduled")));
+    let words = fat["message"].as_str().unwrap();
+    assert!(words.starts_with("it can never run: it needs 9000000.0 GB of memory, and "), "{words}");
+    let busy = told(&home, "huge", "r", "busy");
+    assert_eq!(busy["message"], "it can never run: it needs 2 processors, and 1.5 may be reserved in all");
+    // It may as soon as there is more.
+    home.write("airflow.toml", "[admission]\ncpus = 2\n");
+    crate::harness::signal(minflow.pid(), rustix::process::Signal::HUP);
+    await_state(&home, ("huge", "r", "busy"), "success");
+}
+
+#[test]
 fn what_a_holder_usually_takes_tells_when_the_gate_should_open() {
     let home = Home::new();
     home.write("airflow.toml", "[pools]\nnarrow = 1\n");
