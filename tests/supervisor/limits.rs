@@ -10,7 +10,7 @@ use minflow::supervisor::protocol::User;
 
 use super::*;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 impl Bench {
     fn limited(&self, instance: i64, limits: Limits, script: &str) -> Start {
@@ -23,7 +23,7 @@ impl Bench {
     }
 }
 
-fn exceeded(limit: Exceeded) -> Cause {
+pub(super) fn exceeded(limit: Exceeded) -> Cause {
     Cause::Exceeded { limit }
 }
 
@@ -32,14 +32,14 @@ fn is_root() -> bool {
 }
 
 /// A folder that looks like a cgroup with these controllers.
-fn fake(controllers: &str) -> tempfile::TempDir {
+pub(super) fn fake(controllers: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("cgroup.controllers"), controllers).unwrap();
     folder
 }
 
 /// The one try's group in it.
-fn only_group(base: &Path) -> PathBuf {
+pub(super) fn only_group(base: &Path) -> PathBuf {
     let folders = fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path());
     let mut groups = folders.filter(|path| path.is_dir() && !path.ends_with("minflow"));
     let group = groups.next().unwrap();
@@ -207,10 +207,14 @@ fn what_the_kernel_killed_for_memory_is_out_of_memory_and_no_signal() {
 }
 
 /// A folder of the real hierarchy, empty.
-struct RealCgroup(PathBuf);
+pub(super) struct RealCgroup(PathBuf);
 
 impl RealCgroup {
-    fn new() -> Option<Self> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
         let folder = PathBuf::from(mount.split(' ').nth(1)?).join(format!("minflow-test-{}", std::process::id()));

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod limits;
+mod strict;
 mod trees;
 
 use std::fs;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use super::*;
 
 /// The argument by which a test knows its processes: `sleep` takes it for a day and a fraction of a second.
-fn token(instance: i64) -> String {
+pub(super) fn token(instance: i64) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     thread_local! {
         static TEST: u32 = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -23,7 +23,7 @@ fn bearers(token: &str) -> Vec<i32> {
     procfs::pids().into_iter().filter(|pid| bears(pid) && *pid != std::process::id() as i32).collect()
 }
 
-fn assert_gone(token: &str, what: &str) {
+pub(super) fn assert_gone(token: &str, what: &str) {
     let left: Vec<String> = bearers(token)
         .into_iter()
         .map(|pid| {
@@ -35,7 +35,7 @@ fn assert_gone(token: &str, what: &str) {
 }
 
 /// Ends what a test that fails has started.
-struct Sweep(String);
+pub(super) struct Sweep(pub(super) String);
 
 impl Drop for Sweep {
     fn drop(&mut self) {
@@ -51,7 +51,7 @@ impl Drop for Sweep {
 
 /// How a script starts what is to escape. `$T` is the token, `$F` a file that the escaped process makes, `$R` what it runs to do
 /// so and to stay: `sh`, which becomes `sleep`. `$D` is a folder for scripts.
-const ESCAPES: &[(&str, &str)] = &[
+pub(super) const ESCAPES: &[(&str, &str)] = &[
     ("a child in the background", "$R &"),
     ("nohup", "nohup $R > /dev/null 2>&1 &"),
     ("disown", "$R & disown -h; disown -a"),
@@ -93,7 +93,7 @@ const BELOW_THE_LEADER: &[(&str, &str)] = &[
 ];
 
 /// What an escape runs. Each ends by itself in a bounded number of steps, in a process that stays.
-fn write_scripts(folder: &Path) {
+pub(super) fn write_scripts(folder: &Path) {
     let scripts = [
         (
             "chain",
@@ -117,7 +117,7 @@ fn write_scripts(folder: &Path) {
 }
 
 /// A task that starts what is to escape, sees it run, says so and then does `rest`.
-fn escape(bench: &Bench, instance: i64, how: &str, rest: &str) -> Start {
+pub(super) fn escape(bench: &Bench, instance: i64, how: &str, rest: &str) -> Start {
     let folder = bench.home.path();
     let (file, token) = (folder.join(format!("{instance}.escaped")), token(instance));
     let runs = format!("sh {} {token}", folder.join(format!("{instance}.run")).display());
@@ -133,7 +133,7 @@ fn escape(bench: &Bench, instance: i64, how: &str, rest: &str) -> Start {
 }
 
 /// A task beside the others, and the process that it has sent away.
-fn bystander(bench: &Bench) -> Sweep {
+pub(super) fn bystander(bench: &Bench) -> Sweep {
     let sweep = Sweep(token(1));
     bench.client.start(vec![escape(bench, 1, "setsid -f $R > /dev/null 2>&1 < /dev/null", "sleep $T")]).unwrap();
     bench.started();
@@ -141,7 +141,7 @@ fn bystander(bench: &Bench) -> Sweep {
     sweep
 }
 
-fn assert_undisturbed(bench: &Bench) {
+pub(super) fn assert_undisturbed(bench: &Bench) {
     assert!(bearers(&token(1)).len() >= 2, "itself, and what it has sent away");
     bench.client.kill(key(1), "the test is over", Force::Graceful);
     assert_eq!(bench.ended().key, key(1));
@@ -249,13 +249,13 @@ fn what_nobody_can_tell_ends_with_the_last_task_that_could_have_started_it() {
 }
 
 /// What nothing tells from others, were it not for a subreaper of its task's own.
-const WITHOUT_A_TRACE: &[(&str, &str)] = &[
+pub(super) const WITHOUT_A_TRACE: &[(&str, &str)] = &[
     ("one that nothing tells", "env -i PATH=\"$PATH\" setsid -f $R > /dev/null 2>&1 < /dev/null"),
     ("the mark of another, sent away", "MINFLOW_TRY=other setsid -f $R > /dev/null 2>&1 < /dev/null"),
     ("one that nothing tells, twice", "env -i PATH=\"$PATH\" setsid -f setsid -f $R > /dev/null 2>&1 < /dev/null"),
 ];
 
-fn strict(start: Start) -> Start {
+pub(super) fn strict(start: Start) -> Start {
     Start { tree: Tree::Strict, ..start }
 }
 
@@ -293,13 +293,17 @@ fn nothing_whatever_outlives_a_strict_task_that_is_cancelled() {
     assert_undisturbed(&bench);
 }
 
-/// The subreaper of the one strict task that runs.
-fn reaper(bench: &Bench) -> i32 {
+/// The subreaper of the one strict task that runs, if it has one.
+pub(super) fn find_reaper(bench: &Bench) -> Option<i32> {
     let named = |&pid: &i32| {
         fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == b"minflow-strict\n")
             && procfs::stat(pid).is_some_and(|stat| !stat.has_ended())
     };
-    procfs::children(bench.client.pid()).into_iter().find(named).expect("it has one")
+    procfs::children(bench.client.pid()).into_iter().find(named)
+}
+
+fn reaper(bench: &Bench) -> i32 {
+    find_reaper(bench).expect("it has one")
 }
 
 #[test]
