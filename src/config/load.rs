@@ -528,6 +528,7 @@ fn print(kind: &Kind, value: &Value) -> String {
 /// Faults that the table of keys cannot express, of all values of a file or a profile.
 fn check_more(sections: &DeTable<'_>, faults: &mut Faults<'_>) {
     check_range(sections, faults);
+    check_pressures(sections, faults);
     choosing::check(sections, faults);
     for (section, values) in sections {
         for (key, value) in values.get_ref().as_table().into_iter().flatten() {
@@ -550,6 +551,21 @@ fn check_range(sections: &DeTable<'_>, faults: &mut Faults<'_>) {
     {
         let message = format!("`max_parallelism` is less than the {floor} of `min_parallelism`");
         faults.add(span, "bad-value", message, format!("write {floor} or more"));
+    }
+}
+
+/// A share of time is never more than all of it: beyond that a threshold would keep nothing back.
+fn check_pressures(sections: &DeTable<'_>, faults: &mut Faults<'_>) {
+    let Some(admission) = sections.get("admission").and_then(|admission| admission.get_ref().as_table()) else {
+        return;
+    };
+    for key in ["max_cpu_pressure", "max_memory_pressure", "max_io_pressure"] {
+        let Some(value) = admission.get(key) else { continue };
+        let percent = keytable::json(value.get_ref()).and_then(|json| json.as_f64());
+        if let Some(percent) = percent.filter(|percent| *percent > 100.0) {
+            let message = format!("`{key}` cannot be {percent}");
+            faults.add(value.span(), "out-of-range", message, "use a percentage from 0 to 100; 0: it is not looked at");
+        }
     }
 }
 

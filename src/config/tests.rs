@@ -612,12 +612,12 @@ fn admission_is_off_until_a_threshold_is_given_and_auto_takes_its_bounds_from_th
 #[test]
 fn bad_values_of_admission_are_told_where_they_stand() {
     let text = "[core]\nparallelism = \"all\"\n[admission]\nmin_memory = -1\nmax_load = \"much\"\nmin_parallelism = 9\nmax_parallelism = 3\n\
-        [database]\nmin_free = \"some\"\n";
+        max_cpu_pressure = 100.5\nmax_io_pressure = 100\n[database]\nmin_free = \"some\"\n";
     let faults = settled(text, &inputs(&[], &[])).unwrap_err();
     let places: Vec<_> = faults.iter().map(|fault| (fault.line, fault.code)).collect();
     assert_eq!(
         places,
-        [(2, "bad-value"), (4, "bad-size"), (5, "wrong-type"), (7, "bad-value"), (9, "bad-size")],
+        [(2, "bad-value"), (4, "bad-size"), (5, "wrong-type"), (7, "bad-value"), (8, "out-of-range"), (11, "bad-size")],
         "{faults:#?}"
     );
 }
