@@ -1,11 +1,13 @@
 //! The database as the source of answers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::api::json::{Dag, DagCounts, FailedCallback, Failure};
 use crate::api::source::{Facts, Source, SourceError, Which};
+use crate::model::{DagId, TaskId};
 use crate::scheduler::StoreError;
 use crate::store::{Reader, ReaderPool};
 
@@ -26,6 +28,15 @@ impl Source for DatabaseSource {
         // One transaction, so that an answer never mixes two turns.
         let read = self.readers.with(|reader| reader.at_one_moment(|reader| self.facts(reader, which)));
         read.map_err(|error| SourceError(error.message))
+    }
+
+    fn usual(&self, tasks: &[(&DagId, &TaskId)]) -> Vec<Option<Duration>> {
+        let read = self.readers.with(|reader| {
+            let usual = |(dag_id, task_id): &(&DagId, &TaskId)| reader.usual_duration(dag_id, task_id);
+            tasks.iter().map(usual).collect()
+        });
+        // An estimate that cannot be made is left out of an answer that tells enough without it.
+        read.unwrap_or_else(|_| vec![None; tasks.len()])
     }
 }
 

@@ -15,8 +15,10 @@ pub use self::explain::{Explanation, Finding, TaskFinding};
 use crate::executor::paths::{callback_log, log_path};
 use crate::model::deadline::DeadlineRow;
 use crate::model::instance::exit_cause;
-use crate::model::{self, DagId, DagRun, Hook, PoolName, RunId, RunState, RunType, TaskId};
+use crate::model::{self, DagId, DagRun, Hook, PoolName, RunId, RunState, RunType, TaskId, Usage};
+use crate::observe::Sample;
 use crate::scheduler::change::{DagRecord, ImportError as ImportErrorRecord};
+use crate::scheduler::command::RunningTry;
 use crate::scheduler::gauge::{Gauges, PoolGauge};
 use crate::store::{self, RecentFailure};
 use crate::timetable;
@@ -250,6 +252,75 @@ pub struct Failure {
     pub exit_cause: Option<&'static str>,
     /// The path of the log of that try; relative to home if it lies inside.
     pub log: String,
+    /// Seconds.
+    pub duration: Option<f64>,
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What a try has used; null where nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Used {
+    /// Seconds.
+    pub user_cpu: Option<f64>,
+    /// Seconds.
+    pub system_cpu: Option<f64>,
+    /// Bytes.
+    pub max_rss: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub write_bytes: Option<u64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+}
+
+impl From<Option<&Usage>> for Used {
+    fn from(usage: Option<&Usage>) -> Self {
+        usage.map_or_else(Self::default, |usage| Self {
+            user_cpu: Some(usage.user_cpu.as_secs_f64()),
+            system_cpu: Some(usage.system_cpu.as_secs_f64()),
+            max_rss: Some(usage.max_rss),
+            read_bytes: Some(usage.read_bytes),
+            write_bytes: Some(usage.write_bytes),
+            voluntary_switches: Some(usage.voluntary_switches),
+            involuntary_switches: Some(usage.involuntary_switches),
+        })
+    }
+}
+
+/// A try whose process runs, and what it has used so far.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunningTask {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    pub map_index: i32,
+    pub try_number: u32,
+    pub start_date: Option<Instant>,
+    pub is_paused: bool,
+    pub pid: i32,
+    /// Resident now, of all its processes, in bytes. Null: it has begun or ended since the last look, which is two seconds old at most.
+    pub memory: Option<u64>,
+    pub processes: Option<u32>,
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+impl RunningTask {
+    pub fn new(running: &RunningTry, sample: Option<&Sample>) -> Self {
+        Self {
+            dag_id: running.dag_id.clone(),
+            run_id: running.run_id.clone(),
+            task_id: running.task_id.clone(),
+            map_index: running.map_index,
+            try_number: running.try_number,
+            start_date: running.started_at.map(Instant),
+            is_paused: running.is_paused,
+            pid: running.process.pid,
+            memory: sample.map(|sample| sample.memory),
+            processes: sample.map(|sample| sample.processes),
+            used: sample.map(|sample| &sample.usage).into(),
+        }
+    }
 }
 
 impl Failure {
@@ -257,6 +328,7 @@ impl Failure {
     pub fn new(failure: &RecentFailure, home: &Path, logs: &Path) -> Self {
         let RecentFailure { dag_id, run_id, task_id, map_index, try_number, .. } = failure;
         let log = log_path(logs, dag_id, run_id, task_id, *map_index, *try_number);
+        let span = failure.start_date.zip(failure.end_date);
         Self {
             dag_id: dag_id.clone(),
             run_id: run_id.clone(),
@@ -267,6 +339,8 @@ impl Failure {
             reason: failure.reason.clone(),
             exit_cause: exit_cause(failure.reason.as_deref(), failure.exit_code, failure.signal),
             log: log.strip_prefix(home).unwrap_or(&log).display().to_string(),
+            duration: span.map(|(start, end)| end.duration_since(start).as_secs_f64()),
+            used: failure.usage.as_deref().into(),
         }
     }
 }
@@ -355,6 +429,8 @@ pub struct Status {
     pub recent_callback_failures: Vec<FailedCallback>,
     /// Instances that wait for a slot, those first that wait longest; null: the scheduler is busy with a turn.
     pub waiting: Option<Vec<TaskFinding>>,
+    /// Tries whose processes run, those first that have run longest; null as `waiting` is.
+    pub running: Option<Vec<RunningTask>>,
     pub host: Host,
 }
 

@@ -1,15 +1,20 @@
 //! What is answered to which request. Knows no server: a request comes in as plain data and an answer leaves as bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::json::{self, HealthAnswer, Host, Status};
+use crate::api::json::{self, HealthAnswer, Host, RunningTask, Status};
 use crate::api::source::{Source, SourceError, Which};
 use crate::health::Health;
+use crate::model::{DagId, TaskId};
+use crate::observe::LiveUsage;
 use crate::observe::host::HostProbe;
+use crate::scheduler::command::RunningTry;
 use crate::scheduler::explain::TaskFinding;
 use crate::scheduler::gauge::GaugeBoard;
 use crate::ui;
@@ -23,8 +28,16 @@ pub const STALL_AFTER: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const PATHS: [&str; 4] = ["/", "/status", "/health", "/api/v2/monitor/health"];
 
-/// Lists what waits for a slot, of the DAG of that id or of all.
-pub type ListWaiting = dyn Fn(Option<&str>) -> Option<Vec<TaskFinding>> + Send + Sync;
+/// What the scheduler alone knows, of one DAG or of all: at most 20 of each. Null: it did not answer at once.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// What waits for a slot.
+    pub waiting: Option<Vec<TaskFinding>>,
+    pub running: Option<Vec<RunningTry>>,
+}
+
+/// Asks the scheduler, of the DAG of that id or of all.
+pub type AskPresent = dyn Fn(Option<&str>) -> Present + Send + Sync;
 
 /// All that the answers are made of. Cheap to share; no lock of it is held while the disk is asked.
 pub struct Site {
@@ -34,8 +47,9 @@ pub struct Site {
     pub host: HostProbe,
     /// For how long the scheduler's present turn has been running; null while it waits for events. Must not block.
     pub turn_running_for: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
-    /// At most 20 instances that wait for a slot, of one DAG or of all; null: the scheduler did not answer at once.
-    pub waiting: Box<ListWaiting>,
+    pub present: Box<AskPresent>,
+    /// What runs has used.
+    pub live: LiveUsage,
     pub home: String,
     pub started: Instant,
 }
@@ -227,9 +241,17 @@ fn airflow_health(site: &Site) -> Value {
 
 fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
     let facts = site.source.read(which)?;
-    let waiting = (site.waiting)(match which {
+    let present = (site.present)(match which {
         Which::One(dag_id) => Some(dag_id),
         Which::UpTo(_) => None,
+    });
+    let waiting = present.waiting.map(|mut waiting| {
+        expect(&mut waiting, &*site.source, Timestamp::now());
+        waiting.iter().map(json::TaskFinding::from).collect()
+    });
+    let running = present.running.map(|running| {
+        let samples = site.live.of(running.iter().map(|one| &one.process), Instant::now());
+        running.iter().zip(&samples).map(|(one, sample)| RunningTask::new(one, sample.as_ref())).collect()
     });
     let gauges = site.gauges.read();
     let reasons = reasons(site);
@@ -250,7 +272,8 @@ fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
         recent_failures: facts.recent_failures,
         missed_deadlines: facts.missed_deadlines,
         recent_callback_failures: facts.failed_callbacks,
-        waiting: waiting.map(|waiting| waiting.iter().map(json::TaskFinding::from).collect()),
+        waiting,
+        running,
         host: Host {
             cpu_percent: host.cpu_percent,
             load1: host.load1,
@@ -260,6 +283,21 @@ fn status(site: &Site, which: &Which) -> Result<Status, SourceError> {
             disk_free: host.disk_free,
         },
     })
+}
+
+/// Works out when gates should open, by what their first holders usually take.
+fn expect(waiting: &mut [TaskFinding], source: &dyn Source, now: Timestamp) {
+    /// Of how many tasks it is asked, for one answer.
+    const ASKED: usize = 20;
+    let holders = waiting.iter().flat_map(|waits| &waits.finding.held_by);
+    let tasks = holders.filter_map(|holder| Some((holder.dag_id.clone(), holder.task_id.clone()?)));
+    let tasks: BTreeSet<(DagId, TaskId)> = tasks.collect();
+    let asked: Vec<_> = tasks.iter().take(ASKED).map(|(dag_id, task_id)| (dag_id, task_id)).collect();
+    let usual = source.usual(&asked);
+    let known: BTreeMap<_, _> = asked.into_iter().zip(usual).collect();
+    for waits in waiting {
+        waits.finding.expect(&mut |dag_id, task_id| *known.get(&(dag_id, task_id?))?, now);
+    }
 }
 
 /// Hashed with keys that the standard library draws at random, so nobody guesses it.

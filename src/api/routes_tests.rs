@@ -1,5 +1,7 @@
 use super::*;
 use crate::api::testing::{get, site};
+use crate::model::{ProcessIdentity, TaskState};
+use crate::scheduler::explain::{Finding, Holder};
 
 fn body(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
@@ -13,10 +15,65 @@ fn status_has_exactly_the_promised_fields() {
     let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         fields.join(" "),
-        "status version pid uptime_seconds home scheduler tasks pools dag_counts dags import_errors recent_failures missed_deadlines recent_callback_failures waiting host"
+        "status version pid uptime_seconds home scheduler tasks pools dag_counts dags import_errors recent_failures missed_deadlines recent_callback_failures waiting running host"
     );
     assert_eq!(shown["dags"][1]["dag_id"], "dag_1");
     assert_eq!(shown["status"], "healthy");
+}
+
+#[test]
+fn status_tells_when_a_holder_usually_ends_and_what_a_running_task_has_used() {
+    let since = Timestamp::now() - Duration::from_secs(30);
+    let holder = Holder {
+        dag_id: "etl".into(),
+        run_id: "r".into(),
+        task_id: Some("load".into()),
+        map_index: -1,
+        state: "running".to_owned(),
+        units: 1,
+        since: Some(since),
+        expected_end: None,
+    };
+    let finding = Finding { gate: Some("pool_full".to_owned()), held_by: vec![holder], wants: 1, ..Finding::default() };
+    let waits = TaskFinding {
+        dag_id: "etl".into(),
+        run_id: "r".into(),
+        task_id: "next".into(),
+        map_index: -1,
+        state: TaskState::Scheduled,
+        try_number: 1,
+        finding,
+    };
+    let running = RunningTry {
+        dag_id: "etl".into(),
+        run_id: "r".into(),
+        task_id: "load".into(),
+        map_index: 3,
+        try_number: 2,
+        started_at: Some(since),
+        // Nobody has this number.
+        process: ProcessIdentity { pid: i32::MAX, start_ticks: 1, boot_id: "boot".to_owned() },
+        is_paused: true,
+    };
+    let present = Present { waiting: Some(vec![waits]), running: Some(vec![running]) };
+    let site = Site { present: Box::new(move |_| present.clone()), ..site(1) };
+    let shown = body(&answer(&site, &get("/status")));
+    let waits = &shown["waiting"][0];
+    let end = json!(json::Instant(since + Duration::from_secs(90)));
+    assert_eq!(
+        [&waits["until"], &waits["held_by"][0]["expected_end"], &waits["is_expected"]],
+        [&end, &end, &json!(true)]
+    );
+    assert!(waits["line"].as_str().unwrap().contains("; should clear "), "{waits}");
+    let fields: Vec<&str> = shown["running"][0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        fields.join(" "),
+        "dag_id run_id task_id map_index try_number start_date is_paused pid memory processes user_cpu system_cpu max_rss read_bytes \
+         write_bytes voluntary_switches involuntary_switches"
+    );
+    assert_eq!([&shown["running"][0]["is_paused"], &shown["running"][0]["memory"]], [&json!(true), &Value::Null]);
+    let page = String::from_utf8(answer(&site, &get("/")).body).unwrap();
+    assert!(page.contains("<h2 id=\"running\">Running</h2>") && page.contains("etl.load[3]"), "{page}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Where the answers come from, as a trait: the daemon gives the database's readers, tests give fixed records.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::api::json::{Dag, DagCounts, FailedCallback, Failure, ImportError, MissedDeadline};
+use crate::model::{DagId, TaskId};
 
 /// What the database tells. Called on HTTP threads, several at once; a call may wait for the disk but never for the loop.
 pub trait Source: Send + Sync {
@@ -11,6 +13,9 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// The database cannot be read.
     fn read(&self, which: &Which) -> Result<Facts, SourceError>;
+
+    /// How long the newest successful tries of these tasks took, in the middle. None: nobody knows.
+    fn usual(&self, tasks: &[(&DagId, &TaskId)]) -> Vec<Option<Duration>>;
 }
 
 /// Which DAGs are wanted.

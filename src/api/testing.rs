@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::json;
-use super::routes::{Request, Site};
+use super::routes::{Present, Request, Site};
 use super::source::{Facts, Source, SourceError, Which};
 use crate::health::Health;
-use crate::model::{DagRun, DataInterval, Hook, Instance, InstanceKey, RunKey, RunState, RunType, TaskState, Usage};
+use crate::model::{
+    DagId, DagRun, DataInterval, Hook, Instance, InstanceKey, RunKey, RunState, RunType, TaskId, TaskState, Usage,
+};
+use crate::observe::LiveUsage;
 use crate::observe::host::HostProbe;
 use crate::scheduler::change::{DagRecord, NextRun};
 use crate::scheduler::gauge::{GaugeBoard, Gauges, PoolGauge};
@@ -45,6 +48,8 @@ pub(crate) fn failure() -> RecentFailure {
         exit_code: Some(3),
         signal: None,
         reason: Some("exit_code <3>".to_owned()),
+        start_date: Some(at("2026-11-21T00:00:01Z")),
+        usage: Some(Box::new(Usage { max_rss: 4_096, ..Usage::default() })),
     }
 }
 
@@ -128,6 +133,10 @@ impl Source for Fixed {
         }
         Ok(facts)
     }
+
+    fn usual(&self, tasks: &[(&DagId, &TaskId)]) -> Vec<Option<Duration>> {
+        tasks.iter().map(|(_, task_id)| (***task_id == *"load").then_some(Duration::from_secs(90))).collect()
+    }
 }
 
 /// A database that cannot be read.
@@ -136,6 +145,10 @@ pub(crate) struct Broken;
 impl Source for Broken {
     fn read(&self, _: &Which) -> Result<Facts, SourceError> {
         Err(SourceError("disk I/O error".to_owned()))
+    }
+
+    fn usual(&self, tasks: &[(&DagId, &TaskId)]) -> Vec<Option<Duration>> {
+        vec![None; tasks.len()]
     }
 }
 
@@ -163,7 +176,8 @@ pub(crate) fn site(dags: usize) -> Site {
         health: Health::default(),
         host: HostProbe::new(vec![std::env::temp_dir()]),
         turn_running_for: Box::new(|| None),
-        waiting: Box::new(|_| Some(Vec::new())),
+        present: Box::new(|_| Present { waiting: Some(Vec::new()), running: Some(Vec::new()) }),
+        live: LiveUsage::default(),
         home: "/home".to_owned(),
         started: Instant::now(),
     }

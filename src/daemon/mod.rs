@@ -25,7 +25,7 @@ use crossbeam::channel::bounded;
 
 use crate::api::database::DatabaseSource;
 use crate::api::protocol::Pong;
-use crate::api::routes::Site;
+use crate::api::routes::{Present, Site};
 use crate::api::server::{Server, StartError};
 use crate::api::socket::{Patience, SocketError, SocketServer};
 use crate::clock::{Clock, SystemClock};
@@ -34,6 +34,7 @@ use crate::dagfile::Defaults;
 use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::Health;
 use crate::model::{AdmissionRules, DagId, Reservable};
+use crate::observe::LiveUsage;
 use crate::observe::host::{self, HostProbe};
 use crate::observe::pressure::LocalHost;
 use crate::operators::plugin;
@@ -41,7 +42,6 @@ use crate::scheduler::admission::Admission;
 use crate::scheduler::change::Snapshot;
 use crate::scheduler::command::{Asker, Command, Done, Stop};
 use crate::scheduler::event::{self, Event, EventSender};
-use crate::scheduler::explain::TaskFinding;
 use crate::scheduler::gauge::{GaugeBoard, Heartbeat};
 use crate::scheduler::port::ReplyTo;
 use crate::scheduler::ready::Choosing;
@@ -250,27 +250,41 @@ fn site(
         health: health.clone(),
         host: HostProbe::new(folders.map(Clone::clone).to_vec()),
         turn_running_for: Box::new(move || heartbeat.committing_for(clock.boot())),
-        waiting: Box::new(move |dag_id| waiting(&events, dag_id)),
+        present: Box::new(move |dag_id| present(&events, dag_id)),
+        live: LiveUsage::default(),
         home: config.home.display().to_string(),
         started: Instant::now(),
     }
 }
 
-/// What waits for a slot, as the loop knows it; None: a turn lasts for too long just now.
-fn waiting(events: &EventSender, dag_id: Option<&str>) -> Option<Vec<TaskFinding>> {
+/// What waits for a slot and what runs, as the loop knows it; None: a turn lasts for too long just now.
+fn present(events: &EventSender, dag_id: Option<&str>) -> Present {
     const SHOWN: usize = 20;
     const PATIENCE: Duration = Duration::from_millis(200);
-    let (sender, answer) = bounded(1);
-    let reply = ReplyTo::new(move |reply| {
-        // Who asked may have given up.
-        let _ = sender.send(reply);
-    });
-    let command = Command::ListWaiting { dag_id: dag_id.map(DagId::from), limit: SHOWN };
-    events.send(Event::Command { command, reply }).ok()?;
-    match answer.recv_timeout(PATIENCE) {
-        Ok(Ok(Done::Waiting(waiting))) => Some(waiting),
-        _ => None,
+    let (sender, answers) = bounded(2);
+    let dag_id = dag_id.map(DagId::from);
+    let commands =
+        [Command::ListWaiting { dag_id: dag_id.clone(), limit: SHOWN }, Command::ListRunning { dag_id, limit: SHOWN }];
+    for command in commands {
+        let sender = sender.clone();
+        let reply = ReplyTo::new(move |reply| {
+            // Who asked may have given up.
+            let _ = sender.send(reply);
+        });
+        if events.send(Event::Command { command, reply }).is_err() {
+            return Present::default();
+        }
     }
+    let deadline = Instant::now() + PATIENCE;
+    let mut present = Present::default();
+    for _ in 0..2 {
+        match answers.recv_deadline(deadline) {
+            Ok(Ok(Done::Waiting(waiting))) => present.waiting = Some(waiting),
+            Ok(Ok(Done::Running(running))) => present.running = Some(running),
+            _ => {}
+        }
+    }
+    present
 }
 
 fn live_defaults(config: &Config, snapshot: &Snapshot) -> LiveDefaults {

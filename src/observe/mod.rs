@@ -4,4 +4,4 @@ pub mod host;
 pub mod pressure;
 mod usage;
 
-pub use usage::{Sample, Sampler};
+pub use usage::{LiveUsage, Sample, Sampler};

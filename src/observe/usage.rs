@@ -1,10 +1,15 @@
 //! What processes that run have used so far: read from `/proc` when somebody asks, and never by itself.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::model::{ProcessIdentity, Usage};
 use crate::supervisor::procfs::{self, Process};
 use crate::supervisor::sys;
+
+const LOOKED_AT_EACH: Duration = Duration::from_secs(2);
 
 /// What a try has used so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,41 @@ impl Sampler {
     }
 }
 
+/// What running tries have used, looked at anew when somebody asks, and no more often than each two seconds.
+#[derive(Debug, Default)]
+pub struct LiveUsage(Mutex<Option<Look>>);
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    sampler: Sampler,
+    /// By pid and start.
+    known: BTreeMap<(i32, u64), Option<Sample>>,
+}
+
+impl LiveUsage {
+    /// In the order of `processes`. None: it has ended, or has begun since the last look.
+    pub fn of<'p>(
+        &self,
+        processes: impl IntoIterator<Item = &'p ProcessIdentity>,
+        now: Instant,
+    ) -> Vec<Option<Sample>> {
+        let mut processes = processes.into_iter().peekable();
+        if processes.peek().is_none() {
+            return Vec::new();
+        }
+        let mut last = self.0.lock();
+        let fresh = last.take().filter(|look| now.saturating_duration_since(look.at) < LOOKED_AT_EACH);
+        let look =
+            last.insert(fresh.unwrap_or_else(|| Look { at: now, sampler: Sampler::now(), known: BTreeMap::new() }));
+        let Look { sampler, known, .. } = look;
+        let sample = |process: &ProcessIdentity| {
+            *known.entry((process.pid, process.start_ticks)).or_insert_with(|| sampler.sample(process))
+        };
+        processes.map(sample).collect()
+    }
+}
+
 fn of_ticks(ticks: u64) -> Duration {
     Duration::from_micros(ticks * 1_000_000 / sys::ticks_per_second().max(1))
 }
@@ -87,5 +127,23 @@ mod tests {
         assert!(sample.usage.user_cpu + sample.usage.system_cpu > Duration::ZERO, "{sample:?}");
         assert_eq!(another, None);
         assert_eq!(Sampler::now().sample(&process), None, "it has ended");
+    }
+
+    #[test]
+    fn who_asks_again_within_two_seconds_is_told_what_was_seen_before() {
+        let live = LiveUsage::default();
+        let began = Instant::now();
+        assert_eq!(live.of([], began), []);
+        assert!(live.0.lock().is_none(), "nothing runs, and nobody looks");
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id() as i32;
+        let start_ticks = procfs::stat(pid).unwrap().start_ticks;
+        let process = ProcessIdentity { pid, start_ticks, boot_id: procfs::boot_id() };
+        let seen = live.of([&process], began)[0];
+        assert!(seen.is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(live.of([&process], began + LOOKED_AT_EACH - Duration::from_millis(1)), [seen]);
+        assert_eq!(live.of([&process], began + LOOKED_AT_EACH), [None]);
     }
 }

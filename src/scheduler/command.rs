@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::{
-    BackfillId, DagId, DataInterval, Pool, PoolName, Reprocess, RunId, RunKey, RunState, TaskId, TaskState,
+    BackfillId, DagId, DataInterval, Pool, PoolName, ProcessIdentity, Reprocess, RunId, RunKey, RunState, TaskId,
+    TaskState,
 };
 use crate::scheduler::change::RetiredRun;
 use crate::scheduler::explain::{ExplainedTask, Explanation, TaskFinding};
@@ -77,6 +78,11 @@ pub enum Command {
         dag_id: Option<DagId>,
         limit: usize,
     },
+    /// Lists at most `limit` tries whose processes run, of one DAG or of all. Changes nothing.
+    ListRunning {
+        dag_id: Option<DagId>,
+        limit: usize,
+    },
     /// Defines pools, or changes their slots and descriptions; all or none.
     SetPools {
         pools: Vec<Pool>,
@@ -97,9 +103,23 @@ pub enum Command {
 impl Command {
     /// It is refused while the database cannot be written. A stop is not, and neither is who waits.
     pub const fn changes_something(&self) -> bool {
-        let is_question = matches!(self, Self::Explain { .. } | Self::ListWaiting { .. });
+        let is_question = matches!(self, Self::Explain { .. } | Self::ListWaiting { .. } | Self::ListRunning { .. });
         !is_question && !matches!(self, Self::Await { .. } | Self::AwaitBackfill { .. } | Self::Stop { .. })
     }
+}
+
+/// A try whose process runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunningTry {
+    pub dag_id: DagId,
+    pub run_id: RunId,
+    pub task_id: TaskId,
+    /// -1 unless mapped.
+    pub map_index: i32,
+    pub try_number: u32,
+    pub started_at: Option<Timestamp>,
+    pub process: ProcessIdentity,
+    pub is_paused: bool,
 }
 
 /// An order of who looks after the history: one turn's work.
@@ -341,6 +361,8 @@ pub enum Done {
     Explained(Box<Explanation>),
     /// Those first that wait longest.
     Waiting(Vec<TaskFinding>),
+    /// Those first that have run longest.
+    Running(Vec<RunningTry>),
     /// So many were not so already.
     PoolsSet {
         changed: u32,

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::did_you_mean;
-use crate::model::{DagId, Instance, RunId, RunState, TaskId, TaskState};
+use crate::model::{DagId, Instance, RunId, RunState, TaskId, TaskState, TryKey};
 use crate::scheduler::change::RunLookup;
-use crate::scheduler::command::CommandError;
+use crate::scheduler::command::{CommandError, RunningTry};
 use crate::scheduler::steer::{refusal, unreadable};
 use crate::scheduler::world::{DagIx, History, Now, RunIx, Slot, World};
 
@@ -219,6 +219,31 @@ impl World {
             scene.of(row, self.finding(ix, slot, row, &scene, now))
         };
         found.into_iter().map(tell).collect()
+    }
+
+    /// At most `limit` tries whose processes run, of one DAG or of all, those first that have run longest.
+    pub(super) fn running(&self, dag_id: Option<&DagId>, limit: usize) -> Vec<RunningTry> {
+        let row = |(run, slot): (RunIx, Slot)| &self.run(run).entry(slot).row;
+        let is_meant = |&(_, &(run, slot)): &(&TryKey, &(RunIx, Slot))| {
+            let is_its = dag_id.is_none_or(|dag_id| self.run(run).row.dag_id == *dag_id);
+            is_its && row((run, slot)).state == TaskState::Running
+        };
+        let mut found: Vec<_> = self.held.iter().filter(is_meant).map(|(&key, &place)| (key, place)).collect();
+        found.sort_by_key(|&(key, place)| (row(place).start_date, key));
+        let tell = |(key, (run, slot)): (TryKey, (RunIx, Slot))| {
+            let (run, row) = (&self.run(run).row, row((run, slot)));
+            Some(RunningTry {
+                dag_id: run.dag_id.clone(),
+                run_id: run.run_id.clone(),
+                task_id: row.task_id.clone(),
+                map_index: row.map_index,
+                try_number: row.try_number,
+                started_at: row.start_date,
+                process: row.process.as_deref()?.clone(),
+                is_paused: self.paused.contains(&key),
+            })
+        };
+        found.into_iter().filter_map(tell).take(limit).collect()
     }
 }
 

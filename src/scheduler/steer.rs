@@ -45,6 +45,7 @@ impl World {
                 explained.map(|explanation| Done::Explained(Box::new(explanation)))
             }
             Command::Keep(keep) => self.keep(keep, now, history),
+            Command::ListRunning { dag_id, limit } => Ok(Done::Running(self.running(dag_id.as_ref(), limit))),
             Command::ListWaiting { dag_id, limit } => Ok(Done::Waiting(self.waiting(dag_id.as_ref(), limit, now))),
             Command::Await { dag_id, run_id } => match self.find_awaited(&dag_id, &run_id, history) {
                 Ok(Awaited::Live(run)) => {

@@ -153,7 +153,8 @@ pub(super) const RUN_WITH_XCOM: &str = "SELECT r.key FROM dag_run r WHERE r.dag_
      AND EXISTS (SELECT 1 FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
      WHERE i.run_key = r.key AND i.task_id = ?3 AND x.key = ?4) ORDER BY r.logical_date DESC LIMIT 1";
 pub(super) const RECENT_FAILURES: &str = "SELECT i.key, r.dag_id, r.run_id, i.task_id, i.map_index, i.try_number, \
-     i.end_date, i.exit_code, i.signal, i.reason FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
+     i.end_date, i.exit_code, i.signal, i.reason, i.start_date, i.user_cpu, i.system_cpu, i.max_rss, i.read_bytes, i.write_bytes, \
+     i.voluntary_switches, i.involuntary_switches FROM task_instance i JOIN dag_run r ON r.key = i.run_key WHERE i.state = 'failed' \
      ORDER BY i.end_date DESC LIMIT ?1";
 pub(super) const LIVE_VERSIONS: &str =
     concat!("SELECT ", version_columns!(), " FROM dag d JOIN dag_version v ON v.key = d.version_key ORDER BY d.dag_id");
@@ -320,6 +321,8 @@ impl Reader {
                 exit_code: fields.take()?,
                 signal: fields.take()?,
                 reason: fields.take()?,
+                start_date: fields.maybe_instant()?,
+                usage: fields.usage()?,
             })
         })
     }

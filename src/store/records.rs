@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::model::{DagId, DagRun, RunId, TaskId};
+use crate::model::{DagId, DagRun, RunId, TaskId, Usage};
 use crate::scheduler::change::DagRecord;
 
 /// A DAG and its newest run by run_after.
@@ -48,6 +48,8 @@ pub struct RecentFailure {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub reason: Option<String>,
+    pub start_date: Option<Timestamp>,
+    pub usage: Option<Box<Usage>>,
 }
 
 /// An entry of the audit log, as it was written.

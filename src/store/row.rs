@@ -269,7 +269,7 @@ impl<'a> Fields<'a> {
         Ok(pid.map(|pid| Box::new(ProcessIdentity { pid, start_ticks, boot_id })))
     }
 
-    fn usage(&mut self) -> Result<Option<Box<Usage>>, Fault> {
+    pub(super) fn usage(&mut self) -> Result<Option<Box<Usage>>, Fault> {
         let is_known = self.row.get_ref(self.next)? != rusqlite::types::ValueRef::Null;
         let usage = Usage {
             user_cpu: self.micros()?,

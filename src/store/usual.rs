@@ -18,6 +18,10 @@ pub const USUAL_RUNS: u32 = 100;
 pub(super) const SUCCESSFUL_DURATIONS: &str = "SELECT i.task_id, i.end_date - i.start_date FROM task_instance i \
      WHERE i.run_key IN (SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) \
      AND i.state = 'success' AND i.end_date >= i.start_date";
+/// Of one task; a mapped one may have many tries in each run.
+pub(super) const TASK_DURATIONS: &str = "SELECT i.end_date - i.start_date FROM task_instance i \
+     WHERE i.run_key IN (SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) \
+     AND i.task_id = ?3 AND i.state = 'success' AND i.end_date >= i.start_date LIMIT 1000";
 pub(super) const RUN_DURATIONS: &str = "SELECT end_date - start_date FROM (SELECT r.state, r.start_date, r.end_date \
      FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) \
      WHERE state = 'success' AND end_date >= start_date";
@@ -26,7 +30,7 @@ pub(super) const MEMORY: &str = "SELECT i.max_rss FROM task_instance i \
      WHERE i.run_key IN (SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2) \
      AND i.task_id = ?3 AND i.state = 'success' AND i.max_rss IS NOT NULL ORDER BY i.max_rss";
 
-/// How many of them say how long the paths through a DAG are: they are asked each time that a run begins after another has ended.
+/// How many of them say how long the paths through a DAG are, and when `/status` expects a gate to open: they are asked often.
 pub(super) const PATH_RUNS: u32 = 20;
 
 /// How many tries it takes to say what is usual.
@@ -60,6 +64,16 @@ impl Reader {
     /// The database cannot be read.
     pub fn usual_durations(&self, dag_id: &str, runs: u32) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
         self.ask("read how long tasks took", |connection| durations(connection, dag_id, runs))
+    }
+
+    /// The median of what the successful tries of a task took in the DAG's newest runs; None: there are none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn usual_duration(&self, dag_id: &str, task_id: &str) -> Result<Option<Duration>, StoreError> {
+        let asked = params![dag_id, PATH_RUNS, task_id];
+        let all = self.list("read how long a task took", TASK_DURATIONS, asked, |row| Ok(micros(row.get(0)?)))?;
+        Ok(usual(all))
     }
 
     /// The median of what the successful ones of the newest `runs` runs of a DAG took; None: none of them was.

@@ -80,6 +80,9 @@ fn a_limit_that_ended_a_task_is_named_wherever_its_end_is_shown() {
     let failures = status["recent_failures"].as_array().unwrap();
     let filled = failures.iter().find(|failure| failure["task_id"] == "fill").unwrap();
     assert_eq!(filled["exit_cause"], "file_size");
+    assert!(filled["duration"].as_f64() > Some(0.0) && filled["max_rss"].as_u64() > Some(500_000), "{filled}");
+    assert!(filled["write_bytes"].is_u64() && filled["voluntary_switches"].is_u64(), "{filled}");
+    assert_eq!(failures.iter().find(|failure| failure["task_id"] == "strict").unwrap()["max_rss"], Value::Null);
     let shown = home.cli("tasks states-for-dag-run filler r -o plain").out;
     assert!(shown.lines().next().unwrap().ends_with("exit_cause  user_cpu  max_rss"), "{shown}");
 }
@@ -98,6 +101,14 @@ fn what_runs_has_used_something_already_and_the_past_is_summed_up() {
     });
     assert_eq!([&live["run_id"], &live["task_id"]], [&json!("r"), &json!("hold")]);
     assert!(live["wall"].as_f64().unwrap() > 0.0 && live["processes"].as_u64().unwrap() >= 1, "{live}");
+    // Looked at anew after two seconds: the first look may have come too early.
+    let shown = until("status shows it", || {
+        let status = minflow.status();
+        status["running"].as_array()?.iter().find(|one| one["memory"].as_u64() > Some(20_000_000)).cloned()
+    });
+    let named = [&shown["dag_id"], &shown["run_id"], &shown["task_id"], &shown["is_paused"]];
+    assert_eq!(named, [&json!("work"), &json!("r"), &json!("hold"), &json!(false)]);
+    assert!(shown["processes"].as_u64() >= Some(1) && shown["user_cpu"].is_number(), "{shown}");
     let running = home.task("work", "r", "hold");
     assert_eq!(running["state"], "running");
     assert!(running["max_rss"].as_u64() > Some(20_000_000), "{running}");
@@ -105,6 +116,7 @@ fn what_runs_has_used_something_already_and_the_past_is_summed_up() {
     home.write("go", "");
     assert_eq!(home.await_run("work", "r"), "success");
     assert_eq!(home.json("tasks usage work --live"), json!([]));
+    assert_eq!(minflow.status()["running"], json!([]));
     let usage = home.json("tasks usage work");
     let [hold, short] = usage.as_array().unwrap().as_slice() else { panic!("{usage}") };
     assert_eq!([&hold["task_id"], &hold["tries"], &short["task_id"]], [&json!("hold"), &json!(1), &json!("short")]);

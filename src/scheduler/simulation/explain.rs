@@ -2,8 +2,8 @@
 
 use super::tests::trigger;
 use super::*;
-use crate::model::{Exceeded, SkipDecision};
-use crate::scheduler::command::{Asker, CommandError, Done, Stop};
+use crate::model::{DagId, Exceeded, SkipDecision};
+use crate::scheduler::command::{Asker, CommandError, Done, PauseTask, Stop};
 use crate::scheduler::explain::{ExplainedTask, Explanation, TaskFinding};
 
 fn ask(simulation: &mut Simulation, command: Command) -> Reply {
@@ -160,4 +160,27 @@ fn what_waits_for_a_slot_is_listed_and_nothing_is_written_for_it() {
     let other = Command::ListWaiting { dag_id: Some("other".into()), limit: 9 };
     assert_eq!(ask(&mut simulation, other).unwrap(), Done::Waiting(Vec::new()));
     assert_eq!(simulation.store.commits().len(), commits);
+}
+
+#[test]
+fn what_runs_is_listed_with_its_process_the_oldest_first() {
+    let text = "[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n[tasks.c]\nbash = \"true\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.command(trigger("d"));
+    simulation.clock.advance(Duration::from_secs(1));
+    simulation.started("d.b");
+    simulation.clock.advance(Duration::from_secs(1));
+    simulation.started("d.a");
+    let run_id = simulation.store.runs()[0].run_id.clone();
+    let pause = PauseTask { dag_id: "d".into(), run_id, task_id: "a".into(), map_index: None, is_paused: true };
+    ask(&mut simulation, Command::SetTaskPaused(pause)).unwrap();
+    let listed = |simulation: &mut Simulation, dag_id: Option<&str>, limit| {
+        let command = Command::ListRunning { dag_id: dag_id.map(DagId::from), limit };
+        let Done::Running(running) = ask(simulation, command).unwrap() else { panic!("another answer") };
+        running.iter().map(|one| (one.task_id.to_string(), one.process.pid, one.is_paused)).collect::<Vec<_>>()
+    };
+    let (a, b) = (("a".to_owned(), 1_000, true), ("b".to_owned(), 1_000, false));
+    assert_eq!(listed(&mut simulation, None, 9), [b.clone(), a], "c is queued still");
+    assert_eq!(listed(&mut simulation, Some("d"), 1), [b]);
+    assert_eq!(listed(&mut simulation, Some("other"), 9), []);
 }

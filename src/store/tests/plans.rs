@@ -46,6 +46,7 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::GRID, "task_instance_identity"),
         (usual::SUCCESSFUL_DURATIONS, "task_instance_identity"),
         (usual::MEMORY, "task_instance_identity"),
+        (usual::TASK_DURATIONS, "task_instance_identity"),
         (usage::USAGE, "dag_run_newest"),
         (usage::USAGE, "task_instance_identity"),
         (usage::EARLIER_USAGE, "PRIMARY KEY"),

@@ -198,6 +198,8 @@ fn a_reader_answers_every_question() {
     let failures = reader.recent_failures(5).unwrap();
     assert_eq!((failures.len(), &failures[0].task_id), (1, &TaskId::from("load")));
     assert_eq!(failures[0].run_id.as_str(), "scheduled__2");
+    let failed = &changes.instances[2].instance;
+    assert_eq!((failures[0].start_date, &failures[0].usage), (failed.start_date, &failed.usage));
     let audit = reader.audit(&AuditFilter::default(), 5).unwrap();
     assert_eq!((audit.len(), audit[0].event.as_str(), &audit[0].extra), (1, "trigger", &json!({ "conf": {} })));
     assert_eq!(reader.schema_version().unwrap(), crate::store::SCHEMA_VERSION);
