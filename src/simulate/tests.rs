@@ -97,19 +97,19 @@ fn the_longest_path_first_makes_a_simulated_run_shorter() {
     let mean = |rule: &str| {
         let text = format!(
             "schedule = \"0 * * * *\"\n[default_args]\nweight_rule = \"{rule}\"\n[tasks.a]\nbash = \"true\"\n[tasks.b]\nbash = \"true\"\n\
-             [tasks.c]\nbash = \"true\"\n[tasks.d]\nbash = \"true\"\ndepends_on = [\"c\"]\n"
+             [tasks.c]\nbash = \"true\"\n"
         );
-        let mut subject = subject("four", &text, 600);
-        subject.outlooks[3].lasts_for = seconds(1_800);
+        let mut subject = subject("three", &text, 600);
+        subject.outlooks[2].lasts_for = seconds(1_800);
         let mut plan = plan("2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z", vec![subject]);
         plan.parallelism = 2;
         let report = run(&plan);
         assert_eq!(report.dags[0].totals.succeeded_runs, 24, "{rule}");
         report.dags[0].mean
     };
-    // a and b, then c, then d; else c beside a, then d beside b.
-    assert_eq!(mean("absolute"), Some(seconds(600 + 600 + 1_800)));
-    assert_eq!(mean("critical_path"), Some(seconds(600 + 1_800)));
+    // Only what they take tells which is the longest: a beside b, and then c; else c beside a and b.
+    assert_eq!(mean("downstream"), Some(seconds(600 + 1_800)));
+    assert_eq!(mean("critical_path"), Some(seconds(1_800)));
 }
 
 #[test]
