@@ -1,9 +1,10 @@
 //! The board on which every part says what is wrong with it now; `/health`, `/status` and the log read it.
 //!
 //! A condition is raised under a fixed name and cleared under the same name when it is over, or lapses if it was raised for a
-//! while only.
+//! while only. What cannot raise any, since raising is logged, is asked when the board is read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,22 @@ use parking_lot::Mutex;
 
 /// Shared; copies are the same board.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Condition>>>);
+pub struct Health {
+    board: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+    log: Arc<Mutex<Option<LogProbe>>>,
+}
+
+/// Tells what is wrong with minflow's own log now.
+pub struct LogProbe(pub Box<dyn Fn() -> Option<String> + Send>);
+
+impl fmt::Debug for LogProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogProbe")
+    }
+}
+
+/// The name under which the log's faults are shown.
+const LOG: &str = "daemon_log";
 
 #[derive(Debug)]
 struct Condition {
@@ -40,7 +56,7 @@ impl Health {
     }
 
     fn set(&self, condition: &'static str, new: Condition) {
-        let mut board = self.0.lock();
+        let mut board = self.board.lock();
         if board.get(condition).is_none_or(|old| old.reason != new.reason || !old.holds()) {
             log::error!("{condition}: {}", new.reason);
         }
@@ -49,16 +65,25 @@ impl Health {
 
     /// Says that `condition` is over. Does nothing if it never held.
     pub fn clear(&self, condition: &'static str) {
-        if self.0.lock().remove(condition).is_some() {
+        if self.board.lock().remove(condition).is_some() {
             log::info!("{condition}: over");
         }
     }
 
+    /// Has the log asked whenever the board is read.
+    pub fn ask_log(&self, probe: LogProbe) {
+        *self.log.lock() = Some(probe);
+    }
+
     /// What holds now, as `condition: reason`, in order of the names. Empty: healthy.
     pub fn reasons(&self) -> Vec<String> {
-        let board = self.0.lock();
+        let of_log = self.log.lock().as_ref().and_then(|probe| probe.0());
+        let board = self.board.lock();
         let holding = board.iter().filter(|(_, condition)| condition.holds());
-        holding.map(|(name, condition)| format!("{name}: {}", condition.reason)).collect()
+        let mut reasons: Vec<(&str, &str)> = holding.map(|(name, condition)| (*name, &*condition.reason)).collect();
+        reasons.extend(of_log.as_deref().map(|reason| (LOG, reason)));
+        reasons.sort_unstable();
+        reasons.into_iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
     }
 }
 
@@ -75,6 +100,18 @@ mod tests {
         health.clear("database");
         health.clear("database");
         assert!(health.reasons().is_empty());
+    }
+
+    #[test]
+    fn the_log_is_asked_when_the_board_is_read() {
+        let (health, fault) = (Health::default(), Arc::new(Mutex::new(None)));
+        let asked = fault.clone();
+        health.ask_log(LogProbe(Box::new(move || asked.lock().clone())));
+        health.raise("tasks", "no memory");
+        health.raise("database", "disk full");
+        assert_eq!(health.reasons(), ["database: disk full", "tasks: no memory"]);
+        *fault.lock() = Some("no room".to_owned());
+        assert_eq!(health.reasons(), ["daemon_log: no room", "database: disk full", "tasks: no memory"]);
     }
 
     #[test]

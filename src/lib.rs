@@ -18,6 +18,7 @@ pub mod executor;
 pub mod health;
 pub mod home_socket;
 pub mod jinja;
+pub mod journal;
 pub mod keep;
 pub mod keytable;
 pub mod mapping;

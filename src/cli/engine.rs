@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use jiff::Timestamp;
-use parking_lot::RwLock;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Map, Value};
@@ -23,9 +22,11 @@ use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::Output;
 use crate::cli::{Failure, record};
-use crate::config::{self, ConfigInputs, Loaded};
+use crate::config::{self, ConfigInputs, DaemonLog, Loaded};
 use crate::daemon::{self, DagTrial, Hooks, TaskTrial};
 use crate::executor::paths;
+use crate::health::LogProbe;
+use crate::journal::{self, Log};
 use crate::keep::{self, Places};
 use crate::model::{BackfillId, Dag, DagId, DagRun, RunId, RunKey, RunState, TaskId, TaskIx};
 use crate::scheduler::change::RetiredRun;
@@ -264,7 +265,10 @@ pub fn begin() {
 /// It could not start.
 pub fn run(inputs: ConfigInputs) -> Result<(), Failure> {
     let loaded = config::load(inputs.clone()).map_err(Failure::Invalid)?;
-    let log = Arc::new(Log::new(&loaded.config.logging.level));
+    let place = loaded.config.logging.daemon.clone();
+    let place = place.map(|DaemonLog { path, max_bytes, keep }| journal::Place { path, max_bytes, keep });
+    let log = Arc::new(Log::new(&loaded.config.logging.level, LOG_FILTER, place));
+    let asked = log.clone();
     // Nobody else has set one.
     let _ = log::set_boxed_logger(Box::new(log.clone()));
     log::set_max_level(log.filter());
@@ -278,50 +282,14 @@ pub fn run(inputs: ConfigInputs) -> Result<(), Failure> {
         }),
         load: Box::new(move || config::load(inputs.clone())),
         set_level: Box::new(move |level| log.follow(level)),
+        log: LogProbe(Box::new(move || asked.fault())),
     };
     daemon::run(loaded, hooks).map_err(|error| split(&error.to_string()))
 }
 
-/// The log of `minflow run`, whose level may change. It goes to standard error; `RUST_LOG` wins over the configuration.
-struct Log(RwLock<env_logger::Logger>);
-
-impl Log {
-    fn new(level: &str) -> Self {
-        Self(RwLock::new(logger(&format!("{level},{LOG_FILTER}")).build()))
-    }
-
-    fn filter(&self) -> log::LevelFilter {
-        self.0.read().filter()
-    }
-
-    fn follow(&self, level: &str) {
-        *self.0.write() = Self::new(level).0.into_inner();
-        log::set_max_level(self.filter());
-    }
-}
-
-impl log::Log for Log {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.0.read().enabled(metadata)
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        self.0.read().log(record);
-    }
-
-    fn flush(&self) {}
-}
-
-/// The log goes to standard error; `RUST_LOG` wins over the configuration.
+/// What other commands say goes to standard error; `RUST_LOG` wins over the level.
 fn start_log(level: &str) {
-    logger(level).init();
-}
-
-fn logger(level: &str) -> env_logger::Builder {
-    let environment = env_logger::Env::default().default_filter_or(level);
-    let mut builder = env_logger::Builder::from_env(environment);
-    builder.format_timestamp_millis();
-    builder
+    journal::logger(level).init();
 }
 
 /// Carries `command` out in this process. Called only when no minflow runs on the home.

@@ -34,7 +34,7 @@ pub const LISTENING: [(&str, &str); 2] = [("api", "host"), ("api", "port")];
 pub const PATHS: [(&str, &str); 3] = [("core", "dags_folder"), ("database", "path"), ("logging", "base_log_folder")];
 
 /// The keys that are read at the start alone; what SIGHUP finds of them counts from the next start on. All others count at once.
-pub const AT_START: [(&str, &str); 12] = [
+pub const AT_START: [(&str, &str); 15] = [
     ("core", "cgroup"),
     ("core", "dags_folder"),
     ("database", "path"),
@@ -43,6 +43,9 @@ pub const AT_START: [(&str, &str); 12] = [
     ("api", "port"),
     ("logging", "base_log_folder"),
     ("logging", "compress_after"),
+    ("logging", "daemon_file"),
+    ("logging", "daemon_max_size"),
+    ("logging", "daemon_keep"),
     ("retention", "max_age"),
     ("retention", "max_runs"),
     ("retention", "max_bytes"),
@@ -585,6 +588,24 @@ pub static LOGGING: Table = Table {
             Kind::Duration { min: 0 },
             Fallback::Toml("0"),
             "Logs of finished runs that are older become `.log.gz`, which minflow reads as before, and `zless` too; 0: none",
+        ),
+        key(
+            "daemon_file",
+            Kind::Text,
+            Fallback::Toml("\"\""),
+            "A file into which minflow writes what it says, beside standard error; one that was moved or removed is begun anew; empty: none",
+        ),
+        key(
+            "daemon_max_size",
+            Kind::Size { min: 1_000 },
+            Fallback::Toml("\"100MB\""),
+            "A `daemon_file` that would become longer becomes `FILE.1`, that one `FILE.2` and so on",
+        ),
+        key(
+            "daemon_keep",
+            Kind::Integer { min: 0, max: 1_000 },
+            Fallback::Toml("5"),
+            "How many of these there are at most; the oldest goes",
         ),
     ]],
 };

@@ -391,6 +391,13 @@ impl Layers {
                 base_log_folder: path("logging", "base_log_folder"),
                 max_file_size: size(value("logging", "max_file_size")).expect(CHECKED),
                 compress_after: Some(seconds("logging", "compress_after")).filter(|after| !after.is_zero()),
+                daemon: Some(text("logging", "daemon_file")).filter(|file| !file.is_empty()).map(|file| {
+                    super::DaemonLog {
+                        path: home.join(file),
+                        max_bytes: size(value("logging", "daemon_max_size")).expect(CHECKED),
+                        keep: count(value("logging", "daemon_keep")),
+                    }
+                }),
             },
             retention: super::Retention {
                 max_age: Some(seconds("retention", "max_age")).filter(|age| !age.is_zero()),

@@ -121,6 +121,17 @@ pub struct Logging {
     pub max_file_size: u64,
     /// None: logs stay as they are.
     pub compress_after: Option<Duration>,
+    /// None: minflow's own log goes to standard error alone.
+    pub daemon: Option<DaemonLog>,
+}
+
+/// The file of minflow's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonLog {
+    pub path: PathBuf,
+    pub max_bytes: u64,
+    /// How many earlier ones are kept.
+    pub keep: u32,
 }
 
 /// What of the history goes. None: nothing for that reason.

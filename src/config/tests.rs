@@ -76,6 +76,7 @@ fn an_empty_home_has_all_defaults() {
             base_log_folder: PathBuf::from("/home/x/logs"),
             max_file_size: 100_000_000,
             compress_after: None,
+            daemon: None,
         },
         retention: Retention::default(),
         pools: BTreeMap::from([(
@@ -132,6 +133,9 @@ logging.level = info
 logging.base_log_folder = /home/x/logs
 logging.max_file_size = 100MB
 logging.compress_after = 0s
+logging.daemon_file = 
+logging.daemon_max_size = 100MB
+logging.daemon_keep = 5
 retention.max_age = 0s
 retention.max_runs = 0
 retention.max_bytes = 0B

@@ -32,7 +32,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
 use crate::dagfile::Defaults;
 use crate::executor::{ExecutorSettings, LocalExecutor};
-use crate::health::Health;
+use crate::health::{Health, LogProbe};
 use crate::model::{AdmissionRules, DagId, Reservable};
 use crate::observe::LiveUsage;
 use crate::observe::host::{self, HostProbe};
@@ -121,6 +121,8 @@ pub struct Hooks {
     pub started: Box<dyn FnOnce(&str)>,
     pub load: Box<Load>,
     pub set_level: Box<SetLevel>,
+    /// Tells what is wrong with the log's file.
+    pub log: LogProbe,
 }
 
 /// `minflow run`: the scheduler of a home, until it is told to stop.
@@ -139,6 +141,7 @@ pub fn run(loaded: Loaded, hooks: Hooks) -> Result<(), RunError> {
     let _lock = HomeLock::take(&config.home)?;
 
     let (health, gauges, heartbeat) = (Health::default(), GaugeBoard::default(), Heartbeat::default());
+    health.ask_log(hooks.log);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut database = Database::open(&config.database.path, config.database.synchronous)?;
     let _checkpointer = Checkpointer::start(&mut database, health.clone())?;

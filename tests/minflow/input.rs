@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Minflow, Ran, until, within};
+use crate::harness::{Home, Minflow, Ran, signal, until, within};
 
 const LINE: &str = "[tasks.one]\nbash = 'echo $MINFLOW_RUN_ID >> $MINFLOW_HOME/ledger'\n";
 
@@ -425,4 +425,33 @@ fn a_log_folder_that_is_removed_is_made_again() {
     let shown = home.cli("tasks logs tidy one a");
     assert!(shown.code == Some(1) && shown.err.contains("log"), "{shown:?}");
     assert_eq!(minflow.status()["status"], json!("healthy"));
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_said_and_stops_nothing() {
+    let home = Home::new();
+    home.write("airflow.toml", "[logging]\ndaemon_file = \"own/minflow.log\"\ndaemon_max_size = 2000\n");
+    home.dag("said", LINE);
+    fs::create_dir_all(home.file("own/minflow.log")).unwrap();
+    let minflow = home.start();
+    minflow.await_dag("said");
+    let (code, health) = minflow.get("/health");
+    let reasons = health["reasons"].to_string();
+    assert!(code == 503 && reasons.contains("daemon_log: cannot open"), "{code} {reasons}");
+    assert!(minflow.said().contains("daemon_log: cannot open"), "{}", minflow.said());
+    assert_eq!(home.run_dag("said", "a").code, Some(0));
+    fs::remove_dir(home.file("own/minflow.log")).unwrap();
+    await_health(&minflow);
+    until("the news", || minflow.said().contains("daemon_log: over").then_some(()));
+    // What is said is in both, however often it was rotated.
+    const AGAIN: &str = "airflow.toml was read again";
+    for number in 1..=40 {
+        signal(minflow.pid(), Signal::HUP);
+        until("the reload", || (minflow.said().matches(AGAIN).count() == number).then_some(()));
+    }
+    drop(minflow);
+    let earlier = (1..=5).rev().map(|number| home.read(&format!("own/minflow.log.{number}")));
+    let text: String = earlier.chain([home.read("own/minflow.log")]).collect();
+    assert!(home.file("own/minflow.log.1").exists());
+    assert_eq!(text.matches(AGAIN).count(), 40, "{text}");
 }
