@@ -233,3 +233,77 @@ fn logs_follow_a_try_until_it_has_ended() {
     let done = child.wait_with_output().unwrap();
     assert_eq!((done.status.code(), done.stderr), (Some(0), Vec::new()));
 }
+
+/// The instance with so many tries.
+fn after(state: TaskState, try_number: u32, prior: TaskState) -> InstanceWrite {
+    let mut write = write(state, Some(prior));
+    write.instance.try_number = try_number;
+    write
+}
+
+#[test]
+fn logs_follow_from_try_to_try_until_the_task_has_ended() {
+    let mut running = Running::new(|_| None);
+    let folder = running.home.path().join(format!("logs/dag_id=sales/run_id={RUN}/task_id=load"));
+    fs::create_dir_all(&folder).unwrap();
+    append(&folder.join("attempt=1.log"), "first\n");
+    let follow = |command: &str| {
+        let mut child = running.spawn(command);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let (mut all, mut shown) = follow("tasks logs sales load -f");
+    let (mut one, mut shown_of_one) = follow("tasks logs sales load -f --try-number 1");
+    let (mut last, mut shown_last) = follow("tasks logs sales load -f --bytes -3");
+    let (mut few, mut shown_few) = follow("tasks logs sales load -f --bytes 2-7");
+    assert_eq!(shown.next().unwrap().unwrap(), "first");
+    assert_eq!(shown_of_one.next().unwrap().unwrap(), "first");
+    assert_eq!(shown_last.next().unwrap().unwrap(), "st");
+    assert_eq!(shown_few.next().unwrap().unwrap(), "rst");
+    let mut commit = |write| {
+        running.database.commit(&Changes { instances: vec![write], ..Changes::default() }).unwrap();
+    };
+    commit(after(TaskState::UpForRetry, 1, TaskState::Running));
+    assert!(shown_of_one.next().is_none(), "that try has ended");
+    assert_eq!(one.wait().unwrap().code(), Some(0));
+    append(&folder.join("attempt=2.log"), "second\n");
+    commit(after(TaskState::Running, 2, TaskState::UpForRetry));
+    assert_eq!(shown.next().unwrap().unwrap(), "second");
+    assert_eq!(shown_last.next().unwrap().unwrap(), "second");
+    assert_eq!(shown_few.next().unwrap().unwrap(), "se");
+    assert!(shown_few.next().is_none(), "all that was asked for was shown");
+    assert_eq!(few.wait().unwrap().code(), Some(0));
+    commit(after(TaskState::Success, 2, TaskState::Running));
+    for (mut lines, child) in [(shown, &mut all), (shown_last, &mut last)] {
+        assert!(lines.next().is_none());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_log_that_is_cut_at_its_limit_is_followed_to_its_end_and_shows_no_hole() {
+    let mut running = Running::new(|_| None);
+    fs::write(running.home.path().join("airflow.toml"), "[logging]\nmax_file_size = 1000\n").unwrap();
+    let folder = running.home.path().join(format!("logs/dag_id=sales/run_id={RUN}/task_id=load"));
+    fs::create_dir_all(&folder).unwrap();
+    let log = folder.join("attempt=1.log");
+    let line = "a line of twenty by\n";
+    append(&log, &line.repeat(50));
+    let mut child = running.spawn("tasks logs sales load -f");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..50 {
+        assert_eq!(lines.next().unwrap().unwrap(), line.trim_end());
+    }
+    // What lies behind the limit is punched out while the task runs, and cut at its end.
+    OpenOptions::new().write(true).open(&log).unwrap().set_len(5_000).unwrap();
+    let running_yet = running.spawn("tasks logs sales load").wait_with_output().unwrap();
+    assert_eq!(texts(&running_yet), (Some(0), line.repeat(50), String::new()));
+    OpenOptions::new().write(true).open(&log).unwrap().set_len(1_000).unwrap();
+    append(&log, "dropped\nended\n");
+    let instances = vec![write(TaskState::Success, Some(TaskState::Running))];
+    running.database.commit(&Changes { instances, ..Changes::default() }).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "dropped");
+    assert_eq!(lines.next().unwrap().unwrap(), "ended");
+    assert!(lines.next().is_none());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

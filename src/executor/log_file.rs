@@ -8,16 +8,21 @@ use flate2::read::MultiGzDecoder;
 
 use crate::executor::paths;
 
-/// Reads a log from its beginning, decompressed where it must be. Of one that is being written, more can be read later.
-///
+/// A log that is read from its beginning.
+pub enum Opened {
+    /// It may still be written to.
+    Plain(File),
+    Compressed(Box<dyn Read + Send>),
+}
+
 /// # Errors
 /// There is neither of the two files, or it cannot be opened.
-pub fn open(log: &Path) -> io::Result<Box<dyn Read + Send>> {
+pub fn open(log: &Path) -> io::Result<Opened> {
     match File::open(log) {
-        Ok(file) => Ok(Box::new(file)),
+        Ok(file) => Ok(Opened::Plain(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let compressed = File::open(paths::compressed(log)).map_err(|_| error)?;
-            Ok(Box::new(MultiGzDecoder::new(compressed)))
+            Ok(Opened::Compressed(Box::new(MultiGzDecoder::new(compressed))))
         }
         Err(error) => Err(error),
     }

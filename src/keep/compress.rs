@@ -126,7 +126,8 @@ mod tests {
         let about = compressed.metadata().unwrap();
         assert!(about.len() < 2_000 && about.modified().unwrap() == long_ago, "{about:?}");
         let mut read = String::new();
-        log_file::open(&log).unwrap().read_to_string(&mut read).unwrap();
+        let log_file::Opened::Compressed(mut packed) = log_file::open(&log).unwrap() else { panic!() };
+        packed.read_to_string(&mut read).unwrap();
         assert_eq!(read, text);
         assert_eq!(old_logs(folder.path(), SystemTime::now()), [""; 0].map(PathBuf::from));
     }

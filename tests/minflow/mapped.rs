@@ -146,3 +146,31 @@ fn a_map_over_nothing_is_skipped_and_a_mapped_group_goes_on_index_by_index() {
     assert_eq!(column(&of_task(&tasks, "after"), "state"), json!(["success"]));
     drop(minflow);
 }
+
+#[test]
+fn the_log_of_one_instance_is_followed_over_its_tries() {
+    let home = Home::new();
+    home.dag(
+        "each",
+        "[tasks.t]\nbash = 'echo {{ item }} in try $MINFLOW_TRY_NUMBER; while ! test -e $MINFLOW_HOME/go$MINFLOW_TRY_NUMBER; do sleep 0.02; done; [ $MINFLOW_TRY_NUMBER = 2 ]'\n\
+         expand = { item = [\"a\", \"b\"] }\nretries = 1\nretry_delay = 0\n",
+    );
+    let _minflow = home.start();
+    _minflow.await_dag("each");
+    home.trigger("each", "r");
+    let mut command = home.command("tasks logs each t r --map-index 1 -f");
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let mut seen = Vec::new();
+    for number in 1..=2 {
+        let own = format!("b in try {number}");
+        while seen.last() != Some(&own) {
+            seen.push(lines.next().unwrap().unwrap());
+        }
+        home.write(&format!("go{number}"), "");
+    }
+    seen.extend(lines.map(Result::unwrap));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(seen.last().unwrap().contains("ended with exit code 0") && !seen.iter().any(|line| line.starts_with('a')));
+    assert_eq!(seen.iter().filter(|line| line.contains("minflow: begins try")).count(), 2, "{seen:?}");
+}

@@ -229,6 +229,9 @@ fn old_logs_are_compressed_and_read_as_before_and_the_disk_s_use_is_told_by_dag(
     until("the log to be compressed", || (!log.exists()).then_some(()));
     assert!(compressed.metadata().unwrap().len() < before.len() as u64);
     assert_eq!(home.cli("tasks logs big a new").texts(), shown.texts());
+    assert_eq!(home.cli("tasks logs big a new -f").texts(), shown.texts());
+    let last = home.cli("tasks logs big a new --bytes -10");
+    assert_eq!(last.out, shown.out[shown.out.len() - 10..]);
     assert!(home.file("logs/dag_id=big/run_id=young/task_id=a/attempt=1.log").exists());
     let du = home.json("du");
     let of = |name: &str| du.as_array().unwrap().iter().find(|part| part["name"] == name).unwrap().clone();

@@ -1,6 +1,5 @@
 //! `minflow tasks logs`
 
-use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,14 +10,15 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::Output;
+use crate::cli::tasks::log::{Log, Span, Until};
 use crate::cli::{Failure, Globals, Outcome, engine};
-use crate::executor::{log_file, paths};
+use crate::executor::paths;
 use crate::model::{DagRun, Instance, TaskState};
-use crate::secrets::Scrubber;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  minflow tasks logs host_report report\n  \
-    minflow tasks logs second_try fetch --try-number 1\n  minflow tasks logs programs merge -f")]
+    minflow tasks logs second_try fetch --try-number 1\n  minflow tasks logs programs merge -f\n  \
+    minflow tasks logs programs merge --bytes -2000 -f")]
 pub struct Arguments {
     dag_id: String,
     task_id: String,
@@ -27,19 +27,15 @@ pub struct Arguments {
     /// Which instance of a mapped task
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     map_index: Option<i32>,
-    /// Which try [default: the latest]
+    /// Which try [default: the latest; with -f also those that follow it]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     try_number: Option<u32>,
-    /// Go on until the try has ended
+    /// Go on until the task has ended; with --try-number, until that try has
     #[arg(short, long)]
     follow: bool,
-}
-
-/// One try's log, and how far it has been shown.
-struct Log {
-    path: PathBuf,
-    file: Option<Box<dyn Read + Send>>,
-    scrubber: Scrubber,
+    /// Only these bytes of what would be shown, counted from 0: `0-499`, `500-`, or `-500` for the last 500
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true, value_parser = Span::parse)]
+    bytes: Option<Span>,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
@@ -53,17 +49,24 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     };
     let instance = home.instance(&run, &arguments.task_id, arguments.map_index)?;
     if arguments.follow {
-        follow(&home, &run, instance, arguments.try_number, output)
+        follow(&home, &run, instance, arguments, output)
     } else {
         print(&home, &run, &instance, arguments, output)
+    }
+}
+
+impl Arguments {
+    fn span(&self) -> Span {
+        self.bytes.unwrap_or(Span::ALL)
     }
 }
 
 fn print(home: &Home, run: &DagRun, instance: &Instance, arguments: &Arguments, output: &mut Output) -> Outcome {
     let latest = instance.try_number;
     let number = arguments.try_number.unwrap_or(latest);
-    let mut log = Log::new(home, log_path(home, run, instance, number.max(1)));
-    if log.copy(output)? {
+    let mut log = Log::new(home, log_path(home, run, instance, number.max(1)), arguments.span());
+    let until = if is_over(instance, number) { Until::End } else { Until::Limit };
+    if log.copy(until, output)? {
         return log.finish(output);
     }
     let (task, run_id, state) = (&instance.task_id, &run.run_id, instance.state);
@@ -89,46 +92,6 @@ fn log_path(home: &Home, run: &DagRun, instance: &Instance, try_number: u32) -> 
     paths::log_path(logs, &run.dag_id, &run.run_id, &instance.task_id, instance.map_index, try_number)
 }
 
-impl Log {
-    fn new(home: &Home, path: PathBuf) -> Self {
-        Self { path, file: None, scrubber: Scrubber::new(home.secrets.masker()) }
-    }
-
-    /// Shows what was held back, since it might have become a secret.
-    fn finish(&mut self, output: &mut Output) -> Outcome {
-        output.write_all(&self.scrubber.finish())?;
-        Ok(output.flush()?)
-    }
-
-    /// Copies what is new, without the home's secrets; false if there is no file yet.
-    fn copy(&mut self, output: &mut Output) -> Result<bool, Failure> {
-        if self.file.is_none() {
-            match log_file::open(&self.path) {
-                Ok(file) => self.file = Some(file),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(unreadable(&self.path, &error)),
-            }
-        }
-        let file = self.file.as_mut().expect("it was opened above");
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => output.write_all(&self.scrubber.push(&buffer[..length]))?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreadable(&self.path, &error)),
-            }
-        }
-        output.flush()?;
-        Ok(true)
-    }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    let help = "a log is readable by the user whose minflow wrote it";
-    Failure::refused(format!("failed to read `{}`: {error}", path.display()), help)
-}
-
 /// Why the follower wakes.
 enum Wake {
     /// Something was written: to the log, or to the database.
@@ -142,38 +105,45 @@ enum Wake {
 /// A commit becomes visible a moment after its bytes are written: so long after the last write, one more look is taken.
 const SETTLE: Duration = Duration::from_millis(300);
 
-fn follow(home: &Home, run: &DagRun, mut instance: Instance, wanted: Option<u32>, output: &mut Output) -> Outcome {
+fn follow(home: &Home, run: &DagRun, mut instance: Instance, arguments: &Arguments, output: &mut Output) -> Outcome {
     let (wake, wakes) = channel::unbounded();
     // Without a wish it is the try that runs now, or the next one to come.
-    let number = wanted.unwrap_or(instance.try_number).max(1);
-    let mut log = Log::new(home, log_path(home, run, &instance, number));
+    let mut number = arguments.try_number.unwrap_or(instance.try_number).max(1);
+    let mut log = Log::new(home, log_path(home, run, &instance, number), arguments.span());
     let mut watch = Watch::new(home, &log.path, &wake)?;
     await_run(home, run, wake);
     let (task_id, map_index) = (instance.task_id.clone(), Some(instance.map_index).filter(|&index| index >= 0));
-    let (mut is_over, mut is_fresh) = (false, true);
+    let (mut run_is_over, mut is_fresh, mut has_shown) = (false, true, false);
     loop {
         // The state first: what a try wrote before its end is in the log by the time its end is committed.
-        let has_ended = is_over || instance.try_number > number || has_ended(&instance);
+        let has_ended = run_is_over || is_over(&instance, number);
+        let has_next = instance.try_number > number || !(run_is_over || instance.state.is_finished());
         watch.add_folder()?;
-        let is_there = log.copy(output)?;
-        if has_ended {
-            if !is_there {
+        has_shown |= log.show_new(if has_ended { Until::End } else { Until::Limit }, output)?;
+        if has_ended && has_next && arguments.try_number.is_none() && !log.is_full() {
+            number += 1;
+            log.follow_with(log_path(home, run, &instance, number));
+            continue;
+        }
+        if has_ended || log.is_full() {
+            if !has_shown {
                 eprint(&format!("try {number} of `{task_id}` left no log: its state is {}\n", instance.state));
             }
             return log.finish(output);
         }
         match next(&wakes, &mut is_fresh) {
             Wake::Written => {}
-            Wake::RunEnded => is_over = true,
+            Wake::RunEnded => run_is_over = true,
             Wake::Gone => return Err(home.not_running()),
         }
         instance = home.instance(run, &task_id, map_index)?;
     }
 }
 
-/// Whether its current try is over.
-fn has_ended(instance: &Instance) -> bool {
-    instance.state.is_finished() || instance.state == TaskState::UpForRetry
+/// Whether this try of it is over, or will never be.
+fn is_over(instance: &Instance, number: u32) -> bool {
+    let waits_for_next = instance.state == TaskState::UpForRetry && instance.try_number == number;
+    instance.try_number > number || instance.state.is_finished() || waits_for_next
 }
 
 /// Blocks until something has happened. `is_fresh`: something has, a moment ago, and one more look is due when it is quiet.

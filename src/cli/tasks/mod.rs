@@ -3,6 +3,7 @@
 mod clear;
 mod failed_deps;
 mod list;
+mod log;
 mod logs;
 mod note;
 mod pause;
