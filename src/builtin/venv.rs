@@ -2,19 +2,21 @@
 //!
 //! Tasks that ask for the same share one: its folder is named by what was asked for. It is made where it stays, since the programs
 //! in its `bin` know their folder; the file `complete` is written last, and without it what is there counts for nothing. Who makes
-//! one holds a lock, which the kernel takes back from those that are killed. `operators::python` writes its tasks.
+//! one holds a lock, which the kernel takes back from those that are killed; who uses one shares it to its end, and leaves its name there,
+//! so that `keep::venvs` knows what nobody needs. `operators::python` writes its tasks.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use sha1_smol::Sha1;
 
@@ -46,7 +48,10 @@ pub enum Asked {
     File(PathBuf),
 }
 
-const COMPLETE: &str = "complete";
+/// Written when all is there.
+pub const COMPLETE: &str = "complete";
+/// The folder in it with a file for each task that has used it, written to each time.
+pub const USERS: &str = "users";
 /// Requirements files may name others.
 const MOST_FILES: usize = 100;
 /// A package is source, which has no more files.
@@ -70,9 +75,20 @@ pub fn run(task: &VenvTask) -> Result<(), Failed> {
 
 fn become_python(task: &VenvTask) -> Result<(), Failed> {
     let venv = task.venvs.join(identity(task)?);
-    if !is_complete(&venv) {
+    let held = loop {
+        let held = hold(&venv);
+        if is_complete(&venv) {
+            break held;
+        }
+        drop(held);
         make(task, &venv)?;
-    }
+        if !is_complete(&venv) {
+            return Err(Failed(format!("`{}` was made and has no Python: look at the log", venv.display())));
+        }
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let user = variable("MINFLOW_DAG_ID").zip(variable("MINFLOW_TASK_ID"));
+    note_use(&venv, user.as_ref().map(|(dag_id, task_id)| (&**dag_id, &**task_id)));
     let bin = venv.join("bin");
     let mut path = bin.clone().into_os_string();
     if let Some(others) = std::env::var_os("PATH") {
@@ -81,8 +97,52 @@ fn become_python(task: &VenvTask) -> Result<(), Failed> {
     }
     let mut python = Command::new(bin.join("python"));
     python.args(&task.argv).env("VIRTUAL_ENV", &venv).env("PATH", path).env_remove("PYTHONHOME").stdin(Stdio::null());
+    if let Some(held) = &held {
+        // What becomes of this process has it, and what that starts: it is in use until all of them have ended.
+        let _ = fcntl_setfd(held, FdFlags::empty());
+    }
     let error = python.exec();
     Err(Failed(format!("`{}` cannot be started: {error}; remove `{}`", bin.join("python").display(), venv.display())))
+}
+
+/// The file by which it is locked.
+pub fn lock_of(venv: &Path) -> PathBuf {
+    venv.with_extension("lock")
+}
+
+/// Says that somebody uses it, until what is given is dropped; waits for who makes or removes it. None: the folder takes no file, as that
+/// of another user.
+pub fn hold(venv: &Path) -> Option<File> {
+    loop {
+        let lock = File::options().create(true).truncate(false).write(true).open(lock_of(venv)).ok()?;
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => {
+                println!("waits for who makes the same virtual environment, {}", venv.display());
+                flock(&lock, FlockOperation::LockShared).ok()?;
+            }
+            locked => locked.ok()?,
+        }
+        if is_at(&lock, &lock_of(venv)) {
+            return Some(lock);
+        }
+    }
+}
+
+/// Whether it still is what lies there: who has removed a virtual environment has removed its lock as well.
+fn is_at(lock: &File, path: &Path) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    lock.metadata().ok().map(identity) == fs::metadata(path).ok().map(identity)
+}
+
+/// Notes who uses it, and when. One that cannot be written is another user's, who looks after it.
+pub fn note_use(venv: &Path, user: Option<(&str, &str)>) {
+    let Some((dag_id, task_id)) = user else { return };
+    let text = format!("{dag_id}\n{task_id}\n");
+    let mut hash = Sha1::new();
+    hash.update(text.as_bytes());
+    let users = venv.join(USERS);
+    let _ = fs::create_dir(&users);
+    let _ = fs::write(users.join(hash.digest().to_string()), text);
 }
 
 /// A Python that has been removed from the host leaves a link to nothing.
@@ -92,16 +152,21 @@ fn is_complete(venv: &Path) -> bool {
 
 fn make(task: &VenvTask, venv: &Path) -> Result<(), Failed> {
     fs::create_dir_all(&task.venvs).map_err(|error| of_file("create", &task.venvs, &error))?;
-    let path = venv.with_extension("lock");
-    let lock = File::create(&path).map_err(|error| of_file("create", &path, &error))?;
-    let locked = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            println!("waits for another task that makes the same virtual environment, {}", venv.display());
-            flock(&lock, FlockOperation::LockExclusive)
+    let path = lock_of(venv);
+    let lock = loop {
+        let lock = File::create(&path).map_err(|error| of_file("create", &path, &error))?;
+        let locked = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                println!("waits for another task that makes the same virtual environment, {}", venv.display());
+                flock(&lock, FlockOperation::LockExclusive)
+            }
+            locked => locked,
+        };
+        locked.map_err(|error| of_file("lock", &path, &error.into()))?;
+        if is_at(&lock, &path) {
+            break lock;
         }
-        locked => locked,
     };
-    locked.map_err(|error| of_file("lock", &path, &error.into()))?;
     if is_complete(venv) {
         return Ok(());
     }
@@ -112,7 +177,9 @@ fn make(task: &VenvTask, venv: &Path) -> Result<(), Failed> {
     println!("makes the virtual environment {} of {}", venv.display(), task.interpreter);
     fill(task, venv)?;
     let complete = venv.join(COMPLETE);
-    fs::write(&complete, "").map_err(|error| of_file("write", &complete, &error))
+    let written = fs::write(&complete, "").map_err(|error| of_file("write", &complete, &error));
+    drop(lock);
+    written
 }
 
 /// By uv if the host has it, which is many times as fast.

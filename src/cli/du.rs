@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::home::Home;
 use crate::cli::output::{Column, Output};
-use crate::cli::{Globals, Outcome};
-use crate::keep::Places;
+use crate::cli::{Failure, Globals, Outcome};
 use crate::keep::folders::bytes_below;
+use crate::keep::{self, Places, venvs};
 use crate::store;
 
 #[derive(Debug, Args)]
@@ -50,7 +51,7 @@ pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Ou
         part("(write-ahead log)", store::log_bytes(database), None),
         part("(backups)", backups + bytes_below(&home.config.home.join("backups")), None),
         part("(archive)", size(&home.config.home.join("archive.db")), None),
-        part("(venvs)", bytes_below(&home.config.home.join("venvs")), None),
+        part("(venvs)", bytes_below(&places.venvs), unused_venvs(&home, &places)?),
     ];
     let mut dag_ids: BTreeMap<String, &str> = BTreeMap::new();
     if let Some(reader) = &home.reader {
@@ -79,4 +80,23 @@ pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Ou
     let total: u64 = records.iter().filter_map(|record| record["total"].as_u64()).sum();
     records.push(part("(all)", total, None));
     Ok(output.list(&records, &COLUMNS)?)
+}
+
+/// How many of the virtual environments are to go.
+fn unused_venvs(home: &Home, places: &Places) -> Result<Option<String>, Failure> {
+    let age = home.config.retention.max_venv_age;
+    let before = age.and_then(|age| SystemTime::now().checked_sub(age));
+    let (Some(reader), Some(before), all) = (&home.reader, before, venvs::list(&places.venvs)) else { return Ok(None) };
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let unused = venvs::superfluous(&all, &keep::loaded_dags(reader)?, before);
+    let bytes: u64 = unused.iter().map(|venv| bytes_below(&venv.path)).sum();
+    Ok(Some(match unused.len() {
+        0 => format!("{} of them", all.len()),
+        count => format!(
+            "{} of them; {count} with {bytes} bytes are not used any longer, and minflow removes them",
+            all.len()
+        ),
+    }))
 }

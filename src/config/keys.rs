@@ -34,7 +34,7 @@ pub const LISTENING: [(&str, &str); 2] = [("api", "host"), ("api", "port")];
 pub const PATHS: [(&str, &str); 3] = [("core", "dags_folder"), ("database", "path"), ("logging", "base_log_folder")];
 
 /// The keys that are read at the start alone; what SIGHUP finds of them counts from the next start on. All others count at once.
-pub const AT_START: [(&str, &str); 15] = [
+pub const AT_START: [(&str, &str); 16] = [
     ("core", "cgroup"),
     ("core", "dags_folder"),
     ("database", "path"),
@@ -50,6 +50,7 @@ pub const AT_START: [(&str, &str); 15] = [
     ("retention", "max_runs"),
     ("retention", "max_bytes"),
     ("retention", "max_audit_age"),
+    ("retention", "max_venv_age"),
 ];
 
 /// A whole airflow.toml.
@@ -631,6 +632,12 @@ pub static RETENTION: Table = Table {
             Kind::Duration { min: 0 },
             Fallback::Toml("0"),
             "Entries of the audit log go that are older; 0: none",
+        ),
+        key(
+            "max_venv_age",
+            Kind::Duration { min: 0 },
+            Fallback::Toml("\"30d\""),
+            "Virtual environments of Python tasks go that no task has used for so long, but for what a loaded DAG's task has used last; 0: none",
         ),
     ]],
 };

@@ -404,6 +404,7 @@ impl Layers {
                 max_runs: Some(count(value("retention", "max_runs"))).filter(|&runs: &u64| runs > 0),
                 max_bytes: size(value("retention", "max_bytes")).filter(|&bytes| bytes > 0),
                 max_audit_age: Some(seconds("retention", "max_audit_age")).filter(|age| !age.is_zero()),
+                max_venv_age: Some(seconds("retention", "max_venv_age")).filter(|age| !age.is_zero()),
             },
             pools: self.sections["pools"].iter().map(|(name, setting)| (name.clone(), pool(setting))).collect(),
             assets: self.assets(),

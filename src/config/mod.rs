@@ -144,11 +144,14 @@ pub struct Retention {
     /// Of the files of all runs together.
     pub max_bytes: Option<u64>,
     pub max_audit_age: Option<Duration>,
+    /// Since a virtual environment was used.
+    pub max_venv_age: Option<Duration>,
 }
 
 impl Retention {
+    /// Whether nothing of the history goes; virtual environments are none of it.
     pub fn is_off(&self) -> bool {
-        *self == Self::default()
+        Self { max_venv_age: None, ..self.clone() } == Self::default()
     }
 }
 

@@ -78,7 +78,7 @@ fn an_empty_home_has_all_defaults() {
             compress_after: None,
             daemon: None,
         },
-        retention: Retention::default(),
+        retention: Retention { max_venv_age: Some(Duration::from_secs(30 * 86_400)), ..Retention::default() },
         pools: BTreeMap::from([(
             "default_pool".to_owned(),
             PoolSetting { slots: 128, description: String::new(), include_deferred: false, is_given: false },
@@ -140,6 +140,7 @@ retention.max_age = 0s
 retention.max_runs = 0
 retention.max_bytes = 0B
 retention.max_audit_age = 0s
+retention.max_venv_age = 30d
 heartbeat.url = 
 heartbeat.interval = 1m
 pools.default_pool = 128"

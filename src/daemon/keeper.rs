@@ -94,7 +94,7 @@ impl Drop for Keeper {
 
 impl Round {
     fn run(&mut self, bells: &Receiver<()>) {
-        let has_rules = !self.rules.is_off() || self.compress_after.is_some();
+        let has_rules = !self.rules.is_off() || self.rules.max_venv_age.is_some() || self.compress_after.is_some();
         let mut is_failing = !self.tell(Self::sweep);
         let mut next = FIRST;
         loop {
@@ -154,6 +154,14 @@ impl Round {
             log::info!("retention: {gone} runs have gone, with their logs and files");
         }
         self.sweep()?;
+        if let Some(age) = self.rules.max_venv_age {
+            let closing = self.closing.clone();
+            let goes_on = move || !closing.has_come();
+            let count = keep::prune_venvs(&reader, &self.places.venvs, age, &goes_on).map_err(keep::of_store)?;
+            if count > 0 {
+                log::info!("retention: {count} virtual environments have gone that nobody has used for long");
+            }
+        }
         if let Some(age) = self.compress_after {
             let closing = self.closing.clone();
             let goes_on = move || !closing.has_come();

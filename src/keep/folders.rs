@@ -9,13 +9,14 @@ use crate::config::Config;
 use crate::executor::paths;
 use crate::store::Reader;
 
-/// The folders of a home that hold files of runs.
+/// The folders of a home that hold files of runs, and those that runs share.
 #[derive(Clone, Debug)]
 pub struct Places {
     pub home: PathBuf,
     pub logs: PathBuf,
     pub runs: PathBuf,
     pub xcoms: PathBuf,
+    pub venvs: PathBuf,
 }
 
 impl Places {
@@ -25,6 +26,7 @@ impl Places {
             logs: config.logging.base_log_folder.clone(),
             runs: config.home.join("runs"),
             xcoms: config.home.join("xcoms"),
+            venvs: config.home.join("venvs"),
         }
     }
 

@@ -7,10 +7,11 @@
 
 mod compress;
 pub mod folders;
+pub mod venvs;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -169,6 +170,46 @@ pub fn cut_audit(
         port.keep(Keep::CutAudit { until })?;
     }
     Ok(())
+}
+
+/// Has virtual environments go that no loaded DAG needs and that were not used for so long. Answers how many went. `goes_on` is asked
+/// before each.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn prune_venvs(
+    reader: &Reader,
+    folder: &Path,
+    unused_for: Duration,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<usize, StoreError> {
+    let Some(before) = SystemTime::now().checked_sub(unused_for) else { return Ok(0) };
+    let all = venvs::list(folder);
+    if all.is_empty() {
+        return Ok(0);
+    }
+    let mut count = 0;
+    for venv in venvs::superfluous(&all, &loaded_dags(reader)?, before) {
+        if !goes_on() {
+            break;
+        }
+        match venvs::remove(&venv, before) {
+            Ok(is_gone) => count += usize::from(is_gone),
+            Err(error) => {
+                log::warn!("the virtual environment `{}` cannot be removed yet: {error}", venv.path.display());
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// The DAGs that have a file now.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn loaded_dags(reader: &Reader) -> Result<BTreeSet<String>, StoreError> {
+    let listings = reader.dags()?.into_iter().map(|listing| listing.dag);
+    Ok(listings.filter(|dag| dag.is_active).map(|dag| dag.dag_id.to_string()).collect())
 }
 
 /// Has the file give pages back, if an eighth of it holds nothing and it can be done a few at a time.

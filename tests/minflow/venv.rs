@@ -120,3 +120,57 @@ fn one_that_was_half_made_is_made_again() {
     assert_eq!(home.task("half", "s", "a")["exit_code"], json!(0));
     assert!(!Path::new(&home.file("venvs/requirements.txt")).exists());
 }
+
+#[test]
+fn what_was_not_used_for_long_goes_but_what_a_task_has_and_what_a_loaded_dag_has_used_last() {
+    let home = Home::new();
+    home.write("airflow.toml", "[retention]\nmax_venv_age = \"1d\"\n");
+    write_wheel(&home, "hello");
+    let script = "import os, time\nhome = os.environ['MINFLOW_HOME']\nopen(home + '/began', 'w')\nwhile os.environ['MINFLOW_DAG_ID'] == 'busy' and not os.path.exists(home + '/go'):\n    time.sleep(0.01)\n";
+    home.write("dags/wait.py", script);
+    for (dag, times) in [("gone", 1), ("kept", 2), ("busy", 3)] {
+        // The same line so often is another text.
+        let options = "\"--no-index\", ".repeat(times);
+        let venv = format!("requirements = [{options}\"./hello-1.0-py3-none-any.whl\"]");
+        home.dag(dag, &format!("[tasks.t]\npython = {{ file = \"wait.py\", venv = {{ {venv} }} }}\n"));
+    }
+    let mut minflow = home.start();
+    for dag in ["gone", "kept"] {
+        minflow.await_dag(dag);
+        let ran = home.run_dag(dag, "r");
+        assert_eq!(ran.code, Some(0), "{ran:?} {}", home.log(dag, "r", "t", 1));
+    }
+    std::fs::remove_file(home.file("began")).unwrap();
+    minflow.await_dag("busy");
+    home.trigger("busy", "r");
+    until("the busy task", || home.file("began").exists().then_some(()));
+    minflow.stop_keeping();
+    assert_eq!(venvs(&home), 3);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(40 * 86_400);
+    let age = |path: &Path| std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+    let below = |path: &Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let all: Vec<_> = below(&home.file("venvs")).into_iter().filter(|path| path.is_dir()).collect();
+    for venv in &all {
+        below(&venv.join("users")).iter().for_each(|file| age(file));
+        ["complete", "users", ""].iter().for_each(|name| age(&venv.join(name)));
+    }
+    for dag in ["gone", "busy"] {
+        std::fs::remove_file(home.file(&format!("dags/{dag}.toml"))).unwrap();
+    }
+    let mut minflow = home.start();
+    until("one to go", || (venvs(&home) == 2).then_some(()));
+    until("what du tells of the others", || {
+        let du = home.json("du");
+        let part = du.as_array().unwrap().iter().find(|part| part["name"] == "(venvs)").unwrap();
+        part["note"].as_str().unwrap().starts_with("2 of them; 1 with ").then_some(())
+    });
+    home.write("go", "");
+    // Its run goes on when its DAG has a file again.
+    until("the end of busy", || (home.task("busy", "r", "t")["state"] == "success").then_some(()));
+    minflow.stop();
+    let _minflow = home.start();
+    until("the other to go", || (venvs(&home) == 1).then_some(()));
+    until("one, with its lock", || (below(&home.file("venvs")).len() == 2).then_some(()));
+    assert_eq!(home.run_dag("kept", "s").code, Some(0));
+    assert!(!home.log("kept", "s", "t", 1).contains("makes the virtual environment"));
+}
