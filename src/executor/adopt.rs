@@ -4,11 +4,14 @@
 //! that. What nobody knows is ended and lost (`reclaim`). Knows the memo, by which a try's files outlive the worker that made them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::try_log::TryLog;
@@ -48,15 +51,42 @@ impl Memo {
     }
 }
 
+/// Under which the board tells that an earlier supervisor cannot be heard.
+const CONDITION: &str = "adoption";
+/// Between two attempts to hear it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How a thread is made that hears an earlier supervisor.
+type Spawn = fn(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
+pub(super) fn spawn(work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    // As deep as the reader of the own supervisor goes.
+    std::thread::Builder::new().name("adopted".to_owned()).stack_size(1 << 20).spawn(work)
+}
+
+/// An earlier supervisor that nobody hears yet.
+pub(super) struct Unheard {
+    /// Until a thread has it.
+    earlier: Mutex<Option<Earlier>>,
+    line: Arc<AdoptedLine>,
+}
+
 /// What was taken over, until its ends are recorded.
-#[derive(Default)]
 pub(super) struct Adoptions {
+    pub(super) spawn: Spawn,
     /// Who has to be told that a try is recorded.
     owners: BTreeMap<TryKey, Arc<AdoptedLine>>,
     /// The files of records, and which of their tries are not recorded yet.
     files: Vec<(PathBuf, BTreeSet<TryKey>)>,
     lines: Vec<Arc<AdoptedLine>>,
     readers: Vec<JoinHandle<()>>,
+}
+
+impl Default for Adoptions {
+    fn default() -> Self {
+        let (owners, files, lines, readers) = Default::default();
+        Self { spawn, owners, files, lines, readers }
+    }
 }
 
 impl Adoptions {
@@ -269,16 +299,41 @@ impl Shared {
         Box::new(Begun::adopted(Box::new(work), log, Memo::read(&kept.memo), worker::xcom_path(&scratch)))
     }
 
-    fn listen(self: &Arc<Self>, earlier: Earlier, line: Arc<AdoptedLine>) {
+    /// Hears it on a thread of its own. If the host has none left, a worker tries again until it has: meanwhile what ends there is kept
+    /// there.
+    pub(super) fn listen(self: &Arc<Self>, earlier: Earlier, line: Arc<AdoptedLine>) {
         self.adoptions.lock().lines.push(line.clone());
-        let (shared, pid) = (self.clone(), earlier.name.pid);
-        let listen = move || earlier.listen(|heard| shared.hear_adopted(&line, pid, heard));
-        // As deep as the reader of the own supervisor goes.
-        let thread = std::thread::Builder::new().name("adopted".to_owned()).stack_size(1 << 20).spawn(listen);
-        match thread {
-            Ok(thread) => self.adoptions.lock().readers.push(thread),
-            Err(error) => log::error!("the earlier supervisor {pid} cannot be heard: {error}; restart minflow"),
+        let unheard = Arc::new(Unheard { earlier: Mutex::new(Some(earlier)), line });
+        if self.try_to_hear(&unheard).is_err() {
+            self.crew.give(Job::Hear(unheard));
         }
+    }
+
+    pub(super) fn hear_at_last(self: &Arc<Self>, unheard: &Arc<Unheard>) {
+        while let Err(error) = self.try_to_hear(unheard) {
+            let reason = format!(
+                "an earlier supervisor cannot be heard, and the ends of its tasks wait: {error}; free threads or memory (ulimit -u)"
+            );
+            self.health.raise(CONDITION, reason);
+            let _ = self.closing.recv_timeout(PAUSE);
+            if self.is_closing() {
+                return;
+            }
+        }
+        self.health.clear(CONDITION);
+    }
+
+    fn try_to_hear(self: &Arc<Self>, unheard: &Arc<Unheard>) -> io::Result<()> {
+        let (shared, mine) = (self.clone(), unheard.clone());
+        let listen = move || {
+            let Some(earlier) = mine.earlier.lock().take() else { return };
+            let pid = earlier.name.pid;
+            earlier.listen(|heard| shared.hear_adopted(&mine.line, pid, heard));
+        };
+        let mut adoptions = self.adoptions.lock();
+        let thread = (adoptions.spawn)(Box::new(listen))?;
+        adoptions.readers.push(thread);
+        Ok(())
     }
 
     fn hear_adopted(&self, line: &Arc<AdoptedLine>, pid: i32, heard: Heard) {

@@ -118,6 +118,8 @@ enum Job {
     /// No supervisor can have begun it.
     PutBack(Box<Stray>),
     ReclaimCall(Box<Call>),
+    /// An earlier supervisor, for which the host had no thread.
+    Hear(Arc<adopt::Unheard>),
     Look(Vec<Work>),
     Call(Box<Call>),
     ConcludeCall(Box<call::Begun>, Told),
@@ -360,6 +362,7 @@ impl Shared {
     fn perform(self: &Arc<Self>, job: Job) {
         match job {
             Job::Look(works) => self.begin_looks(works),
+            Job::Hear(unheard) => self.hear_at_last(&unheard),
             Job::Run(work, gate) => {
                 let key = work.key;
                 self.perform_try(key, || worker::run(self, work, gate));

@@ -270,3 +270,53 @@ fn what_is_asked_before_the_start_waits_for_it_and_an_executor_that_closes_waits
     drop(stage.executor);
     assert!(stage.events.try_iter().next().is_none_or(|event| matches!(event, Event::Ended(_))));
 }
+
+/// An earlier supervisor that has nothing: gives its end of the line once it was greeted.
+fn empty_supervisor(home: &std::path::Path) -> std::thread::JoinHandle<std::os::unix::net::UnixStream> {
+    use crate::supervisor::adoption::{self, Name, Told};
+    let name = Name { greeted_at: 1, pid: 1 };
+    let listener = std::os::unix::net::UnixListener::bind(home.join(name.socket())).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut said = Vec::new();
+        adoption::say(&Told::Hello { version: adoption::VERSION, pid: 1 }, &mut said);
+        adoption::say(&Told::Listed, &mut said);
+        std::io::Write::write_all(&mut stream, &said).unwrap();
+        stream
+    })
+}
+
+#[test]
+fn an_earlier_supervisor_for_which_there_is_no_thread_is_told_of_and_heard_as_soon_as_there_is_one() {
+    use crate::supervisor::adoption::{self, Ended, Fate, Kept, Lines, Told as Said};
+    let stage = Stage::new(|_| Vec::new(), Arc::new(NoLookup));
+    let server = empty_supervisor(stage._home.path());
+    let earlier = adopter::find(stage._home.path(), 0).supervisors.pop().unwrap();
+    let mut stream = server.join().unwrap();
+    let shared = &stage.executor.shared;
+    shared.adoptions.lock().spawn = |_| Err(io::Error::from_raw_os_error(libc::EAGAIN));
+    let line = earlier.line().unwrap();
+    shared.listen(earlier, line);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while shared.health.reasons().is_empty() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert!(shared.health.reasons()[0].starts_with("adoption: an earlier supervisor cannot be heard"));
+    shared.adoptions.lock().spawn = adopt::spawn;
+    // What it tells is heard: it is told that nobody waits for this end.
+    let fate = Fate::NotStarted { is_transient: false, message: "no".to_owned() };
+    let mut said = Vec::new();
+    adoption::say(&Said::Ended(Box::new(Ended { key: (7, 1), kept: Kept::default(), fate })), &mut said);
+    std::io::Write::write_all(&mut stream, &said).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (mut lines, mut heard, mut bytes) = (Lines::default(), Vec::<adoption::Ask>::new(), [0; 1024]);
+    while heard.len() < 2 {
+        let count = std::io::Read::read(&mut stream, &mut bytes).unwrap();
+        assert!(count > 0);
+        lines.feed(&bytes[..count]);
+        heard.extend(lines.take::<adoption::Ask>().unwrap());
+    }
+    assert_eq!(heard[1], adoption::Ask::Acknowledge { keys: vec![(7, 1)] });
+    assert_eq!(shared.health.reasons(), [""; 0]);
+}

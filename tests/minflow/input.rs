@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Minflow, Ran, signal, until, within};
+use crate::harness::{Home, Minflow, Ran, is_alive, signal, until, within};
 
 const LINE: &str = "[tasks.one]\nbash = 'echo $MINFLOW_RUN_ID >> $MINFLOW_HOME/ledger'\n";
 
@@ -234,6 +234,104 @@ fn on_a_full_disk_what_cannot_start_waits_and_nothing_is_lost() {
         lines.sort();
         (lines == expected).then_some(())
     });
+}
+
+#[test]
+fn where_logs_became_read_only_what_cannot_start_waits_and_goes_on_when_it_can() {
+    let home = Home::new();
+    home.write("airflow.toml", "[logging]\nbase_log_folder = \"small/logs\"\n");
+    home.dag(
+        "held",
+        &format!("{LINE}[tasks.next]\nbash = 'echo next >> $MINFLOW_HOME/ledger'\ndepends_on = [\"one\"]\n"),
+    );
+    let Some(minflow) = with_small_disk(&home) else { return };
+    minflow.await_dag("held");
+    let inside = |script: &str| {
+        let mut command = Command::new("nsenter");
+        home.settle(command.args(["--mount", "--target", &minflow.pid().to_string(), "sh", "-c", script]));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{script}: {done:?}");
+    };
+    let small = home.file("small").display().to_string();
+    assert_eq!(home.run_dag("held", "r0").code, Some(0));
+    // A mount with files open for writing cannot be made read-only but by the kernel: another, read-only, is laid over it.
+    inside(&format!("mount --bind {small} {small} && mount -o remount,bind,ro {small}"));
+    home.trigger("held", "r1");
+    let reasons = await_illness(&minflow, "tasks");
+    assert!(reasons.contains("Read-only file system") && reasons.contains("small/logs"), "{reasons}");
+    assert!(minflow.said().contains("Read-only file system"));
+    assert_eq!(home.read("ledger"), "r0\nnext\n");
+    inside(&format!("umount {small}"));
+    assert_eq!(home.await_run("held", "r1"), "success");
+    assert_eq!(home.task("held", "r1", "one")["try_number"], 1, "what could not start is no try");
+    await_health(&minflow);
+    assert_eq!(home.read("ledger"), "r0\nnext\nr1\nnext\n");
+}
+
+#[test]
+fn a_home_on_a_read_only_file_system_is_named_and_left_alone() {
+    let home = Home::new();
+    home.dag("held", LINE);
+    let mut mounted = Command::new("unshare");
+    let script = format!(
+        "mount --bind . . && mount -o remount,bind,ro . && cd $PWD && exec {} run --port 0",
+        env!("CARGO_BIN_EXE_minflow")
+    );
+    home.settle(mounted.args(["--mount", "sh", "-c", &script]));
+    let done = mounted.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    if said.contains("mount:") || said.contains("unshare:") {
+        eprintln!("SKIPPED: this host lets nothing be mounted (needs root and `unshare --mount`)");
+        return;
+    }
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("Read-only file system") && said.contains("help: "), "{said}");
+}
+
+#[test]
+fn a_minflow_that_was_stopped_and_continued_records_true_ends_and_follows_its_schedules() {
+    let home = Home::new();
+    let every = |more: &str| format!("schedule.every = \"1s\"\n{more}\n[tasks.t]\nempty = true\n");
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap();
+    home.dag("all", &every(&format!("catchup = true\nstart_date = {now}")));
+    home.dag("newest", &every("catchup = false"));
+    home.dag("work", "[tasks.t]\nbash = 'echo $$ > $MINFLOW_HOME/pid; while ! test -e $MINFLOW_HOME/go; do sleep 0.02; done; exit 7'\n");
+    let minflow = home.start();
+    minflow.await_dag("work");
+    home.trigger("work", "r");
+    let pid: i32 = until("the task", || home.read("pid").trim().parse().ok());
+    let dates = |dag: &str| -> Vec<jiff::Timestamp> {
+        let mut dates: Vec<_> =
+            home.runs(dag).iter().map(|run| run["logical_date"].as_str().unwrap().parse().unwrap()).collect();
+        dates.sort_unstable();
+        dates
+    };
+    for dag in ["all", "newest"] {
+        until("its runs", || (dates(dag).len() >= 2).then_some(()));
+    }
+    signal(minflow.pid(), Signal::STOP);
+    let stopped_at = jiff::Timestamp::now();
+    home.write("go", "");
+    until("the end of the task", || (!is_alive(pid)).then_some(()));
+    until("six seconds", || (jiff::Timestamp::now() > stopped_at + jiff::Span::new().seconds(6)).then_some(()));
+    let continued_at = jiff::Timestamp::now();
+    signal(minflow.pid(), Signal::CONT);
+    assert_eq!(home.await_run("work", "r"), "failed");
+    let task = home.task("work", "r", "t");
+    let ended_at: jiff::Timestamp = task["end_date"].as_str().unwrap().parse().unwrap();
+    assert!(task["exit_code"] == 7 && task["try_number"] == 1 && ended_at < continued_at, "{task}");
+    for dag in ["all", "newest"] {
+        until("a run after it", || (*dates(dag).last().unwrap() > continued_at).then_some(()));
+    }
+    await_health(&minflow);
+    let all = dates("all");
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(all.windows(2).all(|pair| pair[1].duration_since(pair[0]) == second), "each date once: {all:?}");
+    let newest = dates("newest");
+    let missed = |date: &&jiff::Timestamp| {
+        **date > stopped_at + second && **date < continued_at - jiff::SignedDuration::from_millis(1_100)
+    };
+    assert_eq!(newest.iter().filter(missed).count(), 0, "of what was missed the newest alone: {newest:?}");
 }
 
 #[test]

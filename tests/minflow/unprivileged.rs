@@ -72,3 +72,27 @@ fn a_folder_that_may_not_be_listed_is_named_and_takes_no_dag_away() {
     assert_eq!(home.run_dag("hidden", "b").code, Some(0), "it is not gone, only out of sight");
     may_list(0o755);
 }
+
+#[test]
+fn a_start_without_processes_is_refused_and_what_runs_is_taken_over_by_the_next() {
+    let home = Home::of_common_user();
+    home.dag("work", "[tasks.t]\nbash = 'touch $MINFLOW_HOME/began; while ! test -e $MINFLOW_HOME/go; do sleep 0.02; done; exit 7'\n");
+    let mut minflow = home.start();
+    minflow.await_dag("work");
+    home.trigger("work", "r");
+    until("the task", || home.file("began").exists().then_some(()));
+    minflow.kill();
+    let program = home.command("");
+    let words = format!("--nproc=1: {} run --port 0", program.get_program().to_str().unwrap());
+    let mut refused = home.command_of("prlimit", &words);
+    home.settle(&mut refused);
+    let refused = refused.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("failed to start the supervisor"), "{refused:?}");
+    let minflow = home.start();
+    until("the takeover", || minflow.said().contains("1 go on, 0 have ended meanwhile").then_some(()));
+    std::fs::write(home.file("go"), "").unwrap();
+    assert_eq!(home.await_run("work", "r"), "failed");
+    let task = home.task("work", "r", "t");
+    assert_eq!((&task["exit_code"], &task["try_number"]), (&7.into(), &1.into()), "{task}");
+}
