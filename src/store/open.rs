@@ -207,11 +207,12 @@ pub(super) fn present(path: &Path) -> Result<(Connection, u32), OpenError> {
 
 /// A connection that only reads a database of the newest version.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
-    let (connection, found) = present(path)?;
-    if found < SCHEMA_VERSION {
-        return Err(OpenError::Older { path: path.to_owned(), found });
+    match present(path)? {
+        // Its first minflow makes it just now.
+        (_, 0) => Err(OpenError::Absent(path.to_owned())),
+        (_, found) if found < SCHEMA_VERSION => Err(OpenError::Older { path: path.to_owned(), found }),
+        (connection, _) => Ok(connection),
     }
-    Ok(connection)
 }
 
 /// Pages that the writer keeps, in KiB (negative, as SQLite wants it): what a turn touches. The rest is in the kernel's cache,

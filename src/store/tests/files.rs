@@ -126,6 +126,15 @@ fn an_absent_database_is_created_by_the_writer_alone() {
 }
 
 #[test]
+fn a_file_that_its_first_minflow_makes_just_now_is_no_database_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("minflow.db");
+    std::fs::write(&path, "").unwrap();
+    let error = Reader::open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Absent(_)), "{error}");
+}
+
+#[test]
 fn an_empty_file_becomes_a_database() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("minflow.db"), "").unwrap();
