@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,10 +42,23 @@ pub struct Copied {
 /// # Errors
 /// `to` exists, one of the two cannot be read or written, or the copy is not what was copied. `to` is not there then.
 pub fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+    copy_in(from, to, beside(to, ".part"))
+}
+
+/// As [`copy`], where each copy has a name of its own: it is made in one file of the folder `to` lies in, so that of those that are killed one
+/// is left, which the next takes up.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_of_series(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+    copy_in(from, to, to.with_file_name(format!("{}.part", from.file_name().unwrap_or_default().to_string_lossy())))
+}
+
+fn copy_in(from: &Path, to: &Path, part: PathBuf) -> Result<Copied, StoreError> {
     if to.symlink_metadata().is_ok() {
         return Err(exists(to));
     }
-    let part = Part::make(to)?;
+    let part = Part::at(part, to)?;
     let copied = fill(from, &part.path)?;
     part.settle(to)?;
     Ok(copied)
@@ -98,11 +111,13 @@ fn fill_from(source: &Connection, part: &Path) -> Result<(u64, u64), StoreError>
     Ok((bytes, rows.iter().map(|(_, rows)| rows).sum()))
 }
 
-/// Writes all that `connection` has committed to `path`, where its file stands no more. It is there whole or not at all.
+/// Writes all that `connection` has committed to `path`, where its file stands no more, or without its log. It is there whole or not at
+/// all.
 ///
 /// # Errors
 /// It cannot be written, or a file has come there meanwhile, which is left as it is.
 pub(super) fn write_anew(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let is_there = path.exists();
     let part = Part::make(path)?;
     fill_from(connection, &part.path)?;
     // Those of the file that is gone: they mean nothing to the new one, and would be taken for its own.
@@ -113,7 +128,7 @@ pub(super) fn write_anew(connection: &Connection, path: &Path) -> Result<(), Sto
             _ => {}
         }
     }
-    part.settle(path)
+    if is_there { part.replace(path) } else { part.settle(path) }
 }
 
 /// The tables with their numbers of rows, by name.
@@ -157,33 +172,49 @@ struct Part {
     path: PathBuf,
     /// Locked for as long as somebody writes it.
     file: File,
+    /// It is not in the folder under this name any more: what is there by now is somebody else's.
+    has_gone: bool,
 }
 
 impl Part {
     fn make(to: &Path) -> Result<Self, StoreError> {
-        let path = beside(to, ".part");
+        Self::at(beside(to, ".part"), to)
+    }
+
+    /// In a file of a name of its own, in the folder of `to`.
+    fn at(path: PathBuf, to: &Path) -> Result<Self, StoreError> {
         let fail = |error: io::Error| unwritable(&path, &error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(fail)?;
-        if file.try_lock().is_err() {
-            return Err(StoreError {
-                message: format!("back up to `{}`: another process is doing so just now", to.display()),
-                help: "let it finish, or name another file".to_owned(),
-            });
+        let busy = || StoreError {
+            message: format!("back up to `{}`: another process is doing so just now", to.display()),
+            help: "let it finish, or name another file".to_owned(),
+        };
+        let mut file = Self::open(&path).map_err(fail)?;
+        file.try_lock().map_err(|_| busy())?;
+        if file.metadata().map_err(fail)?.nlink() > 1 {
+            // Who was killed had given it its name already: it is a whole copy, which is not written over.
+            fs::remove_file(&path).map_err(fail)?;
+            file = Self::open(&path).map_err(fail)?;
+            file.try_lock().map_err(|_| busy())?;
+        }
+        // Whoever had the lock before may have given it its name, or have taken it away.
+        let (held, there) = (file.metadata().map_err(fail)?, path.symlink_metadata().map_err(fail)?);
+        if held.nlink() != 1 || (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(busy());
         }
         file.set_len(0).map_err(fail)?;
         let _ = fs::remove_file(beside(&path, "-journal"));
-        Ok(Self { path, file })
+        Ok(Self { path, file, has_gone: false })
+    }
+
+    /// Not through a link: in a folder that others may write to it could lead anywhere.
+    fn open(path: &Path) -> io::Result<File> {
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        how.open(path)
     }
 
     /// Has it on the disk under its name, unless that has been taken meanwhile.
-    fn settle(self, to: &Path) -> Result<(), StoreError> {
+    fn settle(mut self, to: &Path) -> Result<(), StoreError> {
         let fail = |error: io::Error| unwritable(to, &error);
         self.file.sync_all().map_err(fail)?;
         match fs::hard_link(&self.path, to) {
@@ -193,14 +224,25 @@ impl Part {
             Err(_) => fs::rename(&self.path, to).map_err(fail)?,
         }
         let _ = fs::remove_file(&self.path);
+        self.has_gone = true;
+        sync_folder(to).map_err(fail)
+    }
+
+    /// Has it on the disk in the place of the file that has its name.
+    fn replace(mut self, to: &Path) -> Result<(), StoreError> {
+        let fail = |error: io::Error| unwritable(to, &error);
+        self.file.sync_all().map_err(fail)?;
+        fs::rename(&self.path, to).map_err(fail)?;
+        self.has_gone = true;
         sync_folder(to).map_err(fail)
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // Gone already if it has got its name.
-        let _ = fs::remove_file(&self.path);
+        if !self.has_gone {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -223,7 +265,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 pub(super) fn before_migration(path: &Path, version: u32) -> Result<PathBuf, StoreError> {
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
     let to = beside(path, &format!(".version-{version}.{stamp}"));
-    copy(path, &to)?;
+    copy_of_series(path, &to)?;
     let mut kept = migration_backups(path);
     kept.truncate(kept.len().saturating_sub(MIGRATION_BACKUPS));
     for old in kept {
@@ -265,18 +307,18 @@ pub struct Restored {
     pub kept: Option<PathBuf>,
 }
 
-/// Puts a copy of `backup` in the place of the database `path`, which is kept under another name. Nobody may have it open.
+/// Puts a copy of `backup` in the place of the database `path`, which is kept under another name. Nobody may have it open. Of a link it is
+/// the file that it leads to.
 ///
 /// # Errors
 /// `backup` is no sound database of this or an earlier version, or something cannot be written: then all is as it was.
 pub fn restore(backup: &Path, path: &Path) -> Result<Restored, StoreError> {
+    let real = fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
     let part = Part::make(&beside(path, ".restored"))?;
     let copied = fill(backup, &part.path)?;
     let kept = set_aside(path)?;
-    let fail = |error: io::Error| unwritable(path, &error);
-    part.file.sync_all().map_err(fail)?;
-    fs::rename(&part.path, path).map_err(fail)?;
-    sync_folder(path).map_err(fail)?;
+    part.replace(path)?;
     Ok(Restored { copied, kept })
 }
 
@@ -311,7 +353,6 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>, StoreError> {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     identity(a).is_some() && identity(a) == identity(b)
 }

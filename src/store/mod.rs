@@ -39,7 +39,9 @@ mod tests;
 
 pub use asset::StoredReference;
 pub use backfill::{BackfillCounts, BackfillDate};
-pub use backup::{Copied, Pages, Restored, Vacuum, copy, log_bytes, migration_backups, pages, restore, vacuum};
+pub use backup::{
+    Copied, Pages, Restored, Vacuum, copy, copy_of_series, log_bytes, migration_backups, pages, restore, vacuum,
+};
 pub use callback::FailedCallback;
 pub use checkpoint::Checkpointer;
 pub use export::tables;

@@ -63,6 +63,28 @@ fn what_a_killed_backup_has_left_is_taken_up_by_the_next_and_a_bad_place_is_name
 }
 
 #[test]
+fn what_was_left_of_a_backup_is_not_written_over_if_it_is_one_and_not_through_a_link() {
+    let home = Test::new("db backup first.db").database(one_run).stdout_contains("`first.db` holds 5 rows").run();
+    let file = |name: &str| home.path().join(name);
+    let before = fs::read(file("first.db")).unwrap();
+    // Killed between the two steps in which a copy takes its name, and moved to another since.
+    fs::hard_link(file("first.db"), file("second.db.part")).unwrap();
+    fs::write(file("precious"), "precious").unwrap();
+    std::os::unix::fs::symlink(file("precious"), file("third.db.part")).unwrap();
+    fs::create_dir(file("backups")).unwrap();
+    fs::write(file("backups/minflow.db.part"), "half of a copy").unwrap();
+    let home = Test::new("db backup second.db").in_home(home).stdout_contains("`second.db` holds 5 rows").run();
+    let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&home.path().join(name).metadata().unwrap());
+    assert_ne!(inode("first.db"), inode("second.db"));
+    assert_eq!(fs::read(home.path().join("first.db")).unwrap(), before);
+    let refused = "failed to write `third.db.part`";
+    let home = Test::new("db backup third.db").in_home(home).code(1).stderr_contains(refused).run();
+    assert_eq!(fs::read_to_string(home.path().join("precious")).unwrap(), "precious");
+    let home = Test::new("db backup").in_home(home).stdout_contains("holds 5 rows").run();
+    assert_eq!(fs::read_dir(home.path().join("backups")).unwrap().count(), 1, "what a killed one has left is taken up");
+}
+
+#[test]
 fn a_restore_brings_a_backup_back_and_keeps_what_was_there() {
     let home = Test::new("db backup copy.db").database(one_run).stdout_contains("`copy.db` holds").run();
     connect(&home, "minflow.db")
@@ -74,6 +96,19 @@ fn a_restore_brings_a_backup_back_and_keeps_what_was_there() {
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(count(&connect(&home, &kept[0]), "task_instance"), 0);
     assert_eq!(count(&connect(&home, &kept[0]), "dag_run"), 1);
+    Test::new("db check").in_home(home).stdout_contains("is sound").run();
+}
+
+#[test]
+fn a_restore_follows_a_link_to_where_the_database_lies() {
+    let home = Test::new("db backup copy.db").database(one_run).stdout_contains("holds 5 rows").run();
+    fs::create_dir(home.path().join("disk")).unwrap();
+    fs::rename(home.path().join("minflow.db"), home.path().join("disk/real.db")).unwrap();
+    std::os::unix::fs::symlink("disk/real.db", home.path().join("minflow.db")).unwrap();
+    let home = Test::new("db restore copy.db").in_home(home).stdout_contains("is kept as").run();
+    assert!(home.path().join("minflow.db").is_symlink());
+    assert_eq!(named(&home, "minflow.db."), [""; 0]);
+    assert_eq!(fs::read_dir(home.path().join("disk")).unwrap().count(), 2, "it, and what was there before");
     Test::new("db check").in_home(home).stdout_contains("is sound").run();
 }
 

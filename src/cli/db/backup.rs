@@ -12,7 +12,7 @@ use crate::store;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The copy shows one moment, is checked page by page, and is on the disk before it gets its name. It is one file, without a log \
-    beside it; keep it on another disk. Tasks' logs are not part of it.\n\nExamples:\n  minflow db backup\n  \
+    beside it; keep it on another disk. Logs, run_dirs and XComs of more than 1 MiB (`xcoms/`) are files of the home and no part of it.\n\nExamples:\n  minflow db backup\n  \
     minflow db backup /mnt/backups/minflow-$(date +%F).db"
 )]
 pub struct Arguments {
@@ -22,18 +22,20 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Outcome {
     let config = settings::load(globals)?.config;
-    let file = match &arguments.file {
-        Some(file) => file.clone(),
+    let database = &config.database.path;
+    let (file, copied) = match &arguments.file {
+        Some(file) => (file.clone(), store::copy(database, file)?),
         None => {
             let folder = config.home.join("backups");
             std::fs::create_dir_all(&folder).map_err(|error| {
                 let message = format!("failed to make `{}`: {error}", folder.display());
                 crate::cli::Failure::refused(message, "name a file in a folder that this user may write to")
             })?;
-            folder.join(format!("minflow-{}.db", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))
+            let file = folder.join(format!("minflow-{}.db", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+            let copied = store::copy_of_series(database, &file)?;
+            (file, copied)
         }
     };
-    let copied = store::copy(&config.database.path, &file)?;
     let text = format!("`{}` holds {} rows: version {}", file.display(), copied.rows, copied.version);
     Ok(output.answer(&text, &super::copied(&file, copied))?)
 }
