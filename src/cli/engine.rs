@@ -400,7 +400,7 @@ pub fn vacuum(config: &config::Config) -> Result<(Pages, Pages), Failure> {
 /// Orders to whoever may write: the running minflow, else this process, which holds the home's lock meanwhile.
 enum Orders<'a> {
     Running(&'a Home),
-    Alone(Database, #[allow(dead_code, reason = "held while it lives")] daemon::HomeLock),
+    Alone(Box<Database>, #[allow(dead_code, reason = "held while it lives")] daemon::HomeLock),
 }
 
 impl Orders<'_> {
@@ -410,7 +410,7 @@ impl Orders<'_> {
             Err(ConnectError::NotRunning(_)) => {
                 let lock = daemon::HomeLock::take(&home.config.home).map_err(|error| split(&error.to_string()))?;
                 let database = &home.config.database;
-                Ok(Orders::Alone(Database::open(&database.path, database.synchronous)?, lock))
+                Ok(Orders::Alone(Box::new(Database::open(&database.path, database.synchronous)?), lock))
             }
             Err(error) => Err(unreachable(&error)),
         }
@@ -422,8 +422,8 @@ impl Orders<'_> {
         let path = &home.config.database.path;
         match self {
             Self::Alone(database, _) => {
-                keep::sweep(database, &reader, &Places::of(&home.config), &|| true)?;
-                Ok(keep::shrink(database, path, &|| true)?)
+                keep::sweep(&mut **database, &reader, &Places::of(&home.config), &|| true)?;
+                Ok(keep::shrink(&mut **database, path, &|| true)?)
             }
             Self::Running(_) => {
                 while !reader.retired()?.is_empty() {

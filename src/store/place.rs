@@ -1,11 +1,13 @@
-//! Whether the database's file still stands where it was opened.
+//! Whether the database's files still stand where they were opened.
 //!
 //! A file that is deleted lives on for those who have it open, and nobody else: what is committed into it is lost with the process.
-//! So before each commit the path is looked at.
+//! That holds of the write-ahead log as well, which alone has what was committed last. So before each commit the paths are looked at.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::store::backup::beside;
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,5 +25,28 @@ pub(super) fn identity(path: &Path) -> io::Result<Option<FileIdentity>> {
         Ok(found) => Ok(Some(FileIdentity { device: found.dev(), inode: found.ino() })),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The files of a database that is open. Beside a path that is a link there is no log: then only the database's file is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) main: Option<FileIdentity>,
+    log: Option<FileIdentity>,
+    index: Option<FileIdentity>,
+}
+
+impl Files {
+    /// # Errors
+    /// One of the paths cannot be looked at.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let [log, index] = ["-wal", "-shm"].map(|tail| identity(&beside(path, tail)));
+        Ok(Self { main: identity(path)?, log: log?, index: index? })
+    }
+
+    /// Whether one of them is not there any more, going by what is `found` there now.
+    pub(super) fn are_gone(&self, found: &Self) -> bool {
+        let is_gone = |had: Option<FileIdentity>, has| had.is_some() && had != has;
+        is_gone(self.main, found.main) || is_gone(self.log, found.log) || is_gone(self.index, found.index)
     }
 }

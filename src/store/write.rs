@@ -19,7 +19,7 @@ use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::backup::write_anew;
 use crate::store::fault::Fault;
-use crate::store::place::{FileIdentity, identity};
+use crate::store::place::Files;
 use crate::store::{OpenError, act, backfill, load, mend, open, put, usual};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
@@ -35,8 +35,8 @@ pub struct Database {
     connection: Connection,
     path: PathBuf,
     synchronous: Synchronous,
-    /// The file that `connection` has open.
-    file: Option<FileIdentity>,
+    /// Those that `connection` has open.
+    files: Files,
     tell: Option<Arc<Mutex<Tell>>>,
 }
 
@@ -59,8 +59,8 @@ impl Database {
     /// It is no database of minflow's, newer, damaged, locked or inaccessible: it is left as it is.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, OpenError> {
         let connection = connect(path, synchronous)?;
-        let file = identity(path).map_err(|source| OpenError::Inaccessible { path: path.to_owned(), source })?;
-        Ok(Self { connection, path: path.to_owned(), synchronous, file, tell: None })
+        let files = Files::at(path).map_err(|source| OpenError::Inaccessible { path: path.to_owned(), source })?;
+        Ok(Self { connection, path: path.to_owned(), synchronous, files, tell: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -87,26 +87,28 @@ impl Database {
         self.connection.wal_hook(Some(hook))
     }
 
-    /// Sees to it that what is committed is found again. A file that was deleted is written anew; another one in its place is left alone.
-    fn keep_file(&mut self) -> Result<(), Fault> {
+    /// Sees to it that what is committed is found again. A file that was deleted is written anew, and so is one whose log was; another
+    /// one in its place is left alone.
+    fn keep_files(&mut self) -> Result<(), Fault> {
         let fail = |error| Fault::File { path: self.path.clone(), error };
-        let found = identity(&self.path).map_err(fail)?;
-        if found == self.file {
+        let found = Files::at(&self.path).map_err(fail)?;
+        if !self.files.are_gone(&found) {
             return Ok(());
         }
-        if found.is_some() {
+        if found.main.is_some() && found.main != self.files.main {
             return Err(Fault::Replaced);
         }
         write_anew(&self.connection, &self.path).map_err(Fault::Gone)?;
         let fresh = connect(&self.path, self.synchronous).map_err(|error| Fault::Gone(error.into()))?;
-        self.file = identity(&self.path).map_err(fail)?;
+        self.files = Files::at(&self.path).map_err(fail)?;
         // Never closed: SQLite would remove the log of the last connection by its name, which is the new file's by now.
         std::mem::forget(std::mem::replace(&mut self.connection, fresh));
         self.hook()?;
         log::error!(
-            "`{}` was deleted while minflow ran; it was written anew, with all that was in it. To begin with an empty history, stop \
+            "`{}`{} was deleted while minflow ran; it was written anew, with all that was in it. To begin with an empty history, stop \
              minflow first",
-            self.path.display()
+            self.path.display(),
+            if found.main.is_some() { ", or rather its `-wal` or `-shm` file," } else { "" }
         );
         Ok(())
     }
@@ -125,7 +127,7 @@ impl Database {
             // A rollback after a failure failed as well.
             self.connection.execute_batch("ROLLBACK")?;
         }
-        self.keep_file()?;
+        self.keep_files()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         put::put(&transaction, changes, self.path.parent().unwrap_or(&self.path))?;
         transaction.commit()?;

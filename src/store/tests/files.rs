@@ -225,7 +225,8 @@ fn audit_events(path: &Path) -> usize {
 
 #[test]
 fn a_file_that_is_deleted_is_written_anew_with_all_that_was_committed() {
-    for gone in [&["minflow.db", "minflow.db-wal", "minflow.db-shm"][..], &["minflow.db"]] {
+    let all = ["minflow.db", "minflow.db-wal", "minflow.db-shm"];
+    for gone in [&all[..], &all[..1], &all[1..2], &all[2..]] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("minflow.db");
         let mut database = open_in(folder.path());
