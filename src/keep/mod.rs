@@ -113,6 +113,10 @@ pub fn retire(
         }
         gone.extend(port.keep(Keep::Retire { runs: piece.to_vec(), everything, asked: asked.take() })?);
     }
+    // Without runs it is still said who asked.
+    if asked.is_some() {
+        port.keep(Keep::Retire { runs: Vec::new(), everything, asked })?;
+    }
     Ok(gone)
 }
 

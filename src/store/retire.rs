@@ -14,6 +14,7 @@ use crate::model::{DagId, RunId, RunKey, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{RetireChanges, RetiredRun};
 use crate::store::fault::Fault;
+use crate::store::place::identity;
 use crate::store::put::Counts;
 use crate::store::read::Reader;
 use crate::store::row::{Fields, micros};
@@ -118,12 +119,13 @@ impl Reader {
             .unsigned_abs())
     }
 
-    /// How many entries of the audit log are older, and the key of the last of them.
+    /// How many entries of the audit log are older, and the key of the last of them. The newest entry of all stays: the next one is to
+    /// have a key that none had before.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn audit_before(&self, before: Timestamp) -> Result<(u64, i64), StoreError> {
-        let sql = "SELECT count(*), coalesce(max(key), 0) FROM log WHERE at < ?1";
+        let sql = "SELECT count(*), coalesce(max(key), 0) FROM log WHERE at < ?1 AND key < (SELECT max(key) FROM log)";
         let found =
             self.one("read the audit log", sql, [micros(before)], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
         Ok(found.map(|(count, key)| (count.unsigned_abs(), key)).unwrap_or_default())
@@ -157,7 +159,7 @@ pub(super) fn put<'a>(
         connection.prepare_cached("DELETE FROM retired_run WHERE key = ?1")?.execute([run.0])?;
     }
     if let Some((until, rows)) = changes.audit {
-        let sql = "DELETE FROM log WHERE key IN (SELECT key FROM log WHERE key <= ?1 ORDER BY key LIMIT ?2)";
+        let sql = "DELETE FROM log WHERE key IN (SELECT key FROM log WHERE key <= ?1 AND key < (SELECT max(key) FROM log) ORDER BY key LIMIT ?2)";
         connection.prepare_cached(sql)?.execute(params![until, rows])?;
     }
     if let Some(dag_id) = &changes.dag {
@@ -263,6 +265,16 @@ fn drop_dag(connection: &Connection, dag_id: &DagId) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether the archive has another run under the key of a run, or another instance under the key of one of its own.
+const OTHER_RUN: &str = "SELECT 1 FROM source.dag_run s JOIN main.dag_run a ON a.key = s.key \
+     WHERE s.key = ?1 AND (a.dag_id <> s.dag_id OR a.run_id <> s.run_id) \
+     UNION ALL SELECT 1 FROM source.task_instance s JOIN main.task_instance a ON a.key = s.key \
+     WHERE s.run_key = ?1 AND (a.run_key <> s.run_key OR a.task_id <> s.task_id OR a.map_index <> s.map_index)";
+
+/// The same of the entries of the audit log up to a key.
+const OTHER_ENTRY: &str = "SELECT 1 FROM source.log s JOIN main.log a ON a.key = s.key \
+     WHERE s.key <= ?1 AND (a.at <> s.at OR a.event <> s.event)";
+
 /// The second file that takes in what is to go.
 pub struct Archive {
     connection: Connection,
@@ -281,6 +293,12 @@ impl Archive {
     /// # Errors
     /// One of the two cannot be used.
     pub fn open(path: &Path, source: &Path) -> Result<Self, StoreError> {
+        if identity(path).is_ok_and(|found| found.is_some() && Ok(found) == identity(source).map_err(drop)) {
+            return Err(StoreError {
+                message: format!("open the archive `{}`: it is the database itself", path.display()),
+                help: "name another file: what goes from the one is to be kept in the other".to_owned(),
+            });
+        }
         drop(Database::open(path, Synchronous::Full)?);
         let attach = || -> rusqlite::Result<Connection> {
             let connection = open::beside(path, Synchronous::Full)?;
@@ -297,10 +315,30 @@ impl Archive {
     /// Copies runs with all that belongs to them; on the disk when it returns. What it had of them before is replaced.
     ///
     /// # Errors
-    /// Nothing of them was written.
+    /// Nothing of them was written. So it is as well where it has other runs under the same keys.
     pub fn take(&mut self, runs: &[RetiredRun]) -> Result<(), StoreError> {
+        for run in runs {
+            self.refuse_others(OTHER_RUN, run.key.0)?;
+        }
         let path = self.path.clone();
         self.take_all(runs).map_err(|error| Fault::from(error).into_store_error("archive", &path))
+    }
+
+    /// Refuses what would take the place of rows of another database: one that was begun anew, or that was restored and has gone another way
+    /// since, gives its keys a second time.
+    fn refuse_others(&self, sql: &str, key: i64) -> Result<(), StoreError> {
+        let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([key]));
+        if found.map_err(|error| Fault::from(error).into_store_error("archive", &self.path))? {
+            return Err(StoreError {
+                message: format!(
+                    "archive to `{}`: it holds what another database had, or this one before it was restored",
+                    self.path.display()
+                ),
+                help: "name another file with --archive, or move that one away; nothing of it was overwritten"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     fn take_all(&mut self, runs: &[RetiredRun]) -> rusqlite::Result<()> {
@@ -338,8 +376,9 @@ impl Archive {
     /// Copies the entries of the audit log up to a key.
     ///
     /// # Errors
-    /// Nothing was written.
+    /// As [`take`](Self::take).
     pub fn take_audit(&mut self, until: i64) -> Result<(), StoreError> {
+        self.refuse_others(OTHER_ENTRY, until)?;
         let sql = "INSERT OR REPLACE INTO main.log SELECT * FROM source.log WHERE key <= ?1";
         let taken = self.connection.execute(sql, [until]);
         taken.map(drop).map_err(|error| Fault::from(error).into_store_error("archive", &self.path))

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::TaskState;
 use crate::scheduler::change::{Purge, RetireChanges, RetiredRun};
 use crate::scheduler::{Store, port::History};
-use crate::store::{Archive, Disposal};
+use crate::store::{Archive, AuditFilter, Disposal};
 
 /// Runs 1 to `count` of `sales`, a hundred seconds apart, each with a task, its earlier try, an XCom and a deadline.
 fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Database {
@@ -183,6 +183,42 @@ fn the_archive_is_a_database_of_its_own_that_holds_all_of_a_run_and_takes_it_twi
 }
 
 #[test]
+fn an_archive_is_no_database_that_rows_go_from_and_gives_up_no_row_of_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 4, |_| RunState::Success);
+    database.commit(&audit_of(10)).unwrap();
+    let (path, link) = (folder.path().join("archive.db"), folder.path().join("link.db"));
+    std::os::unix::fs::symlink(database.path(), &link).unwrap();
+    for itself in [database.path(), &link] {
+        let refused = Archive::open(itself, database.path()).unwrap_err();
+        assert!(refused.message.ends_with("it is the database itself"), "{refused}");
+    }
+    let mut archive = Archive::open(&path, database.path()).unwrap();
+    archive.take(&may_go(folder.path(), &ALL)).unwrap();
+    archive.take_audit(1).unwrap();
+    archive.finish().unwrap();
+    // The same keys stand for other runs and entries once a database is begun anew.
+    let other = tempfile::tempdir().unwrap();
+    let anew = filled(other.path(), 4, |_| RunState::Success);
+    anew.connection().execute_batch("UPDATE dag_run SET run_id = 'another' || key").unwrap();
+    anew.connection()
+        .execute_batch("INSERT INTO log (at, event, owner, extra) VALUES (7, 'another', 'cli', '{}')")
+        .unwrap();
+    let archived = || Reader::open(&path).unwrap();
+    let before = (archived().runs("sales", None).unwrap(), archived().audit(&AuditFilter::default(), 9).unwrap());
+    let mut archive = Archive::open(&path, anew.path()).unwrap();
+    for refused in [archive.take(&may_go(other.path(), &ALL)), archive.take_audit(1)] {
+        let refused = refused.unwrap_err();
+        assert!(refused.message.ends_with("or this one before it was restored"), "{refused}");
+    }
+    drop(archive);
+    assert_eq!(
+        (archived().runs("sales", None).unwrap(), archived().audit(&AuditFilter::default(), 9).unwrap()),
+        before
+    );
+}
+
+#[test]
 fn the_audit_log_is_cut_from_its_oldest_entry_and_pages_are_given_back_beside_readers() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = open_in(folder.path());
@@ -191,14 +227,19 @@ fn the_audit_log_is_cut_from_its_oldest_entry_and_pages_are_given_back_beside_re
     }
     let reader = reader_in(folder.path());
     let (count, until) = reader.audit_before(at(10)).unwrap();
-    assert_eq!((count, until), (10, 10));
+    assert_eq!((count, until), (9, 9), "the newest stays");
     assert_eq!(reader.audit_before(at(9)).unwrap(), (0, 0));
     let order =
         |database: &mut Database, retirement| database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
     order(&mut database, RetireChanges { audit: Some((9, 4)), ..RetireChanges::default() });
-    assert_eq!(reader.audit_before(at(10)).unwrap().0, 6);
-    order(&mut database, RetireChanges { audit: Some((9, 100)), ..RetireChanges::default() });
-    assert_eq!(reader.audit_before(at(10)).unwrap(), (1, 10));
+    assert_eq!(reader.audit_before(at(10)).unwrap().0, 5);
+    order(&mut database, RetireChanges { audit: Some((10, 100)), ..RetireChanges::default() });
+    assert_eq!(reader.audit_before(at(10)).unwrap(), (0, 0));
+    assert_eq!(
+        reader.audit(&AuditFilter::default(), 9).unwrap().len(),
+        1,
+        "else the next entry had the key of one that has gone"
+    );
     let free = || crate::store::pages(&folder.path().join("minflow.db")).unwrap();
     let before = free();
     assert!(before.is_incremental && before.free > 300, "{before:?}");
