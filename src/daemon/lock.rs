@@ -1,12 +1,24 @@
 //! One minflow to a home: the lock that says whose it is.
+//!
+//! Its file may be removed by somebody who takes it for a leftover; then the socket shows that the home is taken.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+
+use crate::api::protocol::SOCKET;
+use crate::home_socket::SocketPath;
+
 const LOCK: &str = "minflow.lock";
+
+/// How long a process that is just about to be gone may still seem to listen.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Held for as long as it lives; the kernel takes it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -71,6 +83,9 @@ impl HomeLock {
             }
             Err(TryLockError::Error(cause)) => return Err(failed(cause)),
         }
+        if let Some(pid) = listener(home) {
+            return Err(LockError::Held { home: home.to_owned(), pid });
+        }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
@@ -79,9 +94,19 @@ impl HomeLock {
     }
 }
 
+/// The pid of the minflow that listens in the home, which has lost its lock.
+fn listener(home: &Path) -> Option<String> {
+    let stream = UnixStream::connect(SocketPath::new(home, SOCKET).ok()?.path).ok()?;
+    // Who lives waits for what is asked.
+    let is_gone = poll(&mut [PollFd::new(&stream, PollFlags::IN)], Some(&MOMENT)).is_ok_and(|count| count > 0);
+    let peer = socket_peercred(&stream).ok().filter(|_| !is_gone)?;
+    Some(peer.pid.as_raw_nonzero().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home_socket;
 
     #[test]
     fn a_second_taker_is_told_who_holds_the_lock_until_it_is_dropped() {
@@ -90,6 +115,19 @@ mod tests {
         let refused = HomeLock::take(home.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(held);
+        HomeLock::take(home.path()).unwrap();
+    }
+
+    #[test]
+    fn who_listens_in_the_home_holds_it_also_without_the_file_of_its_lock() {
+        let home = tempfile::tempdir().unwrap();
+        let held = HomeLock::take(home.path()).unwrap();
+        let listening = home_socket::listen(home.path(), SOCKET).unwrap();
+        std::fs::remove_file(home.path().join(LOCK)).unwrap();
+        let refused = HomeLock::take(home.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        // A socket that a killed process has left.
+        drop((held, listening));
         HomeLock::take(home.path()).unwrap();
     }
 }
