@@ -85,11 +85,15 @@ pub struct Records {
 /// Looks for all of them. `own`: the pid of the supervisor that this scheduler has itself.
 pub fn find(home: &Path, own: i32) -> Inheritance {
     let mut found = Inheritance::default();
-    let sockets = names(home, SOCKET_SUFFIX);
-    // One that has died may have had the own one's number.
-    let mut are_sound = sockets.iter().filter(|name| name.pid == own).count() <= 1;
+    let (same, others): (Vec<Name>, Vec<Name>) =
+        names(home, SOCKET_SUFFIX).into_iter().partition(|name| name.pid == own);
+    // One that has died may have had the own one's number: in a container the numbers come again with each start.
+    let mut are_sound = same.len() <= 1;
     let mut dead = Vec::new();
-    for name in sockets.into_iter().filter(|name| name.pid != own) {
+    if same.len() > 1 {
+        dead.extend(same.into_iter().filter(|&name| is_dead(home, name)));
+    }
+    for name in others {
         match greet(home, name) {
             Ok(earlier) => found.supervisors.push(earlier),
             Err(Unreachable::Dead) => dead.push(name),
@@ -185,6 +189,12 @@ impl From<io::Error> for Unreachable {
             _ => Self::Silent(error.to_string()),
         }
     }
+}
+
+/// Whether nobody listens.
+fn is_dead(home: &Path, name: Name) -> bool {
+    let reached = SocketPath::new(home, &name.socket()).and_then(|socket| UnixStream::connect(socket.path));
+    reached.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn greet(home: &Path, name: Name) -> Result<Earlier, Unreachable> {

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use rustix::time::Timespec;
 use crate::clock::{Clock, SystemClock};
 
 const LOCK_FILE: &str = "minflow.supervisor";
+/// Its mode: who may read a file may lock it, and so keep minflow from starting.
+const PRIVATE: u32 = 0o600;
 /// How long a new supervisor waits until the earlier one accepts nothing more.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
@@ -33,8 +35,11 @@ pub(super) fn take(home: &Path, socket: &UnixStream) -> Result<File, String> {
         .read(true)
         .write(true)
         .truncate(false)
+        .mode(PRIVATE)
         .open(&path)
         .map_err(|error| format!("cannot open `{shown}`: {error}; check the modes of the folder"))?;
+    // An earlier minflow left it open to all.
+    let _ = file.set_permissions(std::fs::Permissions::from_mode(PRIVATE));
     let begun = SystemClock.boot();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

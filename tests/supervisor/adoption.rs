@@ -119,9 +119,14 @@ fn its_socket_is_private_and_lets_nobody_in_while_its_scheduler_is_there() {
     // Deeper than a socket's address can say.
     let home = folder.path().join("d".repeat(100)).join("e".repeat(100));
     fs::create_dir_all(&home).unwrap();
+    // As earlier ones left it: whoever may read it may lock it.
+    fs::write(home.join("minflow.supervisor"), "").unwrap();
+    fs::set_permissions(home.join("minflow.supervisor"), fs::Permissions::from_mode(0o644)).unwrap();
     let (mut child, line, _) = keeper(&home);
     let [name] = names(&home, SOCKET_SUFFIX)[..] else { panic!() };
-    assert_eq!(fs::metadata(home.join(name.socket())).unwrap().permissions().mode() & 0o777, 0o600);
+    for private in [&*name.socket(), "minflow.supervisor"] {
+        assert_eq!(fs::metadata(home.join(private)).unwrap().permissions().mode() & 0o777, 0o600, "{private}");
+    }
     let mut early = UnixStream::connect(SocketPath::new(&home, &name.socket()).unwrap().path).unwrap();
     let mut hello = Vec::new();
     adoption::say(&Ask::Adopt { version: adoption::VERSION }, &mut hello);
@@ -299,6 +304,47 @@ fn while_its_disk_takes_nothing_it_stays_until_somebody_asks() {
     adopt(earlier).line.acknowledge(&[key(1)]);
     assert!(child.wait().unwrap().success());
     drop(other);
+}
+
+#[test]
+fn without_its_home_nobody_asks_and_it_goes() {
+    for is_followed in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let (mut child, mut line, mut decoder) = keeper(home.path());
+        start(&mut line, &mut decoder, waits(home.path(), 1, 0));
+        drop(line);
+        let away = home.path().with_extension("away");
+        fs::rename(home.path(), &away).unwrap();
+        if is_followed {
+            // Another home takes its place, in which the same tries are others.
+            fs::create_dir(home.path()).unwrap();
+        }
+        fs::write(away.join("go"), "").unwrap();
+        wait_until("its end", || child.try_wait().unwrap().is_some());
+        if is_followed {
+            assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+        }
+        fs::remove_dir_all(away).unwrap();
+    }
+}
+
+#[test]
+fn the_socket_of_a_dead_one_goes_also_if_its_number_has_come_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut first, line, _) = keeper(home.path());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    drop(line);
+    let [left] = names(home.path(), SOCKET_SUFFIX)[..] else { panic!() };
+    let (mut second, line, _) = keeper(home.path());
+    let own = second.id() as i32;
+    fs::rename(home.path().join(left.socket()), home.path().join(Name { pid: own, ..left }.socket())).unwrap();
+    let found = adopter::find(home.path(), own);
+    assert!(found.supervisors.is_empty() && found.faults.is_empty(), "{:?}", found.faults);
+    let dead = home.path().join(Name { pid: own, ..left }.socket());
+    assert!(found.witnesses.files.contains(&dead), "it goes with the others");
+    drop(line);
+    assert!(second.wait().unwrap().success());
 }
 
 #[test]

@@ -62,7 +62,8 @@ impl Estate {
         Ok(())
     }
 
-    /// Whether nobody needs this process any longer: who has adopted its tries has recorded all of them, or all are over and on the disk.
+    /// Whether nobody needs this process any longer: who has adopted its tries has recorded all of them, or all are over and on the disk,
+    /// or nobody will ever ask for them.
     pub(super) fn has_passed_on(&self, tries: &BTreeMap<TryKey, Record>) -> bool {
         match &self.heir {
             Some(heir) => tries.is_empty() && heir.out.is_empty(),
@@ -76,7 +77,7 @@ impl Estate {
     /// Takes its socket away. The records stay, unless all of them were acknowledged. If no scheduler has come, the next one finds
     /// written that this supervisor has lived to its end; where the disk does not take that, the socket stays, as of one that was killed.
     pub(super) fn close(self, tries: &BTreeMap<TryKey, Record>, boot_id: &str) {
-        let Some(name) = self.name else { return };
+        let Some(name) = self.name.filter(|_| self.can_be_found()) else { return };
         if self.heir.is_none() {
             let ends = tries.values().filter(|record| is_on_disk(record)).count();
             let (path, text) = (self.home.join(name.past()), adoption::past(boot_id, ends));
@@ -90,6 +91,14 @@ impl Estate {
         let _ = std::fs::remove_file(self.home.join(name.socket()));
     }
 
+    /// Whether somebody may still find its socket. With the home that goes, and what would be written then is of no use to anybody, least
+    /// of all to another home in its place.
+    fn can_be_found(&self) -> bool {
+        let Some(name) = self.name else { return true };
+        let found = self.home.join(name.socket()).symlink_metadata();
+        !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Appends what is over and not on the disk yet. A disk that does not take it is tried again with the next end.
     fn write_down(&mut self, tries: &mut BTreeMap<TryKey, Record>) {
         let settled = |record: &Record| matches!(record, Record::Over(Some(settled)) if !settled.is_on_disk);
@@ -99,7 +108,7 @@ impl Estate {
                 adoption::record(&Ended::new(key, &settled.kept, &settled.verdict), &mut text);
             }
         }
-        if text.is_empty() || self.append(&text).is_err() {
+        if text.is_empty() || (self.can_be_found() && self.append(&text).is_err()) {
             return;
         }
         for record in tries.values_mut() {
