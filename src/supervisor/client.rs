@@ -6,7 +6,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,7 +122,8 @@ impl SupervisorHandle {
 pub fn spawn(origin: &Origin) -> io::Result<SupervisorHandle> {
     let home = std::path::absolute(&origin.home)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(&origin.exe)
+    let child = Command::new(program(origin))
+        .arg0(&origin.exe)
         .arg("supervise")
         .arg("--home")
         .arg(&home)
@@ -130,6 +132,14 @@ pub fn spawn(origin: &Origin) -> io::Result<SupervisorHandle> {
         .stdout(Stdio::null())
         .spawn()?;
     Ok(SupervisorHandle { origin: Origin { home, ..origin.clone() }, socket: ours, child })
+}
+
+/// The binary, or what runs now if that has been removed or replaced since: another might speak another version.
+fn program(origin: &Origin) -> &Path {
+    match std::env::current_exe() {
+        Ok(path) if !path.exists() => Path::new("/proc/self/exe"),
+        _ => &origin.exe,
+    }
 }
 
 /// A connected supervisor. Dropping it closes the socket: the supervisor then ends what it still runs, unless it is to keep that, and

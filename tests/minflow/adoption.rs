@@ -322,3 +322,24 @@ fn whether_a_try_had_begun_is_unknown_once_its_supervisor_was_killed() {
     assert!(home.tasks("d", "r").iter().all(|task| task["reason"] == "lost"));
     assert_eq!(home.read("ledger"), "");
 }
+
+#[test]
+fn another_supervisor_comes_also_when_the_binary_has_been_removed_or_replaced() {
+    let home = Home::new();
+    let program = home.file("its-minflow");
+    fs::copy(env!("CARGO_BIN_EXE_minflow"), &program).unwrap();
+    home.dag("d", "[tasks.a]\nbash = \"true\"\n");
+    let mut command = home.command_of(&program, "run --port 0");
+    home.settle(&mut command);
+    command.process_group(0);
+    let minflow = home.start_as(command);
+    minflow.await_dag("d");
+    fs::remove_file(&program).unwrap();
+    for run in ["removed", "replaced"] {
+        let before = minflow.supervisor();
+        signal(before, Signal::KILL);
+        until("another supervisor", || supervisors(home.path()).into_iter().find(|&pid| pid != before));
+        assert_eq!(home.run_dag("d", run).code, Some(0));
+        fs::copy("/bin/false", &program).unwrap();
+    }
+}
