@@ -26,6 +26,22 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The name under which the health board shows that history cannot go.
 const CONDITION: &str = "retention";
 
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Has the rest of what was retired go.
+    Sweep,
+    /// Follows the rules, and sweeps.
+    Follow,
+}
+
+impl Work {
+    /// What has failed is tried again, whatever else there is.
+    fn next(failed: Option<Self>, is_rung: bool) -> Self {
+        failed.unwrap_or(if is_rung { Self::Sweep } else { Self::Follow })
+    }
+}
+
 /// The thread; it ends when this is dropped.
 pub(super) struct Keeper {
     bell: Sender<()>,
@@ -95,10 +111,10 @@ impl Drop for Keeper {
 impl Round {
     fn run(&mut self, bells: &Receiver<()>) {
         let has_rules = !self.rules.is_off() || self.rules.max_venv_age.is_some() || self.compress_after.is_some();
-        let mut is_failing = !self.tell(Self::sweep);
+        let mut failed = self.tell(Work::Sweep);
         let mut next = FIRST;
         loop {
-            let wait = if is_failing { Some(RETRY) } else { Some(next).filter(|_| has_rules) };
+            let wait = if failed.is_some() { Some(RETRY) } else { Some(next).filter(|_| has_rules) };
             let is_rung = crossbeam::select! {
                 recv(self.closing.0) -> _ => return,
                 recv(bells) -> _ => true,
@@ -106,27 +122,30 @@ impl Round {
             };
             // What its own orders have rung meanwhile.
             while bells.try_recv().is_ok() {}
-            if is_rung || is_failing {
-                is_failing = !self.tell(Self::sweep);
-            } else {
-                is_failing = !self.tell(Self::follow);
+            let work = Work::next(failed, is_rung);
+            failed = self.tell(work);
+            if work == Work::Follow {
                 next = PERIOD;
             }
         }
     }
 
-    /// Does a piece of work; false if it has failed, which `/health` tells until it has not.
-    fn tell(&mut self, work: impl FnOnce(&mut Self) -> Result<(), CommandError>) -> bool {
-        match work(self) {
+    /// Does a piece of work; answers it if it has failed, which `/health` tells until it has not.
+    fn tell(&mut self, work: Work) -> Option<Work> {
+        let done = match work {
+            Work::Sweep => self.sweep(),
+            Work::Follow => self.follow(),
+        };
+        match done {
             Ok(()) => self.health.clear(CONDITION),
             // The loop has gone, and this thread follows.
             Err(_) if self.closing.has_come() => {}
             Err(error) => {
                 self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
-                return false;
+                return Some(work);
             }
         }
-        true
+        None
     }
 
     fn reader(&self) -> Result<Reader, CommandError> {
@@ -199,5 +218,20 @@ impl Port for LoopPort {
         let Done::Kept { runs } = kept else { unreachable!("an order is answered by what was kept") };
         std::thread::sleep(keep::PAUSE);
         Ok(runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_failed_is_tried_again_and_not_something_less() {
+        assert_eq!(Work::next(None, true), Work::Sweep);
+        assert_eq!(Work::next(None, false), Work::Follow);
+        for is_rung in [true, false] {
+            assert_eq!(Work::next(Some(Work::Follow), is_rung), Work::Follow);
+            assert_eq!(Work::next(Some(Work::Sweep), is_rung), Work::Sweep);
+        }
     }
 }
