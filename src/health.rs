@@ -40,6 +40,11 @@ impl Condition {
     fn holds(&self) -> bool {
         self.until.is_none_or(|until| Instant::now() < until)
     }
+
+    /// Whether it is to be said again after what holds, or held, under the same name.
+    fn is_news(&self, old: Option<&Self>) -> bool {
+        old.filter(|old| old.holds()).is_none_or(|old| self.until.is_none() && self.reason != old.reason)
+    }
 }
 
 impl Health {
@@ -49,7 +54,7 @@ impl Health {
     }
 
     /// As [`raise`](Self::raise), for what shows itself in attempts alone: it lapses unless an attempt raises it again in time,
-    /// since what was attempted may have been given up.
+    /// since what was attempted may have been given up. Logged when it is new: of a thousand attempts each has a reason of its own.
     pub fn raise_for(&self, condition: &'static str, reason: impl Into<String>, span: Duration) {
         let until = Instant::now().checked_add(span);
         self.set(condition, Condition { reason: reason.into(), until });
@@ -57,7 +62,7 @@ impl Health {
 
     fn set(&self, condition: &'static str, new: Condition) {
         let mut board = self.board.lock();
-        if board.get(condition).is_none_or(|old| old.reason != new.reason || !old.holds()) {
+        if new.is_news(board.get(condition)) {
             log::error!("{condition}: {}", new.reason);
         }
         board.insert(condition, new);
@@ -123,5 +128,16 @@ mod tests {
         assert_eq!(health.reasons(), ["tasks: no memory"]);
         health.clear("tasks");
         assert!(health.reasons().is_empty());
+    }
+
+    #[test]
+    fn what_is_raised_for_a_while_is_said_once_whatever_the_attempts_give_for_reasons() {
+        let hour = Instant::now().checked_add(Duration::from_secs(3_600));
+        let condition = |reason: &str, until| Condition { reason: reason.to_owned(), until };
+        let holds = condition("no room for 1.log", hour);
+        assert!(holds.is_news(None) && holds.is_news(Some(&condition("no room for 1.log", Some(Instant::now())))));
+        assert!(!condition("no room for 2.log", hour).is_news(Some(&holds)));
+        assert!(condition("still full", None).is_news(Some(&condition("full", None))));
+        assert!(!condition("full", None).is_news(Some(&condition("full", None))));
     }
 }
