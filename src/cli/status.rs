@@ -50,8 +50,14 @@ fn ask(address: SocketAddr) -> Result<Value, String> {
     };
     let answer = exchange().map_err(|error| error.to_string())?;
     let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| &answer[at + 4..]);
-    body.and_then(|body| serde_json::from_slice(body).ok())
-        .ok_or_else(|| String::from_utf8_lossy(&answer).lines().next().unwrap_or("an empty answer").to_owned())
+    let status: Value = body
+        .and_then(|body| serde_json::from_slice(body).ok())
+        .ok_or_else(|| String::from_utf8_lossy(&answer).lines().next().unwrap_or("an empty answer").to_owned())?;
+    // A problem: its status is a number.
+    match status["detail"].as_str().filter(|_| status["status"].is_number()) {
+        Some(detail) => Err(detail.to_owned()),
+        None => Ok(status),
+    }
 }
 
 fn summarize(status: &Value, http: Option<&str>, output: &mut Output) -> std::io::Result<()> {

@@ -166,3 +166,16 @@ fn a_migration_that_is_killed_leaves_the_old_database_or_the_new_one() {
     }
     assert!(old > 3 && new > 0, "{old} were old, {new} new");
 }
+
+#[test]
+fn a_status_that_cannot_be_read_is_said_to_be_so() {
+    let home = Home::new();
+    home.dag("d", "[tasks.a]\nbash = \"true\"\n");
+    let minflow = home.start();
+    minflow.await_dag("d");
+    assert_eq!(home.run_dag("d", "r").code, Some(0));
+    connect(&home.file("minflow.db")).execute_batch("UPDATE dag_run SET run_type = 'bogus'").unwrap();
+    let ran = home.cli("status");
+    let said = "runs, but does not tell its status: cannot read the database";
+    assert!(ran.code == Some(1) && ran.out.is_empty() && ran.err.contains(said), "{ran:?}");
+}
