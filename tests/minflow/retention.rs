@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Home, until};
 
@@ -179,6 +179,12 @@ fn without_a_running_minflow_a_clean_does_all_itself_and_wrong_words_change_noth
     assert_eq!(home.runs("big").len(), 1, "the newest stays");
     assert!(number(&Connection::open(home.file("kept.db")).unwrap(), "SELECT count(*) FROM log") > 0);
     is_sound(&home);
+    // Who takes the audit log away stands in it.
+    let cut = home.cli("db clean --clean-before-timestamp 2100-01-01 --yes --skip-archive --tables log");
+    assert_eq!(cut.code, Some(0), "{cut:?}");
+    let left = home.json("audit");
+    let events: Vec<&Value> = left.as_array().unwrap().iter().map(|entry| &entry["event"]).collect();
+    assert_eq!(events, ["clean", "clean"], "that of before was the newest, which stays");
 }
 
 #[test]
@@ -211,6 +217,10 @@ fn a_dag_whose_file_is_gone_is_deleted_with_its_history_unless_a_run_lives() {
     assert_eq!(home.runs("big").len(), 0);
     assert_eq!(home.run_dag("big", "new").code, Some(0));
     minflow.stop();
+    is_sound(&home);
+    // While none runs nobody has seen that the file goes, and it may be deleted all the same.
+    fs::remove_file(home.file("dags/big.toml")).unwrap();
+    assert_eq!(home.cli("dags delete big --yes").texts(), (Some(0), "`big` and its 1 runs have gone\n", ""));
     is_sound(&home);
 }
 

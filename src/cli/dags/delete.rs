@@ -29,7 +29,11 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     else {
         return Err(Failure::refused(format!("`{}` has no history", arguments.dag_id), "minflow has not seen it yet"));
     };
-    if listing.dag.is_active {
+    // A running minflow has seen it go; while none runs nobody has looked. A folder that is not there may come back.
+    let folder = &home.config.core.dags_folder;
+    let has_gone = || folder.is_dir() && !folder.join(&listing.dag.file).exists();
+    let has_file = listing.dag.is_active && (engine::ping(&home.config.home).is_ok() || !has_gone());
+    if has_file {
         let message = format!("`{}` has a DAG file, `{}`", arguments.dag_id, listing.dag.file);
         let help = "remove the file first, since it would be a new DAG at once; `minflow db clean --dag-ids` takes old runs away";
         return Err(Failure::refused(message, help));
