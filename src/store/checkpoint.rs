@@ -18,7 +18,7 @@ use crate::store::reserve::Reserve;
 use crate::store::{Database, open};
 
 /// The log's length in pages (of 4 KiB) from which on a checkpoint is worth its writes.
-const ENOUGH_PAGES: i32 = 1_000;
+pub(super) const ENOUGH_PAGES: i32 = 1_000;
 
 /// The length from which on its file is kept ahead of it: a minflow that rests needs no more.
 const SOME_PAGES: i32 = 64;
@@ -55,12 +55,8 @@ impl Checkpointer {
     /// # Errors
     /// No second connection or no thread is to be had.
     pub fn start(database: &mut Database, health: Health) -> Result<Self, StoreError> {
-        let path = database.path().to_owned();
-        let synchronous = database.synchronous();
-        let (connection, file) =
-            connect(&path, synchronous).map_err(|fault| fault.into_store_error("open a second connection", &path))?;
+        let mut worker = Worker::of(database, health)?;
         let (bell, bells) = bounded(1);
-        let mut worker = Worker { connection, file, synchronous, reserve: Reserve::of(&path), path, health };
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || worker.run(&bells))
@@ -97,7 +93,8 @@ impl Drop for Checkpointer {
     }
 }
 
-struct Worker {
+/// What the thread does.
+pub(super) struct Worker {
     connection: Connection,
     /// The file that `connection` has open.
     file: Option<FileIdentity>,
@@ -108,18 +105,30 @@ struct Worker {
 }
 
 impl Worker {
+    pub(super) fn of(database: &Database, health: Health) -> Result<Self, StoreError> {
+        let (path, synchronous) = (database.path().to_owned(), database.synchronous());
+        let (connection, file) =
+            connect(&path, synchronous).map_err(|fault| fault.into_store_error("open a second connection", &path))?;
+        Ok(Self { connection, file, synchronous, reserve: Reserve::of(&path), path, health })
+    }
+
     fn run(&mut self, bells: &Receiver<Bell>) {
         while let Ok(Bell::Grown(pages)) = bells.recv() {
-            let done = self.follow_file().and_then(|()| {
-                self.lengthen(pages);
-                if pages < ENOUGH_PAGES { Ok(()) } else { self.checkpoint().map_err(Fault::from) }
-            });
-            match done {
-                Ok(()) => self.health.clear(CONDITION),
-                Err(fault) => {
-                    let error = fault.into_store_error("move the write-ahead log into the database", &self.path);
-                    self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
-                }
+            self.attend(pages);
+        }
+    }
+
+    /// The log has grown to so many pages.
+    pub(super) fn attend(&mut self, pages: i32) {
+        let done = self.follow_file().and_then(|()| {
+            self.lengthen(pages);
+            if pages < ENOUGH_PAGES { Ok(()) } else { self.checkpoint().map_err(Fault::from) }
+        });
+        match done {
+            Ok(()) => self.health.clear(CONDITION),
+            Err(fault) => {
+                let error = fault.into_store_error("move the write-ahead log into the database", &self.path);
+                self.health.raise(CONDITION, format!("{}; {}", error.message, error.help));
             }
         }
     }

@@ -29,7 +29,16 @@ use crate::store::memory_assets::MemoryAssets;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Memory>>);
 
-#[derive(Debug, Default)]
+/// Where a commit stands when the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing of the turn is written.
+    Before,
+    /// The turn is written, and nobody has been told.
+    After,
+}
+
+#[derive(Clone, Debug, Default)]
 struct Memory {
     dags: BTreeMap<DagId, DagRecord>,
     versions: BTreeMap<VersionKey, VersionWrite>,
@@ -55,6 +64,9 @@ struct Memory {
     commits: Vec<Changes>,
     calls: u64,
     faults: BTreeMap<u64, StoreError>,
+    /// So many commits until the process ends, and when.
+    end: Option<(u64, Moment)>,
+    has_ended: bool,
 }
 
 impl MemoryStore {
@@ -63,6 +75,32 @@ impl MemoryStore {
         let mut memory = self.0.lock();
         let call = memory.calls + n;
         memory.faults.insert(call, error);
+    }
+
+    /// The process ends at the `n`-th commit from now on; 1 is the next one. From then on every call fails.
+    pub fn end_process(&self, n: u64, when: Moment) {
+        self.0.lock().end = Some((n, when));
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.0.lock().has_ended
+    }
+
+    /// Another process begins on what was written.
+    pub fn begin_process(&self) {
+        let mut memory = self.0.lock();
+        (memory.end, memory.has_ended) = (None, false);
+    }
+
+    /// Another store with the same in it, which nothing befalls.
+    pub fn copy(&self) -> Self {
+        let mut memory = self.0.lock();
+        let commits = std::mem::take(&mut memory.commits);
+        let mut copy = memory.clone();
+        memory.commits = commits;
+        copy.faults.clear();
+        (copy.end, copy.has_ended) = (None, false);
+        Self(Arc::new(Mutex::new(copy)))
     }
 
     /// Everything that was committed, in order.
@@ -189,10 +227,27 @@ impl MemoryStore {
     }
 }
 
+fn ended() -> StoreError {
+    StoreError { message: "use the database: the process has ended".to_owned(), help: "begin another".to_owned() }
+}
+
 impl Memory {
     fn called(&mut self) -> Result<(), StoreError> {
+        if self.has_ended {
+            return Err(ended());
+        }
         self.calls += 1;
         self.faults.remove(&self.calls).map_or(Ok(()), Err)
+    }
+
+    fn meet_end(&mut self, now: Moment) -> Result<(), StoreError> {
+        let Some((commits, when)) = &mut self.end else { return Ok(()) };
+        if *when != now {
+            return Ok(());
+        }
+        *commits = commits.saturating_sub(1);
+        self.has_ended = *commits == 0;
+        if self.has_ended { Err(ended()) } else { Ok(()) }
     }
 
     fn retire(&mut self, changes: &crate::scheduler::change::RetireChanges) {
@@ -386,9 +441,12 @@ impl Store for MemoryStore {
     fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let mut memory = self.0.lock();
         memory.called()?;
+        memory.meet_end(Moment::Before)?;
         memory.apply(changes);
         memory.retire(&changes.retirement);
         memory.commits.push(changes.clone());
+        // Nobody hears of it, but the turn is written.
+        let _ = memory.meet_end(Moment::After);
         Ok(())
     }
 }

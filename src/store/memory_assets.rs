@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::model::{Asset, AssetEvent, AssetKey, DagId, RunKey, Stamp};
 use crate::scheduler::change::{AssetChanges, AssetSnapshot, Consumption, EventWrite};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MemoryAssets {
     assets: BTreeMap<AssetKey, Asset>,
     resolved: BTreeSet<(AssetKey, AssetKey)>,

@@ -45,7 +45,7 @@ pub use backup::{
 pub use callback::FailedCallback;
 pub use checkpoint::Checkpointer;
 pub use export::tables;
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Moment};
 pub use open::{OpenError, SCHEMA_VERSION};
 pub use pool::ReaderPool;
 pub use read::Reader;

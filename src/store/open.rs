@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::config::Synchronous;
@@ -260,6 +261,7 @@ fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
     connection.busy_timeout(READ_PATIENCE).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     let ask = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(fail);
+    undo_half(&connection, path).map_err(fail)?;
     let version = ask("PRAGMA user_version")?;
     let application = ask("PRAGMA application_id")?;
     let tables = ask("SELECT count(*) FROM sqlite_schema")?;
@@ -273,6 +275,21 @@ fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
     }
     is_whole(&connection, path)?;
     Ok((connection, found))
+}
+
+/// Takes back what a process has left by half that ended before the file had its write-ahead log: who only reads is refused until
+/// somebody who may write has done so. That concerns a file which is new, or comes from a backup.
+fn undo_half(reading: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let look = |connection: &Connection| connection.query_row("PRAGMA user_version", [], |_| Ok(()));
+    match look(reading) {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.extended_code == SQLITE_READONLY_ROLLBACK => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let writing = Connection::open_with_flags(path, flags)?;
+            writing.busy_timeout(OPEN_PATIENCE)?;
+            look(&writing)
+        }
+        seen => seen,
+    }
 }
 
 /// The facts that show a cut-off file at once: its length, and the first page of each table. `db check` looks at all pages.

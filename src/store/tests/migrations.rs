@@ -35,12 +35,12 @@ const ROWS: [(u32, &str); 6] = [
     (8, "INSERT INTO paused_try VALUES (1, 1, 1)"),
 ];
 
-fn fixture(version: u32) -> PathBuf {
+pub(super) fn fixture(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/version-{version}.db"))
 }
 
 /// A database of that version: the one of version 1 with the steps and rows that followed.
-fn of_version(folder: &Path, version: u32) -> PathBuf {
+pub(super) fn of_version(folder: &Path, version: u32) -> PathBuf {
     let path = folder.join("minflow.db");
     fs::copy(fixture(1), &path).unwrap();
     let connection = Connection::open(&path).unwrap();
@@ -55,7 +55,7 @@ fn of_version(folder: &Path, version: u32) -> PathBuf {
 }
 
 /// All rows of all tables, as text.
-fn contents(path: &Path) -> Vec<String> {
+pub(super) fn contents(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
     let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -79,7 +79,7 @@ fn schema(path: &Path) -> Vec<String> {
     rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-fn version_of(path: &Path) -> u32 {
+pub(super) fn version_of(path: &Path) -> u32 {
     Connection::open(path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
 }
 

@@ -1,6 +1,8 @@
 //! The store against real files.
 
 mod counts;
+mod disk;
+mod faults;
 mod files;
 mod migrations;
 mod plans;

@@ -7,7 +7,7 @@ use crate::scheduler::{Store, port::History};
 use crate::store::{Archive, AuditFilter, Disposal};
 
 /// Runs 1 to `count` of `sales`, a hundred seconds apart, each with a task, its earlier try, an XCom and a deadline.
-fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Database {
+pub(super) fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Database {
     let mut database = open_in(folder);
     let mut changes =
         Changes { versions: vec![version(1, "sales")], dags: vec![dag("sales", 1)], ..Changes::default() };
@@ -33,7 +33,7 @@ fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Databas
     database
 }
 
-fn may_go(folder: &Path, what: &Disposal) -> Vec<RetiredRun> {
+pub(super) fn may_go(folder: &Path, what: &Disposal) -> Vec<RetiredRun> {
     reader_in(folder).disposable(&"sales".into(), what).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn keys(runs: &[RetiredRun]) -> Vec<i64> {
     runs.iter().map(|run| run.key.0).collect()
 }
 
-const ALL: Disposal = Disposal { before: None, keep: None, limit: usize::MAX, everything: false };
+pub(super) const ALL: Disposal = Disposal { before: None, keep: None, limit: usize::MAX, everything: false };
 
 fn retire(database: &mut Database, runs: &[RetiredRun]) {
     let runs = runs.iter().map(|run| (run.clone(), at(0))).collect();
