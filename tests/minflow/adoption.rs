@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Minflow, is_alive, signal, supervisors, until};
+use crate::harness::{Home, Minflow, copy_program, is_alive, signal, supervisors, until};
 
 /// Ends when the home has a file of the task's name, with what stands in it for its last words.
 fn waits(name: &str, then: &str, more: &str) -> String {
@@ -239,7 +239,7 @@ fn another_binary_takes_over() {
     let mut minflow = busy(&home, &[waits("a", "exit 7", "")]);
     minflow.kill();
     let newer = home.file("newer-minflow");
-    fs::copy(env!("CARGO_BIN_EXE_minflow"), &newer).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_minflow"), &newer);
     let mut command = home.command_of(&newer, "run --port 0");
     home.settle(&mut command);
     command.process_group(0);
@@ -327,7 +327,7 @@ fn whether_a_try_had_begun_is_unknown_once_its_supervisor_was_killed() {
 fn another_supervisor_comes_also_when_the_binary_has_been_removed_or_replaced() {
     let home = Home::new();
     let program = home.file("its-minflow");
-    fs::copy(env!("CARGO_BIN_EXE_minflow"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_minflow"), &program);
     home.dag("d", "[tasks.a]\nbash = \"true\"\n");
     let mut command = home.command_of(&program, "run --port 0");
     home.settle(&mut command);
@@ -340,6 +340,6 @@ fn another_supervisor_comes_also_when_the_binary_has_been_removed_or_replaced() 
         signal(before, Signal::KILL);
         until("another supervisor", || supervisors(home.path()).into_iter().find(|&pid| pid != before));
         assert_eq!(home.run_dag("d", run).code, Some(0));
-        fs::copy("/bin/false", &program).unwrap();
+        copy_program("/bin/false", &program);
     }
 }

@@ -158,7 +158,7 @@ impl Home {
         let mut home = Self::new();
         if rustix::process::geteuid().is_root() {
             // The one that was built may lie where nobody else may look.
-            fs::copy(env!("CARGO_BIN_EXE_minflow"), home.file("minflow")).unwrap();
+            copy_program(env!("CARGO_BIN_EXE_minflow"), &home.file("minflow"));
             for path in [home.path.clone(), home.file("dags"), home.file("minflow")] {
                 chown(path, Some(COMMON_USER), Some(COMMON_USER)).unwrap();
             }
@@ -415,6 +415,12 @@ impl Drop for Minflow {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Copies a program that is to be executed, by a process of its own: were it written here, what another test starts in that moment would
+/// have it open for writing, and the kernel would refuse to execute it.
+pub fn copy_program(from: &str, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success(), "{from} cannot be copied");
 }
 
 /// All processes of the host: number, parent, and whether it is a supervisor of the home. What a supervisor has just made has its
