@@ -239,3 +239,19 @@ fn too_long(start: &Start, image: &sys::Image) -> String {
     }
     "arguments and environment are together too long for Linux: put the longest in a file".to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_lacks_just_now_is_refused_for_now_and_what_is_wrong_for_good() {
+        let kind = |number| kind_of(&io::Error::from_raw_os_error(number));
+        for lack in [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ETXTBSY] {
+            assert_eq!(kind(lack), Refusal::Transient, "{lack}");
+        }
+        for fault in [libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOEXEC, libc::ENOTDIR, libc::ELOOP, libc::E2BIG] {
+            assert_eq!(kind(fault), Refusal::Permanent, "{fault}");
+        }
+    }
+}

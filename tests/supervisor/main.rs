@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod faults;
 mod limits;
 mod strict;
 mod trees;
