@@ -8,6 +8,7 @@
 //! of its last change tells for how long they have; elsewhere only what was seen counts.
 
 mod eyes;
+mod folders;
 mod listing;
 mod sightings;
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! inotify over the folders that watches need, each folder once however many of them need it.
+//!
+//! Knows folders by the kernel's numbers alone: by which path one is reached knows who needs it.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::num::NonZeroI32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-
-use crate::pattern::join;
 
 /// What may change which files there are, or ends a change of one: not each write, which a look at the due time sees.
 const EVENTS: WatchFlags = WatchFlags::CREATE
@@ -23,31 +23,62 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
+/// The kernel's number of a watched folder, above zero: the same by whatever path it is reached.
+pub type Number = NonZeroI32;
+
 #[derive(Debug)]
 pub struct Eyes<K> {
     /// None where the user has no inotify instance left.
     kernel: Option<OwnedFd>,
-    /// By the kernel's number: one folder, under all the paths that lead to it, with who needs it.
-    folders: BTreeMap<i32, Vec<Watched<K>>>,
-    numbers: BTreeMap<Arc<Path>, i32>,
+    /// Who needs each watched folder.
+    needed: BTreeMap<Number, Keys<K>>,
     /// How many folders the host lets be watched, where a test says so.
     #[cfg(test)]
     room: usize,
 }
 
-/// A path that leads to a watched folder. Thousands may be kept, most of them for one who needs them.
+/// Who needs a folder, in order. There may be thousands of folders, each of them for one.
 #[derive(Debug)]
-struct Watched<K> {
-    path: Arc<Path>,
-    /// Who needs it, in order.
-    keys: Vec<K>,
+enum Keys<K> {
+    One(K),
+    Many(Vec<K>),
+}
+
+impl<K: Ord + Copy> Keys<K> {
+    fn as_slice(&self) -> &[K] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+
+    fn insert(&mut self, key: K) {
+        let Err(at) = self.as_slice().binary_search(&key) else { return };
+        match self {
+            Self::One(one) => *self = Self::Many(if at == 0 { vec![key, *one] } else { vec![*one, key] }),
+            Self::Many(keys) => keys.insert(at, key),
+        }
+    }
+
+    /// True if nobody is left.
+    fn remove(&mut self, key: K) -> bool {
+        match self {
+            Self::One(one) => *one == key,
+            Self::Many(keys) => {
+                if let Ok(at) = keys.binary_search(&key) {
+                    keys.remove(at);
+                }
+                keys.is_empty()
+            }
+        }
+    }
 }
 
 /// What the kernel tells.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Glance<K> {
-    /// Something about `path`, whose folder these need.
-    At { path: PathBuf, is_folder: bool, keys: Vec<K> },
+    /// Something about this name in a folder, which these need.
+    At { number: Number, name: Vec<u8>, is_folder: bool, keys: Vec<K> },
     /// A folder that these need has gone or was moved.
     Lost(Vec<K>),
     /// Some of it was lost: anything may have changed.
@@ -59,8 +90,7 @@ impl<K: Ord + Copy> Eyes<K> {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         Self {
             kernel,
-            folders: BTreeMap::new(),
-            numbers: BTreeMap::new(),
+            needed: BTreeMap::new(),
             #[cfg(test)]
             room: usize::MAX,
         }
@@ -83,65 +113,34 @@ impl<K: Ord + Copy> Eyes<K> {
         self.kernel.as_ref().map(AsFd::as_fd)
     }
 
-    /// The path, shared with all who watch it.
-    pub fn shared(&self, folder: &Path) -> Arc<Path> {
-        self.numbers.get_key_value(folder).map_or_else(|| folder.into(), |(path, _)| path.clone())
-    }
-
-    /// Watches a folder for `key`, also if it is another folder at the same path by now. False if there is none, or none that
-    /// minflow may read.
+    /// Watches a folder for `key`. None if there is none, or none that minflow may read.
     ///
     /// # Errors
     /// What stands in the way and what to do about it, if a limit is reached.
-    pub fn watch(&mut self, folder: &Arc<Path>, key: K) -> Result<bool, String> {
+    pub fn watch(&mut self, folder: &Path, key: K) -> Result<Option<Number>, String> {
         let Some(kernel) = &self.kernel else { return Err(limit(Errno::MFILE)) };
-        #[cfg(test)]
-        if self.numbers.len() >= self.room && !self.numbers.contains_key(folder) {
-            return Err(limit(Errno::NOSPC));
-        }
-        let number = match inotify::add_watch(kernel, &**folder, EVENTS) {
+        let number = match inotify::add_watch(kernel, folder, EVENTS) {
             Ok(number) => number,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(false),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
             Err(errno) => return Err(limit(errno)),
         };
-        if let Some(&before) = self.numbers.get(folder)
-            && before != number
-        {
-            self.leave(before, folder);
+        let Some(number) = Number::new(number) else { return Err(limit(Errno::INVAL)) };
+        #[cfg(test)]
+        if self.needed.len() >= self.room && !self.needed.contains_key(&number) {
+            // It tells of nothing, as if it had never been.
+            let _ = inotify::remove_watch(kernel, number.get());
+            return Err(limit(Errno::NOSPC));
         }
-        self.numbers.insert(folder.clone(), number);
-        let paths = self.folders.entry(number).or_insert_with(|| Vec::with_capacity(1));
-        match paths.iter_mut().find(|watched| watched.path == *folder) {
-            Some(watched) => {
-                if let Err(at) = watched.keys.binary_search(&key) {
-                    watched.keys.insert(at, key);
-                }
-            }
-            None => paths.push(Watched { path: folder.clone(), keys: vec![key] }),
-        }
-        Ok(true)
+        self.needed.entry(number).and_modify(|keys| keys.insert(key)).or_insert(Keys::One(key));
+        Ok(Some(number))
     }
 
     /// `key` needs the folder no longer.
-    pub fn release(&mut self, folder: &Path, key: K) {
-        let Some(&number) = self.numbers.get(folder) else { return };
-        let paths = self.folders.get_mut(&number).into_iter().flatten();
-        let Some(watched) = paths.into_iter().find(|watched| *watched.path == *folder) else { return };
-        let Ok(at) = watched.keys.binary_search(&key) else { return };
-        watched.keys.remove(at);
-        if watched.keys.is_empty() {
-            self.numbers.remove(folder);
-            self.leave(number, folder);
-        }
-    }
-
-    fn leave(&mut self, number: i32, folder: &Path) {
-        let Some(paths) = self.folders.get_mut(&number) else { return };
-        paths.retain(|watched| *watched.path != *folder);
-        if paths.is_empty() {
-            self.folders.remove(&number);
+    pub fn release(&mut self, number: Number, key: K) {
+        if self.needed.get_mut(&number).is_some_and(|keys| keys.remove(key)) {
+            self.needed.remove(&number);
             // It may be gone already.
-            let _ = self.kernel.as_ref().map(|kernel| inotify::remove_watch(kernel, number));
+            let _ = self.kernel.as_ref().map(|kernel| inotify::remove_watch(kernel, number.get()));
         }
     }
 
@@ -155,30 +154,22 @@ impl<K: Ord + Copy> Eyes<K> {
             let name = event.file_name().map(|name| name.to_bytes().to_vec());
             told.push((event.wd(), event.events(), name));
         }
-        told.into_iter().flat_map(|(number, events, name)| self.interpret(number, events, name)).collect()
+        told.into_iter().filter_map(|(number, events, name)| self.interpret(number, events, name)).collect()
     }
 
-    fn interpret(&mut self, number: i32, events: ReadFlags, name: Option<Vec<u8>>) -> Vec<Glance<K>> {
+    fn interpret(&mut self, number: i32, events: ReadFlags, name: Option<Vec<u8>>) -> Option<Glance<K>> {
         if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return vec![Glance::Anything];
+            return Some(Glance::Anything);
         }
+        let number = Number::new(number)?;
+        let keys = self.needed.get(&number)?.as_slice().to_vec();
         // The kernel has dropped it.
         if events.contains(ReadFlags::IGNORED) {
-            let Some(paths) = self.folders.remove(&number) else { return Vec::new() };
-            self.numbers.retain(|_, own| *own != number);
-            return vec![Glance::Lost(paths.into_iter().flat_map(|watched| watched.keys).collect())];
+            self.needed.remove(&number);
+            return Some(Glance::Lost(keys));
         }
-        let Some(paths) = self.folders.get(&number) else { return Vec::new() };
-        let Some(name) = name else {
-            return vec![Glance::Lost(paths.iter().flat_map(|watched| &watched.keys).copied().collect())];
-        };
-        let is_folder = events.contains(ReadFlags::ISDIR);
-        let at = |watched: &Watched<K>| Glance::At {
-            path: join(&watched.path, &name),
-            is_folder,
-            keys: watched.keys.clone(),
-        };
-        paths.iter().map(at).collect()
+        let Some(name) = name else { return Some(Glance::Lost(keys)) };
+        Some(Glance::At { number, name, is_folder: events.contains(ReadFlags::ISDIR), keys })
     }
 }
 

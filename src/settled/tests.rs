@@ -221,6 +221,24 @@ fn two_paths_to_one_folder_are_both_told() {
 }
 
 #[test]
+fn one_pattern_may_reach_a_folder_by_two_paths_and_loses_one_of_them() {
+    let stage = Stage::new();
+    fs::create_dir(stage.path("in")).unwrap();
+    std::os::unix::fs::symlink(stage.path("in"), stage.path("link")).unwrap();
+    stage.watch(1, "*/*", Until::Forgotten);
+    fs::write(stage.path("in/a"), "x").unwrap();
+    let mut told = stage.next_files();
+    while told.len() < 2 {
+        told.extend(stage.next_files());
+    }
+    assert_eq!(told, ["in/a", "link/a"]);
+    fs::remove_file(stage.path("link")).unwrap();
+    assert_eq!(stage.next().gone, [stage.path("link/a")]);
+    fs::write(stage.path("in/b"), "x").unwrap();
+    assert_eq!(stage.next_files(), ["in/b"]);
+}
+
+#[test]
 fn a_thousand_files_at_once_are_all_told() {
     let stage = Stage::new();
     stage.watch(1, "*", Until::Forgotten);
@@ -337,8 +355,17 @@ proptest! {
             }
         }
         fs::write(stage.path("z-last.csv"), "x").unwrap();
+        let mut there = BTreeMap::new();
+        for entry in fs::read_dir(stage.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "csv") {
+                let stamp = stamp_of(&path);
+                there.insert(path, stamp);
+            }
+        }
         let mut last: BTreeMap<PathBuf, Stamp> = BTreeMap::new();
-        while !last.contains_key(&stage.path("z-last.csv")) {
+        // The clock of files ticks coarsely: one that is as old as another may settle a little later.
+        while last != there {
             let told = stage.next();
             for path in told.gone {
                 last.remove(&path);
@@ -348,16 +375,6 @@ proptest! {
                 prop_assert_ne!(before, Some(file.stamp), "told twice");
             }
         }
-        let mut there = BTreeMap::new();
-        for entry in fs::read_dir(stage.folder.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "csv") {
-                let stamp = stamp_of(&path);
-                there.insert(path, stamp);
-            }
-        }
-        // All of them are older than the last one, so they have settled with it.
-        prop_assert_eq!(last, there);
     }
 }
 
@@ -391,8 +408,8 @@ fn bytes_of_one(folder_of: impl Fn(u64) -> String) -> isize {
 fn who_waits_for_a_file_holds_a_few_hundred_bytes() {
     let together = bytes_of_one(|_| "landing".to_owned());
     let apart = bytes_of_one(|number| format!("landing/partner_{number:04}"));
-    // With what the world holds for it, which has a bound of its own, a sensor in a folder of many is within 1,024 bytes.
-    assert!(together <= 272 && apart <= 496, "in one folder {together}, in folders of their own {apart}");
+    // With what the world holds for it, which has a bound of its own, a sensor is within 1,024 bytes.
+    assert!(together <= 224 && apart <= 264, "in one folder {together}, in folders of their own {apart}");
 }
 
 fn stamp_of(path: &Path) -> Stamp {

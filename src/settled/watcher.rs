@@ -1,9 +1,9 @@
 //! The thread behind [`Settled`](crate::settled::Settled): orders, the kernel's news and deadlines come in, files go out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, TryRecvError};
@@ -11,7 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::health::Health;
-use crate::settled::eyes::{Eyes, Glance, remote_name};
+use crate::pattern::join;
+use crate::settled::eyes::{Eyes, Glance, Number, remote_name};
+use crate::settled::folders::{Folders, Known, Shared};
 use crate::settled::listing::{list, look};
 use crate::settled::sightings::{Found, Sightings};
 use crate::settled::{MOST_AT_ONCE, SettledFile, Stamp, Told, Until, Wish};
@@ -32,21 +34,36 @@ pub(super) enum Order<K> {
     Stop,
 }
 
+/// An instant as what has passed since the thread began: thousands are kept, and an [`Instant`] is twice as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(NonZeroU64);
+
+impl Moment {
+    fn of(at: Instant, began: Instant) -> Self {
+        let nanoseconds = u64::try_from(at.saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
+        Self(NonZeroU64::MIN.saturating_add(nanoseconds))
+    }
+
+    fn instant(self, began: Instant) -> Instant {
+        began + Duration::from_nanos(self.0.get() - 1)
+    }
+}
+
 /// One wish, and what is known of it.
 #[derive(Debug)]
 struct Watch {
     wish: Wish,
     sightings: Sightings,
-    /// The folders that decide, in order, each with whether its clock is ours.
-    folders: Box<[(Arc<Path>, bool)]>,
+    /// Those that decide.
+    folders: Folders,
     /// When to look at everything again; None: the kernel tells of all of it, and the net is enough.
-    look_at: Option<Instant>,
+    look_at: Option<Moment>,
     /// No look before that, however much there is to look at.
-    rests_until: Instant,
+    rests_until: Moment,
     /// What keeps it from seeing all, if something does.
     lack: Option<Box<Lack>>,
     /// Its place among the deadlines.
-    due: Option<Instant>,
+    due: Option<Moment>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,17 +79,20 @@ pub(super) struct Watcher<K> {
     health: Health,
     tell: Box<dyn FnMut(Told<K>) + Send>,
     eyes: Eyes<K>,
+    paths: Shared,
     /// Boxed: the places of a tree are half empty, and there may be thousands.
     watches: BTreeMap<K, Box<Watch>>,
-    deadlines: BTreeSet<(Instant, K)>,
+    deadlines: BTreeSet<(Moment, K)>,
+    began: Instant,
     /// When all are looked at that have no deadline of their own.
     net_at: Instant,
 }
 
 impl<K: Ord + Copy> Watcher<K> {
     pub(super) fn new(name: &'static str, health: Health, eyes: Eyes<K>, tell: Box<dyn FnMut(Told<K>) + Send>) -> Self {
-        let net_at = Instant::now() + NET;
-        Self { name, health, tell, eyes, watches: BTreeMap::new(), deadlines: BTreeSet::new(), net_at }
+        let began = Instant::now();
+        let (paths, watches, deadlines) = (Shared::default(), BTreeMap::new(), BTreeSet::new());
+        Self { name, health, tell, eyes, paths, watches, deadlines, began, net_at: began + NET }
     }
 
     pub(super) fn run(mut self, orders: &Receiver<Order<K>>, alarm: &OwnedFd) {
@@ -92,7 +112,7 @@ impl<K: Ord + Copy> Watcher<K> {
             }
             self.work_off();
             let net_at = (!self.watches.is_empty()).then_some(self.net_at);
-            let first = self.deadlines.first().map(|(at, _)| *at);
+            let first = self.deadlines.first().map(|(at, _)| at.instant(self.began));
             let deadline = [first, gathers_until, net_at].into_iter().flatten().min();
             match self.wait(alarm, deadline, gathers_until.is_none()) {
                 Ok(true) => gathers_until = Some(Instant::now() + GATHER),
@@ -130,11 +150,12 @@ impl<K: Ord + Copy> Watcher<K> {
 
     pub(super) fn take_up(&mut self, key: K, wish: Wish, known: Vec<(PathBuf, Stamp)>) {
         self.forget(key);
-        let now = Instant::now();
+        let sightings = Sightings::of_told(known, Instant::now());
+        let now = self.now();
         let watch = Watch {
             wish,
-            sightings: Sightings::of_told(known, now),
-            folders: Box::default(),
+            sightings,
+            folders: Folders::default(),
             lack: None,
             look_at: Some(now),
             rests_until: now,
@@ -144,16 +165,21 @@ impl<K: Ord + Copy> Watcher<K> {
         self.deadlines.insert((now, key));
     }
 
+    fn now(&self) -> Moment {
+        Moment::of(Instant::now(), self.began)
+    }
+
     fn forget(&mut self, key: K) {
         let Some(watch) = self.watches.remove(&key) else { return };
         watch.due.map(|due| self.deadlines.remove(&(due, key)));
-        for (folder, _) in &watch.folders {
-            self.eyes.release(folder, key);
+        for number in watch.folders.numbers() {
+            self.eyes.release(number, key);
         }
         // It goes over all of them.
         if watch.limit().is_some() {
             self.report_limit();
         }
+        self.paths.give_back(watch.folders);
     }
 
     /// What the kernel tells leads to looks at single files, or at all of a pattern.
@@ -166,9 +192,9 @@ impl<K: Ord + Copy> Watcher<K> {
             }
             for glance in glances {
                 match glance {
-                    Glance::At { path, is_folder, keys } => {
+                    Glance::At { number, name, is_folder, keys } => {
                         for key in keys {
-                            self.notice(key, &path, is_folder, &mut touched);
+                            self.notice(key, number, &name, is_folder, &mut touched);
                         }
                     }
                     Glance::Lost(keys) => keys.into_iter().for_each(|key| self.look_soon(key)),
@@ -184,13 +210,26 @@ impl<K: Ord + Copy> Watcher<K> {
         }
     }
 
-    fn notice(&mut self, key: K, path: &Path, is_folder: bool, touched: &mut BTreeMap<K, BTreeSet<PathBuf>>) {
+    /// Something about this name in a folder of the watch.
+    fn notice(
+        &mut self,
+        key: K,
+        folder: Number,
+        name: &[u8],
+        is_folder: bool,
+        touched: &mut BTreeMap<K, BTreeSet<PathBuf>>,
+    ) {
         let Some(watch) = self.watches.get(&key) else { return };
-        // A link to a folder comes as a file.
-        if watch.wish.pattern.leads_through(path) && (is_folder || path.is_dir()) {
+        let pattern = &watch.wish.pattern;
+        let paths: Vec<PathBuf> =
+            watch.folders.paths_to(folder, pattern).iter().map(|folder| join(folder, name)).collect();
+        // A link to a folder comes and goes as a file.
+        let is_folder = |path: &Path| is_folder || path.is_dir() || watch.folders.get(path, pattern).is_some();
+        if paths.iter().any(|path| pattern.leads_through(path) && is_folder(path)) {
             self.look_soon(key);
-        } else if watch.wish.pattern.matches(path) {
-            touched.entry(key).or_default().insert(path.to_owned());
+        } else {
+            let files = paths.into_iter().filter(|path| pattern.matches(path));
+            touched.entry(key).or_default().extend(files);
         }
     }
 
@@ -203,7 +242,8 @@ impl<K: Ord + Copy> Watcher<K> {
 
     fn arm(&mut self, key: K) {
         let Some(watch) = self.watches.get_mut(&key) else { return };
-        let due = [watch.sightings.next_at(), watch.look_at].into_iter().flatten().min();
+        let next_at = watch.sightings.next_at().map(|at| Moment::of(at, self.began));
+        let due = [next_at, watch.look_at].into_iter().flatten().min();
         if let Some(before) = std::mem::replace(&mut watch.due, due) {
             self.deadlines.remove(&(before, key));
         }
@@ -218,14 +258,15 @@ impl<K: Ord + Copy> Watcher<K> {
             let idle: Vec<K> = idle.map(|(key, _)| *key).collect();
             idle.into_iter().for_each(|key| self.look_soon(key));
         }
+        let moment = Moment::of(now, self.began);
         while let Some(&(at, key)) = self.deadlines.first()
-            && at <= now
+            && at <= moment
         {
             let Some(watch) = self.watches.get(&key) else {
                 self.deadlines.remove(&(at, key));
                 continue;
             };
-            if watch.look_at.is_some_and(|at| at <= now) {
+            if watch.look_at.is_some_and(|at| at <= moment) {
                 self.look_at_all(key);
             } else {
                 let due = watch.sightings.due(now);
@@ -237,26 +278,28 @@ impl<K: Ord + Copy> Watcher<K> {
     fn look_at_all(&mut self, key: K) {
         let started_at = Instant::now();
         let Some(watch) = self.watches.get_mut(&key) else { return };
-        let (mut folders, mut limit, mut is_blind) = (BTreeMap::<Arc<Path>, bool>::new(), None, false);
+        let (mut folders, mut limit, mut is_blind) = (BTreeMap::<PathBuf, Known>::new(), None, false);
         let eyes = &mut self.eyes;
         let listing = list(&watch.wish.pattern, |folder| {
-            if let Some(&is_local) = folders.get(folder) {
-                return is_local;
+            if let Some(known) = folders.get(folder) {
+                return known.is_local;
             }
             let is_local = remote_name(folder).is_none();
-            let folder = eyes.shared(folder);
-            match eyes.watch(&folder, key) {
-                Ok(is_watched) => is_blind |= !is_watched || !is_local,
-                Err(why) => limit = Some(why),
-            }
-            folders.insert(folder, is_local);
+            let number = eyes.watch(folder, key).unwrap_or_else(|why| {
+                limit = Some(why);
+                None
+            });
+            is_blind |= number.is_none() || !is_local;
+            folders.insert(folder.to_owned(), Known { number, is_local });
             is_local
         });
-        for (gone, _) in watch.folders.iter().filter(|(folder, _)| !folders.contains_key(folder)) {
-            eyes.release(gone, key);
+        let is_blind = is_blind || !listing.closed.is_empty();
+        let folders = Folders::new(folders, &watch.wish.pattern, &mut self.paths);
+        let before = std::mem::replace(&mut watch.folders, folders);
+        for gone in before.numbers().difference(&watch.folders.numbers()) {
+            self.eyes.release(*gone, key);
         }
-        let is_blind = is_blind || limit.is_some() || !listing.closed.is_empty();
-        watch.folders = folders.into_iter().collect();
+        self.paths.give_back(before);
         watch.say_closed(&listing.closed);
         let has_changed = watch.limit() != limit.as_ref();
         let lack = Lack { limit, closed: listing.closed.iter().map(|(folder, _)| folder.clone()).collect() };
@@ -266,8 +309,8 @@ impl<K: Ord + Copy> Watcher<K> {
         let is_hidden = |path: &PathBuf| listing.closed.iter().any(|(folder, _)| path.starts_with(folder));
         let absent: Vec<PathBuf> = watch.sightings.absent(&there).into_iter().filter(|path| !is_hidden(path)).collect();
         let now = Instant::now();
-        watch.rests_until = now + (now - started_at) * REST;
-        watch.look_at = is_blind.then(|| now + watch.wish.look_every.max(SHORTEST));
+        watch.rests_until = Moment::of(now + (now - started_at) * REST, self.began);
+        watch.look_at = is_blind.then(|| Moment::of(now + watch.wish.look_every.max(SHORTEST), self.began));
         let seen = listing.files.into_iter().map(|(path, found)| (path, Some(found)));
         self.take_in(key, seen.chain(absent.into_iter().map(|path| (path, None))).collect());
         if let Some(watch) = self.watches.get_mut(&key) {
@@ -281,8 +324,8 @@ impl<K: Ord + Copy> Watcher<K> {
     fn look_at_files(&mut self, key: K, paths: Vec<PathBuf>) {
         let Some(watch) = self.watches.get(&key) else { return };
         let is_local = |path: &Path| {
-            let place = |folder| watch.folders.binary_search_by(|(known, _)| (**known).cmp(folder)).ok();
-            path.parent().and_then(place).is_some_and(|at| watch.folders[at].1)
+            let known = path.parent().and_then(|folder| watch.folders.get(folder, &watch.wish.pattern));
+            known.is_some_and(|known| known.is_local)
         };
         let seen = paths.into_iter().map(|path| {
             let found = look(&path, is_local(&path));
