@@ -133,7 +133,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
             Ok((stream, _)) => admit(stream, shared),
             Err(error) => {
                 log::warn!("a command could not be taken: {error}");
-                // No descriptors left, most likely: the connection waits in the backlog until there are.
+                // No descriptors left, most likely: the connection waits in the backlog until there are, and nothing tells when that is.
                 std::thread::sleep(Duration::from_millis(100));
             }
         }

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::executor::lost::{Look, Lost};
 use crate::executor::try_log::TryLog;
 use crate::executor::worker::{self, Begun};
-use crate::executor::{CallSlot, Job, Shared, Told, call, paths};
+use crate::executor::{CallSlot, Job, Shared, Told, call, paths, reclaim};
 use crate::model::{Dag, Graph, Node, Operator, Output, ProcessIdentity, Task, TaskIx, TryKey};
 use crate::scheduler::event::{Adopted, Attempt, Event};
 use crate::scheduler::port::{Call, Force, Left, Stray, Work};
@@ -53,7 +54,7 @@ impl Memo {
 
 /// Under which the board tells that an earlier supervisor cannot be heard.
 const CONDITION: &str = "adoption";
-/// Between two attempts to hear it.
+/// Between two attempts to hear it: nothing tells when the host has threads again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How a thread is made that hears an earlier supervisor.
@@ -74,6 +75,7 @@ pub(super) struct Unheard {
 /// What was taken over, until its ends are recorded.
 pub(super) struct Adoptions {
     pub(super) spawn: Spawn,
+    pub(super) look: Look,
     /// Who has to be told that a try is recorded.
     owners: BTreeMap<TryKey, Arc<AdoptedLine>>,
     /// The files of records, and which of their tries are not recorded yet.
@@ -85,7 +87,7 @@ pub(super) struct Adoptions {
 impl Default for Adoptions {
     fn default() -> Self {
         let (owners, files, lines, readers) = Default::default();
-        Self { spawn, owners, files, lines, readers }
+        Self { spawn, look: reclaim::processes, owners, files, lines, readers }
     }
 }
 
@@ -191,9 +193,9 @@ impl Shared {
         if !found.adopted.is_empty() {
             self.tell_loop([Event::Adopted(found.adopted)]);
         }
-        let unknown = lost.into_iter().map(Job::Reclaim).chain(unbegun.into_iter().map(Job::PutBack));
-        let unknown = unknown.chain(wanted.calls.into_values().map(Job::ReclaimCall));
-        found.jobs.into_iter().chain(unknown).for_each(|job| self.crew.give(job));
+        found.jobs.into_iter().for_each(|job| self.crew.give(job));
+        let unknown = lost.into_iter().map(Lost::Stray).chain(unbegun.into_iter().map(Lost::Unbegun));
+        self.lose(unknown.chain(wanted.calls.into_values().map(Lost::Call)).collect());
         // Not before: what they tell is of tries that are known by now.
         for (earlier, line) in listeners {
             self.listen(earlier, line);
@@ -370,14 +372,17 @@ impl Shared {
         if !left.is_empty() {
             log::warn!("the earlier supervisor {pid} ended while it had {} tasks", left.len());
         }
-        let mut waiting = BTreeSet::new();
+        let (mut waiting, mut lost) = (BTreeSet::new(), Vec::new());
         for (key, process) in left {
-            let verdict = records.as_ref().and_then(|records| records.ended.get(&key)?.verdict());
-            if verdict.is_some() {
-                waiting.insert(key);
+            match records.as_ref().and_then(|records| records.ended.get(&key)?.verdict()) {
+                Some(verdict) => {
+                    waiting.insert(key);
+                    self.tell(key, verdict.into(), news);
+                }
+                None => lost.extend(self.take_lost(key, process)),
             }
-            self.tell(key, verdict.map_or(Told::Gone { process }, Told::from), news);
         }
+        self.lose(lost);
         let mut adoptions = self.adoptions.lock();
         adoptions.lines.retain(|known| !Arc::ptr_eq(known, line));
         // Those that were told before and are not recorded yet stand in the file as well.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::executor::adopt::{self, Memo};
 use crate::executor::asked::Asked;
 use crate::executor::environment::{self, Variables};
-use crate::executor::reclaim::{self, Remains};
+use crate::executor::reclaim::Remains;
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, mapped, paths};
 use crate::model::callback::{DEFAULT_TIMEOUT, Subject};
@@ -93,10 +93,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told) -> CallEnd {
             CallOutcome::CutOff { reason }
         }
         Told::NotStarted { kind: Refusal::Permanent, message } => CallOutcome::Failed { reason: message },
-        Told::Gone { .. } => {
-            end_stray(shared, begun.call.row.try_key());
-            CallOutcome::CutOff { reason: "the supervisor ended before it did".to_owned() }
-        }
+        Told::Gone => CallOutcome::CutOff { reason: "the supervisor ended before it did".to_owned() },
     };
     begun.files.iter().for_each(remove);
     close(shared, &begun.call, &begun.log, outcome)
@@ -126,16 +123,15 @@ pub fn adopted(shared: &Shared, call: Box<Call>, kept: &Kept) -> Begun {
     Begun { call, log, files: Memo::read(&kept.memo).files, origin: Origin::Adopted }
 }
 
-/// One that nobody knows: what lives of it is ended, and it is made again.
-pub fn reclaim(shared: &Shared, call: &Call) -> CallEnd {
-    let key = call.row.try_key();
-    end_stray(shared, key);
+/// One that nobody knows, and of which nothing lives any longer: it is made again.
+pub fn lost(shared: &Shared, key: TryKey) -> CallEnd {
     ended(shared, key, CallOutcome::CutOff { reason: LOST.to_owned() })
 }
 
-fn end_stray(shared: &Shared, key: TryKey) {
+/// What may live of a callback.
+pub fn remains(shared: &Shared, key: TryKey) -> Remains {
     let mark = environment::mark(&shared.settings.owner, key);
-    reclaim::end(&Remains { mark, log: None, process: None, kill_signal: libc::SIGTERM, grace: GRACE });
+    Remains { mark, log: None, process: None, kill_signal: libc::SIGTERM, grace: GRACE }
 }
 
 fn remove(path: &PathBuf) {

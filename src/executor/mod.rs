@@ -15,6 +15,7 @@ mod large;
 pub mod log_file;
 mod look;
 mod lookout;
+mod lost;
 pub mod mapped;
 mod output;
 pub mod paths;
@@ -47,13 +48,14 @@ use crate::executor::adopt::Adoptions;
 use crate::executor::crew::Crew;
 use crate::executor::gate::Gate;
 use crate::executor::look::Looks;
+use crate::executor::lost::Lost;
 use crate::executor::mapped::Values;
 use crate::executor::tries::{Handed, Slot};
 use crate::executor::worker::{Begun, XcomFile};
 use crate::health::Health;
-use crate::model::{ProcessIdentity, TryKey};
+use crate::model::TryKey;
 use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, EventSender, Outcome, TryEnd};
-use crate::scheduler::port::{Call, Executor, Kill, Left, Stray, Work};
+use crate::scheduler::port::{Call, Executor, Kill, Left, Work};
 use crate::supervisor::adopter::{self, AdoptedLine, Inheritance};
 use crate::supervisor::protocol::{Answer, End, Refusal, Start};
 use crate::supervisor::{self, Gone, Notice, Origin, Supervise, SupervisorClient, SupervisorHandle, Tasks};
@@ -67,7 +69,7 @@ const WAITING: &str = "tasks";
 const UNREAD: &str = "results";
 /// What a refused start says holds for so long: each is tried again after a second, unless its run has been ended meanwhile.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
-/// Between two looks whether the host has again what it lacked.
+/// Between two looks whether the host has again what it lacked: nothing tells of that.
 const LACK_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_RESPAWN_PAUSE: Duration = Duration::from_millis(100);
 const LAST_RESPAWN_PAUSE: Duration = Duration::from_secs(30);
@@ -114,10 +116,7 @@ enum Job {
     /// The gate opens when the try is started.
     Run(Box<Work>, Arc<Gate>),
     Conclude(Box<Begun>, Told),
-    Reclaim(Box<Stray>),
-    /// No supervisor can have begun it.
-    PutBack(Box<Stray>),
-    ReclaimCall(Box<Call>),
+    EndLost(Vec<Lost>),
     /// An earlier supervisor, for which the host had no thread.
     Hear(Arc<adopt::Unheard>),
     Look(Vec<Work>),
@@ -136,10 +135,8 @@ enum Told {
     Killed {
         reason: String,
     },
-    /// The supervisor is gone; the process, if one was started, may still live.
-    Gone {
-        process: Option<ProcessIdentity>,
-    },
+    /// The supervisor is gone, and what lived of the process has been ended.
+    Gone,
 }
 
 impl Told {
@@ -294,15 +291,11 @@ impl Shared {
     fn abandon(&self) {
         let own = |handed: &mut Handed| handed.line.is_none();
         let tries: Vec<Handed> = self.tries.lock().values_mut().filter_map(|slot| slot.handed.take_if(own)).collect();
-        for Handed { begun, process, .. } in tries {
-            self.crew.give(Job::Conclude(begun, Told::Gone { process }));
-        }
+        let tries = tries.into_iter().map(|Handed { begun, process, .. }| Lost::Try(begun, process));
         let mut calls = self.calls.lock();
         let own = calls.values_mut().filter(|slot| slot.line.is_none());
         let calls: Vec<_> = own.filter_map(|slot| slot.begun.take()).collect();
-        for begun in calls {
-            self.crew.give(Job::ConcludeCall(begun, Told::Gone { process: None }));
-        }
+        self.lose(tries.chain(calls.into_iter().map(Lost::BegunCall)).collect());
     }
 
     fn connect(self: &Arc<Self>, handle: SupervisorHandle) -> io::Result<()> {
@@ -370,9 +363,7 @@ impl Shared {
             Job::Conclude(begun, told) => {
                 self.perform_try(begun.key(), || Some(worker::conclude(self, &begun, told, XcomFile::Possible)));
             }
-            Job::Reclaim(stray) => self.perform_try(stray.key, || Some(strays::reclaim(self, &stray))),
-            Job::PutBack(stray) => self.perform_try(stray.key, || Some(strays::put_back(self, &stray))),
-            Job::ReclaimCall(call) => self.perform_call(call.row.try_key(), || Some(call::reclaim(self, &call))),
+            Job::EndLost(lost) => self.end_lost(lost),
             Job::Call(call) => {
                 let key = call.row.try_key();
                 self.perform_call(key, || call::run(self, call));
@@ -385,9 +376,7 @@ impl Shared {
 
     /// A panic costs one try: it must not take the thread with it, and leave a try behind that holds its slots for good.
     fn attempt(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) -> Option<TryEnd> {
-        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-            Some(TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now()))
-        })
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Some(self.panicked(key)))
     }
 
     fn perform_try(&self, key: TryKey, act: impl FnOnce() -> Option<TryEnd>) {
@@ -396,11 +385,16 @@ impl Shared {
 
     /// As [`attempt`](Self::attempt).
     fn perform_call(&self, key: TryKey, act: impl FnOnce() -> Option<CallEnd>) {
-        let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-            let outcome = CallOutcome::Failed { reason: PANICKED.to_owned() };
-            Some(CallEnd { key, outcome, ended_at: self.clock.now() })
-        });
+        let end = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Some(self.panicked_call(key)));
         end.into_iter().for_each(|end| self.report_call(end));
+    }
+
+    fn panicked(&self, key: TryKey) -> TryEnd {
+        TryEnd::new(key, Outcome::Faulted { reason: PANICKED.to_owned() }, self.clock.now())
+    }
+
+    fn panicked_call(&self, key: TryKey) -> CallEnd {
+        CallEnd { key, outcome: CallOutcome::Failed { reason: PANICKED.to_owned() }, ended_at: self.clock.now() }
     }
 }
 

@@ -1,33 +1,27 @@
-//! Tries that an earlier minflow has left and nobody has: what lives of them is ended, and they are lost, or begin anew.
+//! Tries that an earlier minflow has left and nobody has: they are lost, or begin anew.
 //!
-//! Knows what shows that a try was begun; which tries nobody can have begun is told by `adopt`.
+//! Knows what shows that a try was begun; which tries nobody can have begun is told by `adopt`, and what lives of them has been ended (`lost`).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::executor::reclaim::{self, Remains};
+use crate::executor::reclaim::Remains;
 use crate::executor::{Shared, environment, paths, try_log, worker};
 use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::port::Stray;
 
-/// Ends what is left of a try of which nobody knows whether it was begun.
-pub fn reclaim(shared: &Shared, stray: &Stray) -> TryEnd {
-    let count = end_remains(shared, stray);
-    lost(shared, stray, count)
-}
-
 /// Of a try that no supervisor can have begun. What shows otherwise is believed: a process of it, and a log that tells of more than of
 /// what comes before a start.
-pub fn put_back(shared: &Shared, stray: &Stray) -> TryEnd {
-    let count = end_remains(shared, stray);
+pub(super) fn put_back(shared: &Shared, stray: &Stray, count: usize) -> TryEnd {
     if count > 0 || !is_of_no_start(&log_of(shared, stray)) {
         return lost(shared, stray, count);
     }
     TryEnd::new(stray.key, Outcome::NeverBegun, shared.clock.now())
 }
 
-fn lost(shared: &Shared, stray: &Stray, count: usize) -> TryEnd {
+/// Of a try of which nobody knows whether it was begun; `count` processes of it have been ended.
+pub(super) fn lost(shared: &Shared, stray: &Stray, count: usize) -> TryEnd {
     let ended = TryEnd::new(stray.key, Outcome::Lost, shared.clock.now());
     let text = format!("lost: minflow ended before this try did; {count} of its processes still ran and were ended");
     try_log::close_left(&log_of(shared, stray), &text, ended.ended_at);
@@ -40,15 +34,15 @@ fn log_of(shared: &Shared, stray: &Stray) -> PathBuf {
     paths::log_path(logs, &run.dag_id, &run.run_id, &stray.task_id, stray.map_index, try_number)
 }
 
-/// How many processes there were.
-fn end_remains(shared: &Shared, stray: &Stray) -> usize {
-    reclaim::end(&Remains {
+/// What may live of it.
+pub(super) fn remains(shared: &Shared, stray: &Stray) -> Remains {
+    Remains {
         mark: environment::mark(&shared.settings.owner, stray.key),
         log: Some(log_of(shared, stray)),
         process: stray.process.clone(),
         kill_signal: stray.kill_signal,
         grace: stray.grace,
-    })
+    }
 }
 
 fn is_of_no_start(log: &Path) -> bool {

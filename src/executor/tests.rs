@@ -13,7 +13,7 @@ use crate::model::{
     TaskIx, Template, Usage,
 };
 use crate::scheduler::event::{self, EventReceiver, TryEnd};
-use crate::scheduler::port::Force;
+use crate::scheduler::port::{Force, Stray};
 use crate::secrets::{Given, Secrets};
 use crate::supervisor::fake::FakeSupervisor;
 use crate::supervisor::protocol::{Cause, Exit, Request};
@@ -319,4 +319,38 @@ fn an_earlier_supervisor_for_which_there_is_no_thread_is_told_of_and_heard_as_so
     }
     assert_eq!(heard[1], adoption::Ask::Acknowledge { keys: vec![(7, 1)] });
     assert_eq!(shared.health.reasons(), [""; 0]);
+}
+
+#[test]
+fn all_that_are_lost_at_once_take_one_look_at_the_processes_of_the_host() {
+    use std::sync::atomic::AtomicUsize;
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    let mut stage = Stage::new(|_| Vec::new(), Arc::new(NoLookup));
+    stage.executor.shared.adoptions.lock().look = || {
+        LOOKS.fetch_add(1, Ordering::SeqCst);
+        reclaim::processes()
+    };
+    let stray = |instance| {
+        let Work { key, run, .. } = work(instance, bash("true"));
+        let (kill_signal, grace) = (libc::SIGTERM, Duration::from_secs(5));
+        let (process, handed_at, work, unwanted) = (None, None, None, None);
+        let (task_id, map_index, is_paused) = ("t".into(), -1, false);
+        Stray { key, run, task_id, map_index, kill_signal, grace, process, handed_at, work, is_paused, unwanted }
+    };
+    // An earlier minflow's.
+    let tries = (1..=300).map(stray).collect();
+    stage.executor.reclaim(Left { tries, calls: Vec::new() });
+    let ended: Vec<Outcome> = (1..=300).map(|_| stage.ended().outcome).collect();
+    assert!(ended.iter().all(|outcome| *outcome == Outcome::Lost));
+    assert_eq!(LOOKS.load(Ordering::SeqCst), 1);
+    // This one's.
+    for instance in 301..=310 {
+        let key = TryKey { instance: InstanceKey(instance), try_number: 1 };
+        stage.prepare(Work { key, ..work(1, bash("true")) });
+        stage.executor.start(&[key]);
+    }
+    stage.executor.shared.abandon();
+    let ended: Vec<Outcome> = (301..=310).map(|_| stage.ended().outcome).collect();
+    assert!(ended.iter().all(|outcome| *outcome == Outcome::Lost));
+    assert_eq!(LOOKS.load(Ordering::SeqCst), 2);
 }

@@ -18,11 +18,13 @@ use crate::executor::farewell::farewell;
 use crate::executor::gate::Gate;
 use crate::executor::mapped::{self, Stop};
 use crate::executor::output::{self, Left};
-use crate::executor::reclaim::{self, Remains};
+use crate::executor::reclaim::Remains;
 use crate::executor::try_log::{self, TryLog};
 use crate::executor::{Shared, Told, large, paths, run_as};
 use crate::model::tool::ToolKind;
-use crate::model::{KillTree, Operator, Output, Question, RunRequest, SkipDecision, Task, TryKey, Wait};
+use crate::model::{
+    KillTree, Operator, Output, ProcessIdentity, Question, RunRequest, SkipDecision, Task, TryKey, Wait,
+};
 use crate::model::{asset, retry};
 use crate::operators::decider::{self, Answer, Decided, Wrote};
 use crate::operators::plugin::{self, Said};
@@ -208,14 +210,7 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
             without_process(shared, key, Outcome::Faulted { reason: message })
         }
         Told::Killed { reason } => without_process(shared, key, Outcome::Killed { reason }),
-        Told::Gone { process } => {
-            reclaim::end(&Remains {
-                mark: environment::mark(&shared.settings.owner, key),
-                log: Some(begun.log.path().to_owned()),
-                process,
-                kill_signal: task.kill_signal,
-                grace: task.grace,
-            });
+        Told::Gone => {
             let outcome = shared.killed(key).map_or(Outcome::Lost, |reason| Outcome::Killed { reason });
             without_process(shared, key, outcome)
         }
@@ -226,6 +221,18 @@ pub fn conclude(shared: &Shared, begun: &Begun, told: Told, xcom: XcomFile) -> T
     // Not before the output has been read, whose last line they would be.
     notes.iter().for_each(|note| begun.log.note(note, shared.clock.now()));
     close(shared, &begun.log, end)
+}
+
+/// What may live of a try whose supervisor is gone.
+pub fn remains(shared: &Shared, begun: &Begun, process: Option<ProcessIdentity>) -> Remains {
+    let task = begun.work.dag.task(begun.work.task);
+    Remains {
+        mark: environment::mark(&shared.settings.owner, begun.key()),
+        log: Some(begun.log.path().to_owned()),
+        process,
+        kill_signal: task.kill_signal,
+        grace: task.grace,
+    }
 }
 
 /// The end of what the task wrote; of a log that was cut the supervisor has kept it.
