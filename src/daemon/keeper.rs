@@ -1,6 +1,7 @@
 //! The thread that looks after a running home's history: it goes on with what a crash has interrupted, and follows `[retention]` and
 //! `logging.compress_after`. What it changes are orders to the loop; it waits for each, and pauses between two.
 
+use std::collections::BTreeSet;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::model::RunKey;
 use crate::scheduler::command::{Command, CommandError, Done, Keep};
 use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::ReplyTo;
-use crate::store::Reader;
+use crate::store::{Reader, Unreadable};
 
 /// How long after a start the rules are first followed, and how often from then on.
 const FIRST: Duration = Duration::from_secs(5);
@@ -58,6 +59,8 @@ struct Round {
     port: LoopPort,
     health: Health,
     closing: Closing,
+    /// Runs that cannot be read and so stay, of which the log tells.
+    named: BTreeSet<RunKey>,
 }
 
 /// Tells when the keeper is dropped.
@@ -83,6 +86,7 @@ impl Keeper {
             port: LoopPort { events, closing: closing.clone() },
             health,
             closing,
+            named: BTreeSet::new(),
         };
         let work = move || {
             // Nobody waits for it: whatever else runs comes first. Where that is refused it is as others are.
@@ -164,7 +168,12 @@ impl Round {
         let reader = self.reader()?;
         let now = Timestamp::now();
         let planned = keep::plan(&reader, &self.rules, &self.places, now).map_err(keep::of_store)?;
-        let gone = keep::retire(&mut self.port, &planned, false, None, None)?.len();
+        for Unreadable { key, dag_id, error } in planned.unreadable {
+            if self.named.insert(key) {
+                log::error!("retention: a run of `{dag_id}` stays: failed to {error}; {}", error.help);
+            }
+        }
+        let gone = keep::retire(&mut self.port, &planned.runs, false, None, None)?.len();
         if let Some(before) = self.rules.max_audit_age.and_then(|age| now.checked_sub(age).ok()) {
             let (count, until) = reader.audit_before(before).map_err(keep::of_store)?;
             keep::cut_audit(&mut self.port, until, count, None)?;

@@ -20,11 +20,11 @@ pub use compress::compress;
 pub use folders::Places;
 
 use crate::config::Retention;
-use crate::model::{DagId, RunKey};
+use crate::model::RunKey;
 use crate::scheduler::change::{Changes, RetiredRun};
 use crate::scheduler::command::{CommandError, Keep};
 use crate::scheduler::{RETIRED_RUNS, Store, StoreError};
-use crate::store::{Archive, Database, Disposal, Reader, pages};
+use crate::store::{Archive, Database, Disposable, Disposal, Reader, pages};
 
 /// How many runs of one DAG are looked at in one round; the next round goes on.
 const ROUND: usize = 10_000;
@@ -59,16 +59,14 @@ pub(crate) fn of_store(error: StoreError) -> CommandError {
 ///
 /// # Errors
 /// The database cannot be read.
-pub fn plan(
-    reader: &Reader,
-    rules: &Retention,
-    places: &Places,
-    now: Timestamp,
-) -> Result<Vec<RetiredRun>, StoreError> {
+pub fn plan(reader: &Reader, rules: &Retention, places: &Places, now: Timestamp) -> Result<Disposable, StoreError> {
     let before = rules.max_age.and_then(|age| now.checked_sub(age).ok());
-    let (mut planned, mut seen) = (Vec::new(), BTreeSet::new());
-    let mut add = |runs: Vec<RetiredRun>| planned.extend(runs.into_iter().filter(|run| seen.insert(run.key)));
-    let dag_ids: Vec<DagId> = reader.dags()?.into_iter().map(|listing| listing.dag.dag_id).collect();
+    let (mut planned, mut seen) = (Disposable::default(), BTreeSet::new());
+    let mut add = |found: Disposable| {
+        planned.unreadable.extend(found.unreadable.into_iter().filter(|run| seen.insert(run.key)));
+        planned.runs.extend(found.runs.into_iter().filter(|run| seen.insert(run.key)));
+    };
+    let dag_ids = reader.dag_ids()?;
     for dag_id in &dag_ids {
         if before.is_some() {
             add(reader.disposable(dag_id, &Disposal { before, limit: ROUND, ..Disposal::default() })?);
@@ -81,7 +79,11 @@ pub fn plan(
         let mut total = places.bytes();
         let mut candidates = Vec::new();
         for dag_id in &dag_ids {
-            candidates.extend(reader.disposable(dag_id, &Disposal { limit: ROUND, ..Disposal::default() })?);
+            let found = reader.disposable(dag_id, &Disposal { limit: ROUND, ..Disposal::default() })?;
+            candidates.extend(found.runs);
+            if total > most {
+                add(Disposable { unreadable: found.unreadable, ..Disposable::default() });
+            }
         }
         candidates.sort_by_key(|run| (run.end_date, run.key));
         for run in candidates {
@@ -89,7 +91,7 @@ pub fn plan(
                 break;
             }
             total = total.saturating_sub(places.bytes_of(&run.dag_id, &run.run_id));
-            add(vec![run]);
+            add(Disposable { runs: vec![run], ..Disposable::default() });
         }
     }
     Ok(planned)
@@ -212,8 +214,7 @@ pub fn prune_venvs(
 /// # Errors
 /// The database cannot be read.
 pub fn loaded_dags(reader: &Reader) -> Result<BTreeSet<String>, StoreError> {
-    let listings = reader.dags()?.into_iter().map(|listing| listing.dag);
-    Ok(listings.filter(|dag| dag.is_active).map(|dag| dag.dag_id.to_string()).collect())
+    Ok(reader.loaded_dag_ids()?.iter().map(ToString::to_string).collect())
 }
 
 /// Has the file give pages back, if an eighth of it holds nothing and it can be done a few at a time.

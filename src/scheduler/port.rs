@@ -79,6 +79,22 @@ pub trait History {
         Ok(Vec::new())
     }
 
+    /// The keys of the same runs. Of runs that cannot be read they are known as well.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn newest_keys(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, StoreError> {
+        Ok(self.newest_runs(dag_id, limit)?.into_iter().map(|run| run.key).collect())
+    }
+
+    /// The logical date of what [`run_before`](Self::run_before) finds, also where that cannot be read.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn date_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.run_before(dag_id, earlier)?.and_then(|run| run.logical_date))
+    }
+
     /// All task instances of a run, by key.
     ///
     /// # Errors

@@ -97,15 +97,15 @@ impl World {
         }
         let in_a_row =
             self.dag(ix).definition.as_ref().map_or(0, |definition| definition.dag.max_consecutive_failed_dag_runs);
-        let newest = history.newest_runs(&run.dag_id, in_a_row.max(1))?;
-        if newest.iter().any(|newest| newest.key == run.key) {
+        // Of the others no more is read than that: one that cannot be read keeps itself, and none of them.
+        if history.newest_keys(&run.dag_id, in_a_row.max(1))?.contains(&run.key) {
             return Ok(false);
         }
         let Some(date) = found.logical_date else { return Ok(true) };
         let Some(oldest) = self.oldest_date(ix) else { return Ok(true) };
-        let before = history.run_before(&run.dag_id, Earlier { than: oldest, but_manual: false })?;
-        let but_manual = history.run_before(&run.dag_id, Earlier { than: oldest, but_manual: true })?;
-        let needed = before.into_iter().chain(but_manual).filter_map(|run| run.logical_date).chain([oldest]).min();
+        let before = history.date_before(&run.dag_id, Earlier { than: oldest, but_manual: false })?;
+        let but_manual = history.date_before(&run.dag_id, Earlier { than: oldest, but_manual: true })?;
+        let needed = before.into_iter().chain(but_manual).chain([oldest]).min();
         Ok(needed.is_none_or(|needed| date < needed))
     }
 
@@ -134,7 +134,7 @@ impl World {
                 "remove the file first: it would be a new DAG at once".to_owned(),
             ));
         }
-        let has_runs = !self.dag(ix).runs.is_empty() || !history.newest_runs(dag_id, 1).map_err(unread)?.is_empty();
+        let has_runs = !self.dag(ix).runs.is_empty() || !history.newest_keys(dag_id, 1).map_err(unread)?.is_empty();
         let is_going = self.retiring.iter().any(|(of, _)| of == dag_id);
         if has_runs || is_going || self.acts.is_at_work() {
             let message = format!("`{dag_id}` has runs that are not over, or that are still going");

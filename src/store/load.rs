@@ -8,7 +8,7 @@ use crate::model::{DagId, DagRun, Instance, InstanceKey, RunKey, TaskId, TaskSta
 use crate::scheduler::change::{Earlier, LengthWrite, RunLookup, Snapshot};
 use crate::store::fault::Fault;
 use crate::store::read::{
-    ALL_DAGS, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES, INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS,
+    ALL_DAGS, DATE_BEFORE, DATE_BEFORE_BUT_MANUAL, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES, INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS, NEWEST_KEYS,
     RUN_BEFORE, RUN_BEFORE_BUT_MANUAL, RUN_BY_DATE, RUN_BY_ID, RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_DECISIONS,
     UNFINISHED_INSTANCES, UNFINISHED_LENGTHS, UNFINISHED_RUNS, collect, decision, first, import_error, instance,
     length, pools, run, version,
@@ -96,6 +96,22 @@ pub(super) fn has_earlier_instance(
 
 pub(super) fn newest_runs(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, Fault> {
     collect(connection, RUNS, params![dag_id.as_str(), limit], run)
+}
+
+pub(super) fn newest_keys(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, Fault> {
+    collect(connection, NEWEST_KEYS, params![dag_id.as_str(), limit], |row| Ok(RunKey(row.get(0)?)))
+}
+
+/// A date that is none counts as the earliest: nothing is taken for older than it.
+pub(super) fn date_before(
+    connection: &Connection,
+    dag_id: &DagId,
+    Earlier { than, but_manual }: Earlier,
+) -> Result<Option<Timestamp>, Fault> {
+    let sql = if but_manual { DATE_BEFORE_BUT_MANUAL } else { DATE_BEFORE };
+    first(connection, sql, params![dag_id.as_str(), micros(than)], |row| {
+        Ok(Fields::new(row, "dag_run").instant().unwrap_or(Timestamp::MIN))
+    })
 }
 
 /// All task instances of a run, in the order in which they were made.

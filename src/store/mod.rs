@@ -50,7 +50,7 @@ pub use open::{OpenError, SCHEMA_VERSION};
 pub use pool::ReaderPool;
 pub use read::Reader;
 pub use records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
-pub use retire::{Archive, Disposal};
+pub use retire::{Archive, Disposable, Disposal, Unreadable};
 pub use usual::USUAL_RUNS;
 pub use write::Database;
 pub use xcom::StoredXcom;

@@ -63,6 +63,8 @@ pub(super) const RUNS: &str = concat!(
     run_columns!(),
     " FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2"
 );
+pub(super) const NEWEST_KEYS: &str =
+    "SELECT r.key FROM dag_run r WHERE r.dag_id = ?1 ORDER BY r.run_after DESC, r.key DESC LIMIT ?2";
 pub(super) const RUN_BY_ID: &str =
     concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.run_id = ?2");
 pub(super) const RUN_BY_KEY: &str = concat!("SELECT ", run_columns!(), " FROM dag_run r WHERE r.key = ?1");
@@ -91,6 +93,10 @@ pub(super) const RUN_BEFORE_BUT_MANUAL: &str = concat!(
     " FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 AND r.run_type <> 'manual' \
      ORDER BY r.logical_date DESC LIMIT 1"
 );
+pub(super) const DATE_BEFORE: &str = "SELECT r.logical_date FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < ?2 \
+     ORDER BY r.logical_date DESC LIMIT 1";
+pub(super) const DATE_BEFORE_BUT_MANUAL: &str = "SELECT r.logical_date FROM dag_run r WHERE r.dag_id = ?1 \
+     AND r.logical_date < ?2 AND r.run_type <> 'manual' ORDER BY r.logical_date DESC LIMIT 1";
 pub(super) const TASK_STATES: &str =
     "SELECT i.key, i.state FROM task_instance i WHERE i.run_key = ?1 AND i.task_id = ?2 ORDER BY i.map_index";
 /// For a task that is new it goes over all earlier runs of the DAG, by two indexes.

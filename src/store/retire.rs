@@ -7,17 +7,18 @@ use std::path::Path;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::config::Synchronous;
-use crate::model::{DagId, RunId, RunKey, TaskState};
+use crate::model::{DagId, DagRun, RunId, RunKey, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{RetireChanges, RetiredRun};
 use crate::store::fault::Fault;
 use crate::store::place::identity;
 use crate::store::put::Counts;
-use crate::store::read::Reader;
-use crate::store::row::{Fields, micros};
+use crate::store::read::{Reader, run};
+use crate::store::row::{Fields, micros, run_columns};
 use crate::store::{Database, backup, open};
 
 /// Which runs are to go, if nothing needs them.
@@ -33,11 +34,28 @@ pub struct Disposal {
     pub everything: bool,
 }
 
+/// What of a DAG may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disposable {
+    /// Oldest first.
+    pub runs: Vec<RetiredRun>,
+    /// Those that would go as well if their rows could be read: they stay, for somebody to look at.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A run whose row no minflow wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub key: RunKey,
+    pub dag_id: DagId,
+    pub error: StoreError,
+}
+
 /// The runs of a DAG that nothing asks for, oldest first. Finished ones, and none of these: the newest by run_after and by logical date, with
 /// and without the manual ones; the newest successful one; the one before an unfinished run, and all after that; those of a backfill that is
 /// not completed; those with a callback that is not over; and while some DAG pulls XComs with `include_prior_dates`, those that hold the
 /// newest value under a key of a task.
-const DISPOSABLE: &str = "WITH \
+const DISPOSABLE: &str = concat!("WITH \
      oldest (date) AS (SELECT min(logical_date) FROM dag_run WHERE dag_id = ?1 AND state IN ('queued', 'running')), \
      needed (date) AS (SELECT coalesce((SELECT max(r.logical_date) FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < o.date), o.date) FROM oldest o), \
      kept (key) AS (SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 ORDER BY run_after DESC, key DESC LIMIT 1) \
@@ -46,7 +64,7 @@ const DISPOSABLE: &str = "WITH \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND run_type = 'scheduled' ORDER BY logical_date DESC LIMIT 1) \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND state = 'success' ORDER BY logical_date DESC LIMIT 1) \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND state = 'success' ORDER BY run_after DESC, key DESC LIMIT 1)) \
-     SELECT r.key, r.run_id, r.run_after, r.end_date FROM dag_run r WHERE r.dag_id = ?1 AND r.state IN ('success', 'failed') \
+     SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.state IN ('success', 'failed') \
      AND r.end_date IS NOT NULL AND (?2 IS NULL OR r.end_date < ?2) \
      AND (?4 OR (r.key NOT IN (SELECT key FROM kept) \
      AND NOT EXISTS (SELECT 1 FROM needed n WHERE r.logical_date >= n.date) \
@@ -55,14 +73,14 @@ const DISPOSABLE: &str = "WITH \
      WHERE n.dag_id = ?1 AND n.logical_date > r.logical_date))))) \
      AND NOT EXISTS (SELECT 1 FROM callback c WHERE c.run_key = r.key AND c.state IN ('queued', 'running')) \
      AND NOT EXISTS (SELECT 1 FROM backfill_dag_run b JOIN backfill f ON f.id = b.backfill_id WHERE b.run_key = r.key AND f.completed_at IS NULL) \
-     ORDER BY r.run_after, r.key LIMIT ?3";
+     ORDER BY r.run_after, r.key LIMIT ?3");
 
 impl Reader {
     /// The runs of a DAG that may go, oldest first.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn disposable(&self, dag_id: &DagId, what: &Disposal) -> Result<Vec<RetiredRun>, StoreError> {
+    pub fn disposable(&self, dag_id: &DagId, what: &Disposal) -> Result<Disposable, StoreError> {
         let counted = "SELECT count(*) FROM dag_run WHERE dag_id = ?1";
         let limit = match what.keep {
             Some(keep) => {
@@ -78,16 +96,42 @@ impl Reader {
         let looks_back = self.one("read the definitions", looks_back, [], |row| Ok(row.get::<_, i64>(0)?))?.is_some();
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let parameters = params![dag_id.as_str(), what.before.map(micros), limit, what.everything, looks_back];
-        self.list("list the runs that may go", DISPOSABLE, parameters, |row| {
-            let mut fields = Fields::new(row, "dag_run");
-            Ok(RetiredRun {
-                key: RunKey(fields.take()?),
-                dag_id: dag_id.clone(),
-                run_id: RunId::from(fields.take::<String>()?),
-                run_after: fields.instant()?,
-                end_date: fields.instant()?,
-            })
-        })
+        let found = self.list("list the runs that may go", DISPOSABLE, parameters, |row| match run(row) {
+            Err(fault @ Fault::Value { .. }) => {
+                let error = fault.into_store_error("retire a run", self.path());
+                Ok(Err(Unreadable { key: RunKey(row.get(0)?), dag_id: dag_id.clone(), error }))
+            }
+            found => Ok(Ok(found?)),
+        })?;
+        let mut disposable = Disposable::default();
+        for found in found {
+            match found {
+                Ok(DagRun { key, dag_id, run_id, run_after, end_date, .. }) => {
+                    let end_date = end_date.unwrap_or(run_after);
+                    disposable.runs.push(RetiredRun { key, dag_id, run_id, run_after, end_date });
+                }
+                Err(unreadable) => disposable.unreadable.push(unreadable),
+            }
+        }
+        Ok(disposable)
+    }
+
+    /// The ids of all DAGs, also of those whose file is gone. More of them is not read, so that no row of a run can be in the way.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn dag_ids(&self) -> Result<Vec<DagId>, StoreError> {
+        let sql = "SELECT dag_id FROM dag ORDER BY dag_id";
+        self.list("list the DAGs", sql, [], |row| Ok(DagId::from(row.get::<_, String>(0)?)))
+    }
+
+    /// The ids of the DAGs that have a file now.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn loaded_dag_ids(&self) -> Result<Vec<DagId>, StoreError> {
+        let sql = "SELECT dag_id FROM dag WHERE is_active ORDER BY dag_id";
+        self.list("list the DAGs", sql, [], |row| Ok(DagId::from(row.get::<_, String>(0)?)))
     }
 
     /// Runs whose rows are gone, and of which something may be left, with their ids.
@@ -217,11 +261,11 @@ fn drop_instances<'a>(
     dag_id: &'a DagId,
     counts: &mut Counts<'a>,
 ) -> Result<(), Fault> {
-    let found: Vec<(i64, Option<String>)> = connection
+    let found: Vec<(i64, Option<TaskState>)> = connection
         .prepare_cached(
             "SELECT key, state FROM task_instance WHERE run_key = ?1 AND EXISTS (SELECT 1 FROM retired_run WHERE key = ?1) LIMIT ?2",
         )?
-        .query_map(params![run.0, rows], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map(params![run.0, rows], |row| Ok((row.get(0)?, counted_state(row.get_ref(1)?))))?
         .collect::<rusqlite::Result<_>>()?;
     let mut greatest = 0;
     for (key, state) in found {
@@ -233,11 +277,20 @@ fn drop_instances<'a>(
         ] {
             connection.prepare_cached(sql)?.execute([key])?;
         }
-        let state = state.map_or(TaskState::None, |state| TaskState::from_str(&state).unwrap_or(TaskState::None));
-        counts.gone(dag_id, "task", state.as_str(), 1);
+        if let Some(state) = state {
+            counts.gone(dag_id, "task", state.as_str(), 1);
+        }
         greatest = greatest.max(key);
     }
     if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) }
+}
+
+/// None: no minflow wrote it, and none has counted it.
+fn counted_state(state: ValueRef<'_>) -> Option<TaskState> {
+    match state {
+        ValueRef::Null => Some(TaskState::None),
+        other => other.as_str().ok().and_then(|name| TaskState::from_str(name).ok()),
+    }
 }
 
 /// All that is known of a DAG without runs.

@@ -195,6 +195,14 @@ impl History for Database {
         self.answer("list the runs", |connection| load::newest_runs(connection, dag_id, limit))
     }
 
+    fn newest_keys(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, StoreError> {
+        self.answer("list the runs", |connection| load::newest_keys(connection, dag_id, limit))
+    }
+
+    fn date_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<Timestamp>, StoreError> {
+        self.answer("find the run before", |connection| load::date_before(connection, dag_id, earlier))
+    }
+
     fn instances(&mut self, run: RunKey) -> Result<Vec<Instance>, StoreError> {
         self.answer("list the task instances", |connection| load::instances_of(connection, run))
     }

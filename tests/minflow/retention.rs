@@ -103,6 +103,39 @@ fn by_count_the_oldest_runs_go_with_their_logs_and_files_and_a_kill_in_the_midst
 }
 
 #[test]
+fn a_run_that_cannot_be_read_stays_and_is_named_once_and_the_others_go() {
+    let home = with_a_run();
+    add_history(&home, 100, 2, 100);
+    let connection = connect(&home);
+    // One in the midst, and the newest, which each of the others is compared with.
+    connection
+        .execute_batch(
+            "UPDATE dag_run SET conf = '{' WHERE run_id = 'old50'; UPDATE dag_run SET run_type = 'odd' WHERE run_id = 'new';
+             UPDATE task_instance SET state = x'ff' WHERE run_key = 100010 AND map_index = 1",
+        )
+        .unwrap();
+    home.write("airflow.toml", "[retention]\nmax_runs = 3\n");
+    let mut minflow = home.start();
+    until("the others to go", || {
+        let left = number(&connection, "SELECT count(*) FROM dag_run WHERE dag_id = 'big'");
+        (left == 4 && number(&connection, "SELECT count(*) FROM retired_run") == 0).then_some(())
+    });
+    assert_eq!(names(&home.file("runs/big")), ["new", "old100", "old50", "old99"]);
+    let what = "retention: a run of `big` stays: failed to retire a run: dag_run 100050, column conf: EOF while parsing an object at line 1 \
+        column 1; something other than minflow changed";
+    assert_eq!(minflow.said().matches(what).count(), 1, "{}", minflow.said());
+    assert_eq!(minflow.get("/health").0, 200);
+    minflow.stop();
+    // By command it is said as well.
+    connection.execute("UPDATE dag_run SET run_type = 'manual' WHERE run_id = 'new'", []).unwrap();
+    let done = home.cli("db clean --yes --skip-archive");
+    assert!(done.code == Some(0) && done.err.contains("a run of `big` stays: failed to retire a run: "), "{done:?}");
+    assert!(done.err.contains("\nhelp: something other than minflow changed"), "{done:?}");
+    let other = home.cli("db clean --yes --skip-archive --exclude-dag-ids big");
+    assert_eq!((other.code, &*other.err), (Some(0), "nothing is to go\n"));
+}
+
+#[test]
 fn a_hundred_thousand_instances_are_cleaned_while_runs_go_on_and_none_of_these_is_touched() {
     let home = with_a_run();
     add_history(&home, 1_000, 100, 20);

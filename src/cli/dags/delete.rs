@@ -7,7 +7,7 @@ use crate::cli::home::Home;
 use crate::cli::output::Output;
 use crate::cli::{Failure, Globals, Outcome, acts, engine};
 use crate::model::DagId;
-use crate::store::Disposal;
+use crate::store::{Disposable, Disposal};
 
 #[derive(Debug, Args)]
 #[command(
@@ -52,7 +52,11 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         return Err(Failure::refused(message, "end them with `minflow dags set-state`, then delete it"));
     }
     let dag_id = DagId::from(arguments.dag_id.as_str());
-    let runs = reader.disposable(&dag_id, &Disposal { limit: usize::MAX, everything: true, ..Disposal::default() })?;
+    let what = Disposal { limit: usize::MAX, everything: true, ..Disposal::default() };
+    let Disposable { runs, unreadable } = reader.disposable(&dag_id, &what)?;
+    if let Some(run) = unreadable.into_iter().next() {
+        return Err(run.error.into());
+    }
     let question = format!("`{dag_id}` and its {} runs would go. Go on? [y/N] ", runs.len());
     if !arguments.yes && !acts::is_confirmed(&question, "--yes deletes without a question")? {
         return Ok(());

@@ -13,7 +13,7 @@ use crate::cli::{Failure, Globals, Outcome, acts, engine};
 use crate::keep::Places;
 use crate::model::DagId;
 use crate::scheduler::change::RetiredRun;
-use crate::store::{Disposal, Reader};
+use crate::store::{Disposable, Disposal, Reader, Unreadable};
 
 #[derive(Debug, Args)]
 #[command(
@@ -76,15 +76,17 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
     let wants = |table: &str| arguments.tables.is_empty() || arguments.tables.iter().any(|wanted| wanted == table);
     let places = Places::of(&home.config);
     let now = jiff::Timestamp::now();
-    let mut runs = match before {
-        _ if !wants("dag_run") => Vec::new(),
+    let Disposable { mut runs, unreadable } = match before {
+        _ if !wants("dag_run") => Disposable::default(),
         Some(_) => {
-            let mut runs = Vec::new();
-            for listing in reader.dags()? {
+            let mut all = Disposable::default();
+            for dag_id in reader.dag_ids()? {
                 let what = Disposal { before, limit: usize::MAX, ..Disposal::default() };
-                runs.extend(reader.disposable(&listing.dag.dag_id, &what)?);
+                let found = reader.disposable(&dag_id, &what)?;
+                all.runs.extend(found.runs);
+                all.unreadable.extend(found.unreadable);
             }
-            runs
+            all
         }
         None if home.config.retention.is_off() => {
             return Err(Failure::Usage {
@@ -95,10 +97,14 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         None => crate::keep::plan(reader, &home.config.retention, &places, now)?,
     };
     let is_named = |list: &[String], dag_id: &DagId| list.iter().any(|named| **named == **dag_id);
-    runs.retain(|run| {
-        (arguments.dag_ids.is_empty() || is_named(&arguments.dag_ids, &run.dag_id))
-            && !is_named(&arguments.exclude_dag_ids, &run.dag_id)
-    });
+    let is_meant = |dag_id: &DagId| {
+        (arguments.dag_ids.is_empty() || is_named(&arguments.dag_ids, dag_id))
+            && !is_named(&arguments.exclude_dag_ids, dag_id)
+    };
+    runs.retain(|run| is_meant(&run.dag_id));
+    for Unreadable { dag_id, error, .. } in unreadable.iter().filter(|run| is_meant(&run.dag_id)) {
+        eprint(&format!("a run of `{dag_id}` stays: failed to {error}\nhelp: {}\n", error.help));
+    }
     let audit = before.or_else(|| home.config.retention.max_audit_age.and_then(|age| now.checked_sub(age).ok()));
     let audit = match audit.filter(|_| wants("log") && arguments.dag_ids.is_empty()) {
         Some(before) => reader.audit_before(before)?,

@@ -34,7 +34,7 @@ pub(super) fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState)
 }
 
 pub(super) fn may_go(folder: &Path, what: &Disposal) -> Vec<RetiredRun> {
-    reader_in(folder).disposable(&"sales".into(), what).unwrap()
+    reader_in(folder).disposable(&"sales".into(), what).unwrap().runs
 }
 
 fn keys(runs: &[RetiredRun]) -> Vec<i64> {
@@ -139,6 +139,31 @@ fn a_retired_run_goes_as_a_whole_in_pieces_and_the_database_is_sound_at_each_ste
     retire(&mut database, &going[..1]);
     sound("nothing has changed");
     assert_eq!(reader.runs("sales", None).unwrap().len(), 3);
+}
+
+#[test]
+fn a_run_that_cannot_be_read_stays_and_is_told_of_and_keeps_no_other_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 6, |key| if key == 5 { RunState::Queued } else { RunState::Success });
+    let broken = "UPDATE dag_run SET conf = '{' WHERE key IN (2, 4); UPDATE dag_run SET run_type = 'odd' WHERE key = 6;
+        UPDATE task_instance SET state = x'ff' WHERE key = 1";
+    database.connection().execute_batch(broken).unwrap();
+    let found = reader_in(folder.path()).disposable(&"sales".into(), &ALL).unwrap();
+    let told: Vec<_> = found.unreadable.iter().map(|run| (run.key.0, run.error.message.as_str())).collect();
+    let what = "retire a run: dag_run 2, column conf: EOF while parsing an object at line 1 column 1";
+    assert_eq!((keys(&found.runs), told), (vec![1, 3], vec![(2, what)]), "run 4 is needed");
+    // What the loop asks of the others: of the newest, and of the one before the queued one.
+    assert_eq!(database.newest_keys(&"sales".into(), 2).unwrap(), [RunKey(6), RunKey(5)]);
+    let earlier = crate::scheduler::change::Earlier { than: at(499), but_manual: false };
+    assert_eq!(database.date_before(&"sales".into(), earlier).unwrap(), Some(at(399)));
+    database.connection().execute_batch("UPDATE dag_run SET logical_date = -9e18 WHERE key = 4").unwrap();
+    let earlier = crate::scheduler::change::Earlier { than: at(1), but_manual: true };
+    assert_eq!(database.date_before(&"sales".into(), earlier).unwrap(), Some(Timestamp::MIN));
+    assert_eq!(reader_in(folder.path()).dag_ids().unwrap(), ["sales".into()]);
+    assert_eq!(reader_in(folder.path()).loaded_dag_ids().unwrap(), ["sales".into()]);
+    retire(&mut database, &found.runs[..1]);
+    purge(&mut database, 1, 10);
+    assert!(!reader_in(folder.path()).has_instances(RunKey(1)).unwrap(), "nothing counts it, and it goes");
 }
 
 #[test]
