@@ -42,7 +42,7 @@ macro_rules! backfill_columns {
     };
 }
 
-const ALL: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b ORDER BY b.id");
+pub(super) const ALL: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b ORDER BY b.id");
 const OF_DAG: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b WHERE b.dag_id = ?1 ORDER BY b.id");
 const ONE: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b WHERE b.id = ?1");
 const UNCOMPLETED: &str =
@@ -228,7 +228,7 @@ fn cancel<'a>(connection: &Connection, cancelled: &'a CancelledBackfill, counts:
     Ok(())
 }
 
-fn backfill(row: &Row<'_>) -> Result<Backfill, Fault> {
+pub(super) fn backfill(row: &Row<'_>) -> Result<Backfill, Fault> {
     let mut fields = Fields::new(row, "backfill");
     Ok(Backfill {
         id: BackfillId(fields.take()?),

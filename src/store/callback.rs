@@ -70,7 +70,12 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("it has text keys and finite numbers")
 }
 
-fn row(row: &Row<'_>) -> Result<CallbackRow, Fault> {
+/// All of them, for [`row`].
+pub(super) fn all() -> String {
+    format!("SELECT {COLUMNS} FROM callback ORDER BY key")
+}
+
+pub(super) fn row(row: &Row<'_>) -> Result<CallbackRow, Fault> {
     let mut fields = Fields::new(row, "callback");
     Ok(CallbackRow {
         key: CallbackKey(fields.take()?),

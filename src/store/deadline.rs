@@ -55,10 +55,10 @@ pub(super) fn put_expectations(connection: &Connection, writes: &[ExpectationWri
     Ok(())
 }
 
-const COLUMNS: &str = "SELECT d.key, d.dag_id, d.run_key, r.run_id, d.number, d.deadline_at, d.missed_at FROM deadline d \
+pub(super) const COLUMNS: &str = "SELECT d.key, d.dag_id, d.run_key, r.run_id, d.number, d.deadline_at, d.missed_at FROM deadline d \
      LEFT JOIN dag_run r ON r.key = d.run_key";
 
-fn row(row: &Row<'_>) -> Result<DeadlineRow, Fault> {
+pub(super) fn row(row: &Row<'_>) -> Result<DeadlineRow, Fault> {
     let mut fields = Fields::new(row, "deadline");
     let (key, dag_id): (i64, String) = (fields.take()?, fields.take()?);
     let (run, run_id): (Option<i64>, Option<String>) = (fields.take()?, fields.take()?);

@@ -10,9 +10,10 @@ use crate::scheduler::StoreError;
 #[derive(Debug)]
 pub(super) enum Fault {
     Sqlite(rusqlite::Error),
-    /// `place` is the table and the row, e.g. `dag_run 17, column conf`.
+    /// `row` is the table and the row, e.g. `dag_run 17`.
     Value {
-        place: String,
+        row: String,
+        column: String,
         what: String,
     },
     /// A file that a row names cannot be read.
@@ -42,8 +43,8 @@ impl Fault {
     pub(super) fn into_store_error(self, action: &str, path: &Path) -> StoreError {
         match self {
             Self::Sqlite(error) => StoreError { message: format!("{action}: {error}"), help: help_for(&error, path) },
-            Self::Value { place, what } => StoreError {
-                message: format!("{action}: {place}: {what}"),
+            Self::Value { row, column, what } => StoreError {
+                message: format!("{action}: {row}, column {column}: {what}"),
                 help: format!(
                     "something other than minflow changed `{}`: correct that value with sqlite3, or restore a backup",
                     path.display()

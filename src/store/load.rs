@@ -8,10 +8,10 @@ use crate::model::{DagId, DagRun, Instance, InstanceKey, RunKey, TaskId, TaskSta
 use crate::scheduler::change::{Earlier, LengthWrite, RunLookup, Snapshot};
 use crate::store::fault::Fault;
 use crate::store::read::{
-    ALL_DAGS, DATE_BEFORE, DATE_BEFORE_BUT_MANUAL, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES, INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS, NEWEST_KEYS,
-    RUN_BEFORE, RUN_BEFORE_BUT_MANUAL, RUN_BY_DATE, RUN_BY_ID, RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_DECISIONS,
-    UNFINISHED_INSTANCES, UNFINISHED_LENGTHS, UNFINISHED_RUNS, collect, decision, first, import_error, instance,
-    length, pools, run, version,
+    ALL_DAGS, DATE_BEFORE, DATE_BEFORE_BUT_MANUAL, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES,
+    INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS, NEWEST_KEYS, RUN_BEFORE, RUN_BEFORE_BUT_MANUAL, RUN_BY_DATE, RUN_BY_ID,
+    RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_DECISIONS, UNFINISHED_INSTANCES, UNFINISHED_LENGTHS, UNFINISHED_RUNS,
+    collect, decision, first, import_error, instance, length, pools, run, version,
 };
 use crate::store::row::{Fields, micros};
 use crate::store::{act, asset, backfill, callback, deadline, retire};

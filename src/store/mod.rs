@@ -12,6 +12,7 @@ mod asset;
 mod backfill;
 mod backup;
 mod callback;
+mod check;
 mod checkpoint;
 mod deadline;
 mod export;

@@ -150,7 +150,8 @@ pub(super) const EARLIER_TRIES: &str = concat!(
     ", NULL, NULL FROM task_instance_history h JOIN task_instance i ON i.key = h.instance_key WHERE h.instance_key = ?1 \
      ORDER BY h.try_number"
 );
-const CURRENT_TRY: &str = concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.key = ?1");
+pub(super) const INSTANCE_BY_KEY: &str =
+    concat!("SELECT ", instance_columns!(), " FROM task_instance i WHERE i.key = ?1");
 pub(super) const XCOM: &str = "SELECT i.key, x.value, x.file FROM task_instance i JOIN xcom x ON x.instance_key = i.key \
      WHERE i.run_key = ?1 AND i.task_id = ?2 AND i.map_index = ?3 AND x.key = ?4";
 pub(super) const XCOMS: &str = "SELECT i.key, i.map_index, x.value, x.file FROM task_instance i JOIN xcom x \
@@ -167,10 +168,6 @@ pub(super) const LIVE_VERSIONS: &str =
 pub(super) const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY d.dag_id");
 pub(super) const IMPORT_ERRORS: &str =
     concat!("SELECT ", import_error_columns!(), " FROM import_error ORDER BY filename, position");
-
-/// Instances of a run that is gone refer to nothing until they have gone as well.
-const CHECK_REFERENCES: &str = "SELECT f.\"table\", f.rowid, f.parent FROM pragma_foreign_key_check f WHERE NOT (f.\"table\" = 'task_instance' \
-     AND EXISTS (SELECT 1 FROM task_instance i JOIN retired_run t ON t.key = i.run_key WHERE i.key = f.rowid))";
 
 impl Reader {
     /// Opens a database that is there, of the version of this minflow.
@@ -268,7 +265,7 @@ impl Reader {
     /// All tries of an instance, oldest first; the last is the current one.
     pub fn tries(&self, key: InstanceKey) -> Result<Vec<Instance>, StoreError> {
         let mut tries = self.list("list the tries", EARLIER_TRIES, [key.0], instance)?;
-        tries.extend(self.one("list the tries", CURRENT_TRY, [key.0], instance)?);
+        tries.extend(self.one("list the tries", INSTANCE_BY_KEY, [key.0], instance)?);
         Ok(tries)
     }
 
@@ -360,19 +357,7 @@ impl Reader {
         let sql = "SELECT key, at, event, dag_id, run_id, task_id, owner, extra FROM log WHERE (?2 IS NULL OR dag_id = ?2) \
                    AND (?3 IS NULL OR run_id = ?3) AND (?4 IS NULL OR at >= ?4) AND (?5 IS NULL OR event = ?5) ORDER BY key DESC LIMIT ?1";
         let AuditFilter { dag_id, run_id, since, event } = meant;
-        self.list("read the audit log", sql, params![limit, dag_id, run_id, since.map(micros), event], |row| {
-            let mut fields = Fields::new(row, "log");
-            fields.take::<i64>()?;
-            Ok(AuditRecord {
-                at: fields.instant()?,
-                event: fields.take()?,
-                dag_id: fields.take::<Option<String>>()?.map(DagId::from),
-                run_id: fields.take()?,
-                task_id: fields.take()?,
-                owner: fields.take()?,
-                extra: fields.json()?,
-            })
-        })
+        self.list("read the audit log", sql, params![limit, dag_id, run_id, since.map(micros), event], entry)
     }
 
     /// The runs that are not over, by their ids.
@@ -397,34 +382,6 @@ impl Reader {
     pub fn schema_version(&self) -> Result<u32, StoreError> {
         let found = self.one("read the version", "PRAGMA user_version", [], |row| Ok(row.get(0)?))?;
         Ok(found.unwrap_or_default())
-    }
-
-    /// Looks at every page, index, reference and kept count. What is wrong, one sentence each; empty: all is well.
-    ///
-    /// # Errors
-    /// The file cannot be read at all.
-    pub fn check(&self) -> Result<Vec<String>, StoreError> {
-        let mut found =
-            self.list("check the database", "PRAGMA integrity_check", [], |row| Ok(row.get::<_, String>(0)?))?;
-        found.retain(|line| line != "ok");
-        found.extend(self.list("check the references", CHECK_REFERENCES, [], |row| {
-            let (table, key, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let key = key.map_or_else(String::new, |key| format!(" {key}"));
-            Ok(format!("{table}{key} refers to a row of {parent} that is not there"))
-        })?);
-        let sql = "SELECT dag_id, kind, state, sum(kept), sum(counted) FROM ( \
-                   SELECT dag_id, kind, state, count AS kept, 0 AS counted FROM state_count \
-                   UNION ALL SELECT dag_id, 'run', state, 0, count(*) FROM dag_run GROUP BY dag_id, state \
-                   UNION ALL SELECT coalesce(r.dag_id, t.dag_id), 'task', coalesce(i.state, 'none'), 0, count(*) FROM task_instance i \
-                   LEFT JOIN dag_run r ON r.key = i.run_key LEFT JOIN retired_run t ON t.key = i.run_key \
-                   WHERE coalesce(r.key, t.key) IS NOT NULL GROUP BY coalesce(r.dag_id, t.dag_id), i.state) \
-                   GROUP BY dag_id, kind, state HAVING sum(kept) <> sum(counted)";
-        found.extend(self.list("check the counts by state", sql, [], |row| {
-            let StateCount { dag_id, kind, state, count } = state_count(row)?;
-            let counted: i64 = row.get(4)?;
-            Ok(format!("state_count of DAG `{dag_id}`: {kind} {state} is kept as {count}, but there are {counted}"))
-        })?);
-        Ok(found)
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -500,7 +457,22 @@ pub(super) fn import_error(row: &Row<'_>) -> Result<ImportError, Fault> {
     Fields::new(row, "import_error").import_error()
 }
 
-fn state_count(row: &Row<'_>) -> Result<StateCount, Fault> {
+/// Of the audit log.
+pub(super) fn entry(row: &Row<'_>) -> Result<AuditRecord, Fault> {
+    let mut fields = Fields::new(row, "log");
+    fields.take::<i64>()?;
+    Ok(AuditRecord {
+        at: fields.instant()?,
+        event: fields.take()?,
+        dag_id: fields.take::<Option<String>>()?.map(DagId::from),
+        run_id: fields.take()?,
+        task_id: fields.take()?,
+        owner: fields.take()?,
+        extra: fields.json()?,
+    })
+}
+
+pub(super) fn state_count(row: &Row<'_>) -> Result<StateCount, Fault> {
     let mut fields = Fields::new(row, "state_count");
     Ok(StateCount {
         dag_id: DagId::from(fields.take::<String>()?),

@@ -55,7 +55,8 @@ pub struct Unreadable {
 /// and without the manual ones; the newest successful one; the one before an unfinished run, and all after that; those of a backfill that is
 /// not completed; those with a callback that is not over; and while some DAG pulls XComs with `include_prior_dates`, those that hold the
 /// newest value under a key of a task.
-const DISPOSABLE: &str = concat!("WITH \
+const DISPOSABLE: &str = concat!(
+    "WITH \
      oldest (date) AS (SELECT min(logical_date) FROM dag_run WHERE dag_id = ?1 AND state IN ('queued', 'running')), \
      needed (date) AS (SELECT coalesce((SELECT max(r.logical_date) FROM dag_run r WHERE r.dag_id = ?1 AND r.logical_date < o.date), o.date) FROM oldest o), \
      kept (key) AS (SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 ORDER BY run_after DESC, key DESC LIMIT 1) \
@@ -64,7 +65,9 @@ const DISPOSABLE: &str = concat!("WITH \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND run_type = 'scheduled' ORDER BY logical_date DESC LIMIT 1) \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND logical_date IS NOT NULL AND state = 'success' ORDER BY logical_date DESC LIMIT 1) \
      UNION SELECT * FROM (SELECT key FROM dag_run WHERE dag_id = ?1 AND state = 'success' ORDER BY run_after DESC, key DESC LIMIT 1)) \
-     SELECT ", run_columns!(), " FROM dag_run r WHERE r.dag_id = ?1 AND r.state IN ('success', 'failed') \
+     SELECT ",
+    run_columns!(),
+    " FROM dag_run r WHERE r.dag_id = ?1 AND r.state IN ('success', 'failed') \
      AND r.end_date IS NOT NULL AND (?2 IS NULL OR r.end_date < ?2) \
      AND (?4 OR (r.key NOT IN (SELECT key FROM kept) \
      AND NOT EXISTS (SELECT 1 FROM needed n WHERE r.logical_date >= n.date) \
@@ -73,7 +76,8 @@ const DISPOSABLE: &str = concat!("WITH \
      WHERE n.dag_id = ?1 AND n.logical_date > r.logical_date))))) \
      AND NOT EXISTS (SELECT 1 FROM callback c WHERE c.run_key = r.key AND c.state IN ('queued', 'running')) \
      AND NOT EXISTS (SELECT 1 FROM backfill_dag_run b JOIN backfill f ON f.id = b.backfill_id WHERE b.run_key = r.key AND f.completed_at IS NULL) \
-     ORDER BY r.run_after, r.key LIMIT ?3");
+     ORDER BY r.run_after, r.key LIMIT ?3"
+);
 
 impl Reader {
     /// The runs of a DAG that may go, oldest first.

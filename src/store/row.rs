@@ -216,13 +216,13 @@ impl<'a> Fields<'a> {
 
     /// The column that was read last is impossible.
     fn fault(&self, what: &str) -> Fault {
-        let column = self.row.as_ref().column_name(self.next - 1).unwrap_or("?");
+        let column = self.row.as_ref().column_name(self.next - 1).unwrap_or("?").to_owned();
         let key = match self.row.get::<_, Cell>(self.first) {
             Ok(Cell::Integer(key)) => key.to_string(),
             Ok(Cell::Text(key)) => format!("`{key}`"),
             _ => "?".to_owned(),
         };
-        Fault::Value { place: format!("{} {key}, column {column}", self.table), what: what.to_owned() }
+        Fault::Value { row: format!("{} {key}", self.table), column, what: what.to_owned() }
     }
 
     pub(super) fn instance(mut self) -> Result<Instance, Fault> {

@@ -47,6 +47,22 @@ fn a_newer_database_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_row_that_minflow_cannot_read_is_named_by_the_check_as_by_who_reads_it() {
+    let odd = |path: &Path| {
+        one_run(path);
+        rusqlite::Connection::open(path).unwrap().execute("UPDATE dag_run SET run_type = 'odd'", []).unwrap();
+    };
+    let what = "dag_run 1, column run_type: unknown name `odd`\n\
+                help: something other than minflow changed";
+    let home = Test::new("dags list-runs sales").database(odd).code(1).stderr_contains(what).run();
+    let said = format!(
+        "error: `HOME/minflow.db` holds what minflow cannot read: {what} it: correct these values with `sqlite3 HOME/minflow.db`, or \
+         restore a backup\n"
+    );
+    Test::new("db check").in_home(home).code(1).stderr(&said).run();
+}
+
+#[test]
 fn a_corrupt_database_is_named_and_left_alone() {
     let garbage = "this is no database, whatever its name says. ".repeat(200);
     let home =

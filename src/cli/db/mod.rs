@@ -15,7 +15,7 @@ use crate::store::{Copied, Reader, SCHEMA_VERSION};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look at every page of the database, and say whether it is sound
+    /// Look at every page and row of the database, and say whether it is sound
     Check,
     /// Create the database, or bring it to the version of this minflow
     Migrate,
@@ -57,7 +57,16 @@ pub fn run(globals: &Globals, command: &Command, output: &mut Output) -> Outcome
 fn check(globals: &Globals, output: &mut Output) -> Outcome {
     let config = settings::load(globals)?.config;
     let path = config.database.path.display();
-    let faults = Reader::open(&config.database.path)?.check()?;
+    let reader = Reader::open(&config.database.path)?;
+    let (mut faults, unreadable) = (reader.check()?, reader.unreadable()?);
+    if faults.is_empty() && !unreadable.is_empty() {
+        let help = format!(
+            "something other than minflow changed it: correct these values with `sqlite3 {path}`, or restore a backup"
+        );
+        let message = format!("`{path}` holds what minflow cannot read: {}", unreadable.join("; "));
+        return Err(Failure::refused(message, help));
+    }
+    faults.extend(unreadable);
     if faults.is_empty() {
         let text = format!("`{path}` is sound: version {SCHEMA_VERSION}");
         return Ok(

@@ -335,4 +335,53 @@ fn rows_that_cannot_be_read_fail_their_runs_and_not_the_start() {
     let counts = "run failed 2, run running 1, task failed 1, task running 1, task skipped 1";
     assert_eq!(state(counted).0, counts);
     assert_eq!(database.load().unwrap().runs.len(), 1);
+    // Nobody stumbles over them any more, and what was there is kept.
+    let reader = reader_in(folder.path());
+    assert_eq!((reader.runs("sales", None).unwrap().len(), reader.unreadable().unwrap()), (3, Vec::new()));
+    let audit = reader.audit(&AuditFilter { event: Some("mend"), ..AuditFilter::default() }, 9).unwrap();
+    let kept: Vec<_> = audit.iter().rev().map(|entry| (entry.run_id.as_deref().unwrap(), &entry.extra)).collect();
+    let of = |table, key, column, was, fault| json!({"table": table, "key": key, "column": column, "was": was, "fault": fault});
+    let run = of("dag_run", 2, "run_type", "odd", "unknown name `odd`");
+    let task = of("task_instance", 1, "state", "flying", "unknown name `flying`");
+    assert_eq!(kept, [("scheduled__2", &run), ("scheduled__1", &task)]);
+}
+
+#[test]
+fn whatever_column_cannot_be_read_its_run_fails_and_all_can_be_read_afterwards() {
+    let prepared = tempfile::tempdir().unwrap();
+    let mut database = open_in(prepared.path());
+    let mut changes = one_of_everything();
+    changes.instances.push(new_instance(Instance { map_index: 7, ..instance(4, 1, "load", TaskState::Queued) }));
+    database.commit(&changes).unwrap();
+    let columns: Vec<(String, String)> = {
+        // A run in an unknown state belongs to nobody: a start does not read it.
+        let sql = "SELECT t.name, c.name FROM (SELECT 'dag_run' AS name UNION ALL SELECT 'task_instance') t, pragma_table_info(t.name) c \
+            WHERE c.name NOT IN ('key', 'run_key') AND NOT (t.name = 'dag_run' AND c.name = 'state')";
+        let mut names = database.connection().prepare(sql).unwrap();
+        names.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    };
+    drop(database);
+    let mut mended = 0;
+    let values = ["x'ff00'", "CAST(x'61ff' AS TEXT)", "'odd'", "-9e18"];
+    for ((table, column), value) in columns.iter().flat_map(|at| values.map(|value| (at, value))) {
+        let what = format!("{table}.{column} = {value}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(prepared.path().join("minflow.db"), folder.path().join("minflow.db")).unwrap();
+        let mut database = open_in(folder.path());
+        let sql = format!("UPDATE {table} SET \"{column}\" = {value} WHERE key = 1");
+        database.connection().execute_batch(&sql).unwrap();
+        let reader = reader_in(folder.path());
+        let unreadable = reader.unreadable().unwrap();
+        let loaded = database.load().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(loaded.runs.is_empty(), !unreadable.is_empty(), "{what}");
+        if let Some(fault) = unreadable.first() {
+            mended += 1;
+            assert!(fault.starts_with(&format!("{table} 1, column {column}: ")), "{what}: {fault}");
+            assert_eq!((reader.unreadable().unwrap(), reader.check().unwrap()), (Vec::new(), Vec::new()), "{what}");
+            assert_eq!(reader.instances(RunKey(1)).unwrap().len(), 3, "{what}");
+            let kept = reader.audit(&AuditFilter { event: Some("mend"), ..AuditFilter::default() }, 1).unwrap();
+            assert_eq!(kept[0].extra["column"], *column, "{what}");
+        }
+    }
+    assert!(mended > 60, "{mended}");
 }
