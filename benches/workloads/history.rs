@@ -199,6 +199,7 @@ fn taken_over(table: &mut Table, effort: Effort) {
     const WIDTH: usize = 100;
     let runs = effort.pick(1_000, 100);
     let home = Home::new(runs + 8);
+    home.slots(runs + 8);
     let wait = effort.pick(120, 30);
     let mut text = format!("max_active_runs = {runs}\n[tasks.first]\nbash = \"exec sleep {wait}\"\n");
     for number in 1..WIDTH {

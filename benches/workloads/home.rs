@@ -40,6 +40,13 @@ impl Home {
         &self.0
     }
 
+    /// Gives `default_pool` so many slots.
+    pub fn slots(&self, slots: usize) {
+        let path = self.path().join("airflow.toml");
+        let settings = fs::read_to_string(&path).expect("it was written");
+        fs::write(&path, format!("{settings}[pools]\ndefault_pool = {slots}\n")).expect("it takes another line");
+    }
+
     pub fn dag(&self, dag_id: &str, text: &str) {
         fs::write(self.path().join(format!("dags/{dag_id}.toml")), text).expect("the dags folder takes a file");
     }
