@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::config::Synchronous;
 use crate::scheduler::StoreError;
 use crate::store::fault::{Fault, help_for};
-use crate::store::open::{self, INCREMENTAL};
+use crate::store::open::{self, INCREMENTAL, Looked};
 
 /// How many of the backups that migrations make are kept beside the database.
 pub const MIGRATION_BACKUPS: usize = 3;
@@ -72,7 +72,7 @@ fn exists(to: &Path) -> StoreError {
 }
 
 fn fill(from: &Path, part: &Path) -> Result<Copied, StoreError> {
-    let (source, version) = open::present(from)?;
+    let Looked { connection: source, version, .. } = open::any(from)?;
     source.busy_timeout(PATIENCE).map_err(|error| uncopied(error, part))?;
     let (bytes, rows) = fill_from(&source, part)?;
     Ok(Copied { bytes, rows, version })
@@ -315,6 +315,7 @@ pub struct Restored {
 pub fn restore(backup: &Path, path: &Path) -> Result<Restored, StoreError> {
     let real = fs::canonicalize(path);
     let path = real.as_deref().unwrap_or(path);
+    open::present(backup)?;
     let part = Part::make(&beside(path, ".restored"))?;
     let copied = fill(backup, &part.path)?;
     let kept = set_aside(path)?;

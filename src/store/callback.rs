@@ -11,7 +11,7 @@ use crate::scheduler::change::{StoredCallback, Streak};
 use crate::store::Reader;
 use crate::store::fault::Fault;
 use crate::store::load::find_run_by_key;
-use crate::store::read::{collect, first};
+use crate::store::read::collect;
 use crate::store::row::{Fields, maybe_micros, micros};
 
 const COLUMNS: &str = "key, dag_id, run_key, hook, number, callback, occasion, state, tries, failures, created_at, started_at, \
@@ -121,10 +121,6 @@ pub(super) fn streaks(connection: &Connection) -> Result<Vec<Streak>, Fault> {
             failures: fields.take()?,
         })
     })
-}
-
-pub(super) fn next_key(connection: &Connection) -> Result<i64, Fault> {
-    Ok(first(connection, "SELECT coalesce(max(key), 0) + 1 FROM callback", [], |row| Ok(row.get(0)?))?.unwrap_or(1))
 }
 
 /// A callback that has failed for good.

@@ -8,7 +8,7 @@ use crate::scheduler::StoreError;
 use crate::scheduler::change::{DeadlineWrite, ExpectationWrite};
 use crate::store::Reader;
 use crate::store::fault::Fault;
-use crate::store::read::{collect, first};
+use crate::store::read::collect;
 use crate::store::row::{Fields, maybe_micros, micros};
 
 pub(super) fn put(connection: &Connection, writes: &[DeadlineWrite]) -> Result<(), Fault> {
@@ -83,10 +83,6 @@ pub(super) fn expectations(connection: &Connection) -> Result<Vec<ExpectationWri
         let dag_id = DagId::from(fields.take::<String>()?);
         Ok(ExpectationWrite { dag_id, at: Some(fields.instant()?) })
     })
-}
-
-pub(super) fn next_key(connection: &Connection) -> Result<i64, Fault> {
-    Ok(first(connection, "SELECT coalesce(max(key), 0) + 1 FROM deadline", [], |row| Ok(row.get(0)?))?.unwrap_or(1))
 }
 
 impl Reader {

@@ -40,22 +40,23 @@ const TABLES: [(&str, &str); 18] = [
     ),
     (
         "task_instance_history",
-        "SELECT r.dag_id, r.run_id, i.task_id, i.map_index, h.* FROM task_instance_history h \
+        "SELECT r.dag_id, r.run_id, r.key AS run_key, i.task_id, i.map_index, h.* FROM task_instance_history h \
       JOIN task_instance i ON i.key = h.instance_key JOIN dag_run r ON r.key = i.run_key ORDER BY h.instance_key, h.try_number",
     ),
     (
         "task_map",
-        "SELECT r.dag_id, r.run_id, i.task_id, i.map_index, m.key, m.length FROM task_map m \
+        "SELECT r.dag_id, r.run_id, r.key AS run_key, i.task_id, i.map_index, m.key, m.length FROM task_map m \
       JOIN task_instance i ON i.key = m.instance_key JOIN dag_run r ON r.key = i.run_key ORDER BY m.instance_key, m.key",
     ),
     (
         "xcom",
-        "SELECT r.dag_id, r.run_id, i.task_id, i.map_index, x.key, x.pushed_at AS timestamp, x.value, x.file FROM xcom x \
+        "SELECT r.dag_id, r.run_id, r.key AS run_key, i.task_id, i.map_index, x.key, x.pushed_at AS timestamp, x.value, x.file FROM xcom x \
       JOIN task_instance i ON i.key = x.instance_key JOIN dag_run r ON r.key = i.run_key ORDER BY x.instance_key, x.key",
     ),
 ];
 
-/// Keys of rows that say nothing outside of the file; the ids that stand for them are there.
+/// Keys of rows that say nothing outside of the file; the ids that stand for them are there. Of an archive `run_key` is told, which is the `key`
+/// of `dag_run`: it may have several runs of one name.
 const INNER: [&str; 4] = ["run_key", "instance_key", "version_key", "created_version_key"];
 
 /// Columns that hold JSON.
@@ -86,7 +87,9 @@ impl Reader {
         let mut export = || -> Result<(), Fault> {
             let mut statement = self.connection().prepare(sql)?;
             let all: Vec<String> = statement.column_names().map(str::to_owned).collect();
-            let shown: Vec<usize> = (0..all.len()).filter(|&at| is_shown(&all, at)).collect();
+            let is_told_apart = |name: &str| self.is_archive() && name == "run_key";
+            let shown = (0..all.len()).filter(|&at| is_shown(&all, at) || is_told_apart(&all[at]));
+            let shown: Vec<usize> = shown.collect();
             let names: Vec<String> = shown.iter().map(|&at| all[at].clone()).collect();
             let mut rows = statement.query([])?;
             if !put(&names, None) {

@@ -31,10 +31,10 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         acts: act::unfinished(connection)?,
         callbacks: callback::unfinished(connection)?,
         streaks: callback::streaks(connection)?,
-        next_callback_key: callback::next_key(connection)?,
+        next_callback_key: next(&next_key("callback"))?,
         deadlines: deadline::open(connection)?,
         expectations: deadline::expectations(connection)?,
-        next_deadline_key: deadline::next_key(connection)?,
+        next_deadline_key: next(&next_key("deadline"))?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next(&next_key("dag_run"))?,
@@ -42,10 +42,13 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         next_version_key: next(&next_key("dag_version"))?,
         retiring: retire::names(connection)?,
         backfills: backfill::uncompleted(connection)?,
-        next_backfill_id: next("SELECT coalesce(max(id), 0) + 1 FROM backfill")?,
+        next_backfill_id: next(NEXT_BACKFILL_ID)?,
         assets: asset::snapshot(&transaction)?,
     })
 }
+
+const NEXT_BACKFILL_ID: &str = "SELECT max(coalesce((SELECT max(id) FROM backfill), 0), \
+     coalesce((SELECT key FROM key_floor WHERE \"table\" = 'backfill'), 0)) + 1";
 
 /// No key is given twice, also not that of a row that has gone.
 fn next_key(table: &str) -> String {

@@ -8,6 +8,7 @@
 //! Knows how things are stored, and no rule about what is stored. No SQL stands anywhere else.
 
 mod act;
+mod archive;
 mod asset;
 mod backfill;
 mod backup;
@@ -38,6 +39,7 @@ mod xcom;
 #[cfg(test)]
 mod tests;
 
+pub use archive::Archive;
 pub use asset::StoredReference;
 pub use backfill::{BackfillCounts, BackfillDate};
 pub use backup::{
@@ -51,7 +53,7 @@ pub use open::{OpenError, SCHEMA_VERSION};
 pub use pool::ReaderPool;
 pub use read::Reader;
 pub use records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
-pub use retire::{Archive, Disposable, Disposal, Unreadable};
+pub use retire::{Disposable, Disposal, Unreadable};
 pub use usual::USUAL_RUNS;
 pub use write::Database;
 pub use xcom::StoredXcom;

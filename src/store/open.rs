@@ -17,8 +17,28 @@ use crate::scheduler::StoreError;
 use crate::store::backup;
 use crate::store::fault::help_for;
 
-/// "mflw": tells our files from those of other programs.
-const APPLICATION_ID: i32 = 0x6d66_6c77;
+/// What a file of ours is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A home's, or a backup of one.
+    Database,
+    /// What `db clean` has archived.
+    Archive,
+}
+
+impl Kind {
+    /// "mflw" or "mfla": tells our files from those of other programs, and from each other.
+    const fn application_id(self) -> i32 {
+        match self {
+            Self::Database => 0x6d66_6c77,
+            Self::Archive => 0x6d66_6c61,
+        }
+    }
+
+    fn of(application_id: i64) -> Option<Self> {
+        [Self::Database, Self::Archive].into_iter().find(|kind| i64::from(kind.application_id()) == application_id)
+    }
+}
 
 /// The version that this minflow writes.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
@@ -61,6 +81,10 @@ pub enum OpenError {
     NotADatabase(PathBuf),
     /// A database of another program.
     Foreign(PathBuf),
+    /// An archive where a database is wanted.
+    Archive(PathBuf),
+    /// A database of minflow's, or a backup of one, where an archive is wanted.
+    NoArchive(PathBuf),
     /// Written by a newer minflow.
     Newer {
         path: PathBuf,
@@ -100,7 +124,15 @@ impl OpenError {
                 format!("make `{}` and its folder readable and writable for this user", path.display())
             }
             Self::NotADatabase(_) | Self::Foreign(_) => {
-                "move that file away, or choose another `database.path` in airflow.toml; it was not changed".to_owned()
+                "move that file away, or name another one (the database's is `database.path` in airflow.toml); it was not changed"
+                    .to_owned()
+            }
+            Self::Archive(path) => format!(
+                "`minflow db export --output-path DIR --archive {}` reads it; name a database or a backup here",
+                path.display()
+            ),
+            Self::NoArchive(_) => {
+                "name another file with --archive: a new one, or one that `minflow db clean` has made; that one was not changed".to_owned()
             }
             Self::Newer { .. } => {
                 "run the newer minflow that wrote it, or restore a backup made before; the file was not changed"
@@ -142,6 +174,20 @@ impl fmt::Display for OpenError {
             Self::Inaccessible { path, source } => write!(f, "open `{}`: {source}", path.display()),
             Self::NotADatabase(path) => write!(f, "open `{}`: it is not a database", path.display()),
             Self::Foreign(path) => write!(f, "open `{}`: it is the database of another program", path.display()),
+            Self::Archive(path) => {
+                write!(
+                    f,
+                    "open `{}`: it is an archive of `minflow db clean`, and no database to go on with",
+                    path.display()
+                )
+            }
+            Self::NoArchive(path) => {
+                write!(
+                    f,
+                    "open the archive `{}`: it is a database of minflow's or a backup of one, and no archive",
+                    path.display()
+                )
+            }
             Self::Newer { path, found } => write!(
                 f,
                 "open `{}`: it has version {found}, and this minflow knows versions up to {SCHEMA_VERSION}",
@@ -179,9 +225,9 @@ impl From<OpenError> for StoreError {
 }
 
 /// The connection that writes. Creates the file (mode 0600) and brings it to the newest version.
-pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
+pub(super) fn writer(path: &Path, synchronous: Synchronous, kind: Kind) -> Result<Connection, OpenError> {
     if exists(path)? {
-        let (_, found) = look(path)?;
+        let (_, found) = look(path)?.expect(kind, path)?;
         if (1..SCHEMA_VERSION).contains(&found) {
             let backup = backup::before_migration(path, found).map_err(OpenError::NoBackup)?;
             log::info!(
@@ -197,22 +243,37 @@ pub(super) fn writer(path: &Path, synchronous: Synchronous) -> Result<Connection
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(fail)?;
     connection.busy_timeout(OPEN_PATIENCE).map_err(fail)?;
-    settle(&mut connection, synchronous, MIGRATIONS).map_err(fail)?;
+    settle(&mut connection, synchronous, MIGRATIONS, kind).map_err(fail)?;
     Ok(connection)
 }
 
-/// As [`look`], of a file that is to be there.
+/// As [`look`], of a database that is to be there; with its version.
 pub(super) fn present(path: &Path) -> Result<(Connection, u32), OpenError> {
+    any(path)?.expect(Kind::Database, path)
+}
+
+/// As [`look`], of a database or an archive that is to be there.
+pub(super) fn any(path: &Path) -> Result<Looked, OpenError> {
     if exists(path)? { look(path) } else { Err(OpenError::Absent(path.to_owned())) }
 }
 
 /// A connection that only reads a database of the newest version.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
-    match present(path)? {
+    newest(present(path)?, path)
+}
+
+/// The same of an archive, or of a database; with what it is.
+pub(super) fn reader_of_any(path: &Path) -> Result<(Connection, Kind), OpenError> {
+    let Looked { connection, version, kind } = any(path)?;
+    Ok((newest((connection, version), path)?, kind))
+}
+
+fn newest((connection, found): (Connection, u32), path: &Path) -> Result<Connection, OpenError> {
+    match found {
         // Its first minflow makes it just now.
-        (_, 0) => Err(OpenError::Absent(path.to_owned())),
-        (_, found) if found < SCHEMA_VERSION => Err(OpenError::Older { path: path.to_owned(), found }),
-        (connection, _) => Ok(connection),
+        0 => Err(OpenError::Absent(path.to_owned())),
+        _ if found < SCHEMA_VERSION => Err(OpenError::Older { path: path.to_owned(), found }),
+        _ => Ok(connection),
     }
 }
 
@@ -250,11 +311,32 @@ fn create(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Opens without the right to write, and answers the version, of this minflow or an earlier one; 0 for a file without any table.
+/// A file of ours, opened without the right to write.
+pub(super) struct Looked {
+    pub(super) connection: Connection,
+    /// Of this minflow or an earlier one; 0 for a file without any table.
+    pub(super) version: u32,
+    /// A file without any table may become either.
+    kind: Kind,
+}
+
+impl Looked {
+    fn expect(self, kind: Kind, path: &Path) -> Result<(Connection, u32), OpenError> {
+        if self.version == 0 || self.kind == kind {
+            return Ok((self.connection, self.version));
+        }
+        Err(match kind {
+            Kind::Database => OpenError::Archive(path.to_owned()),
+            Kind::Archive => OpenError::NoArchive(path.to_owned()),
+        })
+    }
+}
+
+/// Opens without the right to write.
 ///
 /// # Errors
 /// What must not be touched.
-fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
+fn look(path: &Path) -> Result<Looked, OpenError> {
     let fail = |source| OpenError::of(path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
@@ -265,16 +347,17 @@ fn look(path: &Path) -> Result<(Connection, u32), OpenError> {
     let version = ask("PRAGMA user_version")?;
     let application = ask("PRAGMA application_id")?;
     let tables = ask("SELECT count(*) FROM sqlite_schema")?;
-    if application != i64::from(APPLICATION_ID) {
+    let Some(kind) = Kind::of(application) else {
         let is_blank = application == 0 && version == 0 && tables == 0;
-        return if is_blank { Ok((connection, 0)) } else { Err(OpenError::Foreign(path.to_owned())) };
-    }
+        let blank = Looked { connection, version: 0, kind: Kind::Database };
+        return if is_blank { Ok(blank) } else { Err(OpenError::Foreign(path.to_owned())) };
+    };
     let found = u32::try_from(version).unwrap_or(u32::MAX);
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { path: path.to_owned(), found });
     }
     is_whole(&connection, path)?;
-    Ok((connection, found))
+    Ok(Looked { connection, version: found, kind })
 }
 
 /// Takes back what a process has left by half that ended before the file had its write-ahead log: who only reads is refused until
@@ -341,7 +424,12 @@ pub(super) fn pragma(connection: &Connection, name: &str, value: &str) -> rusqli
     })
 }
 
-pub(super) fn settle(connection: &mut Connection, synchronous: Synchronous, steps: &[&str]) -> rusqlite::Result<()> {
+pub(super) fn settle(
+    connection: &mut Connection,
+    synchronous: Synchronous,
+    steps: &[&str],
+    kind: Kind,
+) -> rusqlite::Result<()> {
     // Of a new file alone, before its first page is written; `db vacuum` brings it to older ones.
     pragma(connection, "auto_vacuum", INCREMENTAL)?;
     pragma(connection, "journal_mode", "WAL")?;
@@ -352,11 +440,11 @@ pub(super) fn settle(connection: &mut Connection, synchronous: Synchronous, step
     connection.set_prepared_statement_cache_capacity(PREPARED);
     // Taken even if there is nothing to migrate: it tells at once that the file is locked, or cannot be written.
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
-    migrate(&transaction, steps)?;
+    migrate(&transaction, steps, kind)?;
     transaction.commit()
 }
 
-fn migrate(transaction: &Transaction<'_>, steps: &[&str]) -> rusqlite::Result<()> {
+fn migrate(transaction: &Transaction<'_>, steps: &[&str], kind: Kind) -> rusqlite::Result<()> {
     let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found as usize >= steps.len() {
         return Ok(());
@@ -364,7 +452,7 @@ fn migrate(transaction: &Transaction<'_>, steps: &[&str]) -> rusqlite::Result<()
     for step in steps.iter().skip(found as usize) {
         transaction.execute_batch(step)?;
     }
-    pragma(transaction, "application_id", &APPLICATION_ID.to_string())?;
+    pragma(transaction, "application_id", &kind.application_id().to_string())?;
     pragma(transaction, "user_version", &steps.len().to_string())
 }
 
@@ -375,15 +463,18 @@ mod tests {
     #[test]
     fn an_older_database_takes_the_missing_steps_alone_and_a_failing_step_leaves_it_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
+        let settle = |connection: &mut Connection, steps: &[&str]| {
+            super::settle(connection, Synchronous::Full, steps, Kind::Database)
+        };
         let version = |connection: &Connection| -> i64 {
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
         };
-        settle(&mut connection, Synchronous::Full, &["CREATE TABLE a (x)"]).unwrap();
+        settle(&mut connection, &["CREATE TABLE a (x)"]).unwrap();
         assert_eq!(version(&connection), 1);
         let broken = ["-", "CREATE TABLE b (x)", "CREATE TABLE a (x)"];
-        settle(&mut connection, Synchronous::Full, &broken).unwrap_err();
+        settle(&mut connection, &broken).unwrap_err();
         assert_eq!(version(&connection), 1);
-        settle(&mut connection, Synchronous::Full, &["-", "CREATE TABLE b (x)", "INSERT INTO b VALUES (1)"]).unwrap();
+        settle(&mut connection, &["-", "CREATE TABLE b (x)", "INSERT INTO b VALUES (1)"]).unwrap();
         assert_eq!(version(&connection), 3);
     }
 }

@@ -11,6 +11,7 @@ use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, Ta
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{ImportError, LengthWrite, VersionWrite};
 use crate::store::fault::Fault;
+use crate::store::open::Kind;
 use crate::store::place::{FileIdentity, identity};
 use crate::store::records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
 use crate::store::row::{
@@ -25,6 +26,7 @@ pub struct Reader {
     /// The file that `connection` has open.
     file: Option<FileIdentity>,
     path: PathBuf,
+    kind: Kind,
 }
 
 impl std::fmt::Debug for Reader {
@@ -176,7 +178,21 @@ impl Reader {
     /// It is absent, older, newer, damaged, or no database of minflow's.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = open::reader(path)?;
-        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned() })
+        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned(), kind: Kind::Database })
+    }
+
+    /// Opens what `db clean` has archived, or a backup.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_archive(path: &Path) -> Result<Self, OpenError> {
+        let (connection, kind) = open::reader_of_any(path)?;
+        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned(), kind })
+    }
+
+    /// It may have several runs of one name.
+    pub(super) fn is_archive(&self) -> bool {
+        self.kind == Kind::Archive
     }
 
     /// Whether no other file than the one that it reads stands at its path.

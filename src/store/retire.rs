@@ -1,25 +1,22 @@
-//! History that goes: which runs may, how their rows go a few at a time, and the archive that takes them in first.
+//! History that goes: which runs may, and how their rows go a few at a time.
 //!
 //! The row of a run goes first, together with all that others read of it, and leaves a row of `retired_run`: from then on nobody finds the
 //! run, and what is left of it (instances, folders) can go at leisure and after a crash.
 
-use std::path::Path;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::config::Synchronous;
 use crate::model::{DagId, DagRun, RunId, RunKey, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{RetireChanges, RetiredRun};
+use crate::store::backup;
 use crate::store::fault::Fault;
-use crate::store::place::identity;
 use crate::store::put::Counts;
 use crate::store::read::{Reader, run};
 use crate::store::row::{Fields, micros, run_columns};
-use crate::store::{Database, backup, open};
 
 /// Which runs are to go, if nothing needs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -243,6 +240,13 @@ fn drop_run<'a>(
         None => return Ok(()),
     };
     counts.gone(&run.dag_id, "run", state, 1);
+    for table in ["callback", "deadline"] {
+        let greatest = format!("SELECT max(key) FROM {table} WHERE run_key = ?1");
+        let greatest: Option<i64> = connection.prepare_cached(&greatest)?.query_row([key], |row| row.get(0))?;
+        if let Some(greatest) = greatest {
+            raise_floor(connection, table, greatest)?;
+        }
+    }
     for sql in [
         "DELETE FROM callback WHERE run_key = ?1",
         "DELETE FROM deadline WHERE run_key = ?1",
@@ -303,6 +307,8 @@ fn drop_dag(connection: &Connection, dag_id: &DagId) -> Result<(), Fault> {
         connection
             .query_row("SELECT max(key) FROM dag_version WHERE dag_id = ?1", [dag_id.as_str()], |row| row.get(0))?;
     raise_floor(connection, "dag_version", floor.unwrap_or_default())?;
+    let backfill = "SELECT coalesce(max(id), 0) FROM backfill WHERE dag_id = ?1";
+    raise_floor(connection, "backfill", connection.query_row(backfill, [dag_id.as_str()], |row| row.get(0))?)?;
     for sql in [
         "DELETE FROM backfill_dag_run WHERE backfill_id IN (SELECT id FROM backfill WHERE dag_id = ?1)",
         "DELETE FROM backfill WHERE dag_id = ?1",
@@ -320,136 +326,4 @@ fn drop_dag(connection: &Connection, dag_id: &DagId) -> Result<(), Fault> {
         connection.prepare_cached(sql)?.execute([dag_id.as_str()])?;
     }
     Ok(())
-}
-
-/// Whether the archive has another run under the key of a run, or another instance under the key of one of its own.
-const OTHER_RUN: &str = "SELECT 1 FROM source.dag_run s JOIN main.dag_run a ON a.key = s.key \
-     WHERE s.key = ?1 AND (a.dag_id <> s.dag_id OR a.run_id <> s.run_id) \
-     UNION ALL SELECT 1 FROM source.task_instance s JOIN main.task_instance a ON a.key = s.key \
-     WHERE s.run_key = ?1 AND (a.run_key <> s.run_key OR a.task_id <> s.task_id OR a.map_index <> s.map_index)";
-
-/// The same of the entries of the audit log up to a key.
-const OTHER_ENTRY: &str = "SELECT 1 FROM source.log s JOIN main.log a ON a.key = s.key \
-     WHERE s.key <= ?1 AND (a.at <> s.at OR a.event <> s.event)";
-
-/// The second file that takes in what is to go.
-pub struct Archive {
-    connection: Connection,
-    path: std::path::PathBuf,
-}
-
-impl std::fmt::Debug for Archive {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Archive").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-impl Archive {
-    /// Opens the archive, or makes it (mode 0600): a database of the same tables. `source` is the one that rows are taken of.
-    ///
-    /// # Errors
-    /// One of the two cannot be used.
-    pub fn open(path: &Path, source: &Path) -> Result<Self, StoreError> {
-        if identity(path).is_ok_and(|found| found.is_some() && Ok(found) == identity(source).map_err(drop)) {
-            return Err(StoreError {
-                message: format!("open the archive `{}`: it is the database itself", path.display()),
-                help: "name another file: what goes from the one is to be kept in the other".to_owned(),
-            });
-        }
-        drop(Database::open(path, Synchronous::Full)?);
-        let attach = || -> rusqlite::Result<Connection> {
-            let connection = open::beside(path, Synchronous::Full)?;
-            connection.busy_timeout(std::time::Duration::from_secs(10))?;
-            // What a row refers to may come after it.
-            open::pragma(&connection, "foreign_keys", "OFF")?;
-            connection.execute("ATTACH ?1 AS source", [source.to_string_lossy()])?;
-            Ok(connection)
-        };
-        let connection = attach().map_err(|error| Fault::from(error).into_store_error("open the archive", path))?;
-        Ok(Self { connection, path: path.to_owned() })
-    }
-
-    /// Copies runs with all that belongs to them; on the disk when it returns. What it had of them before is replaced.
-    ///
-    /// # Errors
-    /// Nothing of them was written. So it is as well where it has other runs under the same keys.
-    pub fn take(&mut self, runs: &[RetiredRun]) -> Result<(), StoreError> {
-        for run in runs {
-            self.refuse_others(OTHER_RUN, run.key.0)?;
-        }
-        let path = self.path.clone();
-        self.take_all(runs).map_err(|error| Fault::from(error).into_store_error("archive", &path))
-    }
-
-    /// Refuses what would take the place of rows of another database: one that was begun anew, or that was restored and has gone another way
-    /// since, gives its keys a second time.
-    fn refuse_others(&self, sql: &str, key: i64) -> Result<(), StoreError> {
-        let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([key]));
-        if found.map_err(|error| Fault::from(error).into_store_error("archive", &self.path))? {
-            return Err(StoreError {
-                message: format!(
-                    "archive to `{}`: it holds what another database had, or this one before it was restored",
-                    self.path.display()
-                ),
-                help: "name another file with --archive, or move that one away; nothing of it was overwritten"
-                    .to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    fn take_all(&mut self, runs: &[RetiredRun]) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        for run in runs {
-            let (key, dag_id) = (run.key.0, run.dag_id.as_str());
-            for table in ["dag", "dag_version", "backfill"] {
-                transaction
-                    .prepare_cached(&format!(
-                        "INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table} WHERE dag_id = ?1"
-                    ))?
-                    .execute([dag_id])?;
-            }
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO main.dag_run SELECT * FROM source.dag_run WHERE key = ?1")?
-                .execute([key])?;
-            for table in ["task_instance", "callback", "deadline"] {
-                transaction
-                    .prepare_cached(&format!(
-                        "INSERT OR REPLACE INTO main.{table} SELECT * FROM source.{table} WHERE run_key = ?1"
-                    ))?
-                    .execute([key])?;
-            }
-            for table in ["task_instance_history", "xcom", "task_map"] {
-                let sql = format!(
-                    "INSERT OR REPLACE INTO main.{table} SELECT t.* FROM source.task_instance i JOIN source.{table} t ON t.instance_key = i.key \
-                     WHERE i.run_key = ?1"
-                );
-                transaction.prepare_cached(&sql)?.execute([key])?;
-            }
-        }
-        transaction.commit()
-    }
-
-    /// Copies the entries of the audit log up to a key.
-    ///
-    /// # Errors
-    /// As [`take`](Self::take).
-    pub fn take_audit(&mut self, until: i64) -> Result<(), StoreError> {
-        self.refuse_others(OTHER_ENTRY, until)?;
-        let sql = "INSERT OR REPLACE INTO main.log SELECT * FROM source.log WHERE key <= ?1";
-        let taken = self.connection.execute(sql, [until]);
-        taken.map(drop).map_err(|error| Fault::from(error).into_store_error("archive", &self.path))
-    }
-
-    /// Settles its counts by state, so that it checks as any database does, and moves all into one file.
-    ///
-    /// # Errors
-    /// It cannot be written; what was taken is there.
-    pub fn finish(self) -> Result<(), StoreError> {
-        let sql = "BEGIN; DELETE FROM main.state_count; \
-                   INSERT INTO main.state_count SELECT dag_id, 'run', state, count(*) FROM main.dag_run GROUP BY dag_id, state \
-                   UNION ALL SELECT r.dag_id, 'task', coalesce(i.state, 'none'), count(*) FROM main.task_instance i \
-                   JOIN main.dag_run r ON r.key = i.run_key GROUP BY r.dag_id, i.state; COMMIT";
-        self.connection.execute_batch(sql).map_err(|error| Fault::from(error).into_store_error("archive", &self.path))
-    }
 }

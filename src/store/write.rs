@@ -19,6 +19,7 @@ use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::backup::write_anew;
 use crate::store::fault::Fault;
+use crate::store::open::Kind;
 use crate::store::place::Files;
 use crate::store::{OpenError, act, backfill, load, mend, open, put, usual};
 
@@ -136,7 +137,7 @@ impl Database {
 }
 
 fn connect(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
-    let connection = open::writer(path, synchronous)?;
+    let connection = open::writer(path, synchronous, Kind::Database)?;
     connection.busy_timeout(PATIENCE).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
     Ok(connection)
 }

@@ -54,7 +54,10 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
             });
         }
     }
-    let reader = Reader::open(arguments.archive.as_ref().unwrap_or(&config.database.path))?;
+    let reader = match &arguments.archive {
+        Some(archive) => Reader::open_archive(archive)?,
+        None => Reader::open(&config.database.path)?,
+    };
     let folder = &arguments.output_path;
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     let is_wanted = |table: &&str| arguments.tables.is_empty() || arguments.tables.iter().any(|wanted| wanted == table);

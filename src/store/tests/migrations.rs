@@ -9,7 +9,7 @@ use rusqlite::hooks::{AuthContext, Authorization};
 
 use super::*;
 use crate::scheduler::Store;
-use crate::store::open::{MIGRATIONS, settle};
+use crate::store::open::{Kind, MIGRATIONS, settle};
 use crate::store::{OpenError, SCHEMA_VERSION, migration_backups};
 
 /// Rows that stand in the tables which each version has brought, as that version wrote them.
@@ -137,7 +137,7 @@ fn a_migration_that_fails_at_any_statement_leaves_the_database_as_it_was() {
             if count.fetch_add(1, Ordering::Relaxed) == refused { Authorization::Deny } else { Authorization::Allow }
         };
         connection.authorizer(Some(allow)).unwrap();
-        let done = settle(&mut connection, Synchronous::Full, MIGRATIONS);
+        let done = settle(&mut connection, Synchronous::Full, MIGRATIONS, Kind::Database);
         drop(connection);
         if seen.load(Ordering::Relaxed) <= refused {
             done.unwrap();

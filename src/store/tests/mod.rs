@@ -1,5 +1,6 @@
 //! The store against real files.
 
+mod archive;
 mod counts;
 mod disk;
 mod faults;

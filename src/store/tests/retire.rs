@@ -4,7 +4,7 @@ use super::*;
 use crate::model::TaskState;
 use crate::scheduler::change::{Purge, RetireChanges, RetiredRun};
 use crate::scheduler::{Store, port::History};
-use crate::store::{Archive, AuditFilter, Disposal};
+use crate::store::{AuditFilter, Disposal};
 
 /// Runs 1 to `count` of `sales`, a hundred seconds apart, each with a task, its earlier try, an XCom and a deadline.
 pub(super) fn filled(folder: &Path, count: i64, state: impl Fn(i64) -> RunState) -> Database {
@@ -43,13 +43,13 @@ fn keys(runs: &[RetiredRun]) -> Vec<i64> {
 
 pub(super) const ALL: Disposal = Disposal { before: None, keep: None, limit: usize::MAX, everything: false };
 
-fn retire(database: &mut Database, runs: &[RetiredRun]) {
+pub(super) fn retire(database: &mut Database, runs: &[RetiredRun]) {
     let runs = runs.iter().map(|run| (run.clone(), at(0))).collect();
     let retirement = RetireChanges { runs, ..RetireChanges::default() };
     database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
 }
 
-fn purge(database: &mut Database, run: i64, rows: u32) {
+pub(super) fn purge(database: &mut Database, run: i64, rows: u32) {
     let purged = Some(Purge { run: RunKey(run), dag_id: "sales".into(), rows });
     database
         .commit(&Changes { retirement: RetireChanges { purged, ..RetireChanges::default() }, ..Changes::default() })
@@ -170,6 +170,13 @@ fn a_run_that_cannot_be_read_stays_and_is_told_of_and_keeps_no_other_one() {
 fn keys_of_what_has_gone_are_not_given_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = filled(folder.path(), 3, |_| RunState::Success);
+    database
+        .connection()
+        .execute_batch(
+            "INSERT INTO callback VALUES (7, 'sales', 3, 'on_failure', 1, '{}', '{}', 'success', 0, 0, 1, NULL, NULL, NULL);
+             INSERT INTO backfill VALUES (5, 'sales', 1, 2, 'none', 0, 3, NULL, 0, 0, 4, 5)",
+        )
+        .unwrap();
     let before = database.load().unwrap();
     retire(&mut database, &may_go(folder.path(), &Disposal { everything: true, ..ALL }));
     for run in 1..=3 {
@@ -178,69 +185,15 @@ fn keys_of_what_has_gone_are_not_given_again() {
     let retirement = RetireChanges { dag: Some("sales".into()), ..RetireChanges::default() };
     database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
     let after = database.load().unwrap();
-    let keys =
-        |found: &crate::scheduler::Snapshot| (found.next_run_key, found.next_instance_key, found.next_version_key);
+    let keys = |found: &crate::scheduler::Snapshot| {
+        let of_runs = (found.next_callback_key, found.next_deadline_key, found.next_backfill_id);
+        (found.next_run_key, found.next_instance_key, found.next_version_key, of_runs)
+    };
     assert_eq!(keys(&after), keys(&before));
+    assert_eq!(keys(&after).3, (8, 4, 6));
     assert!(after.dags.is_empty() && reader_in(folder.path()).state_counts(None).unwrap().is_empty());
     assert_eq!(reader_in(folder.path()).check().unwrap(), [""; 0]);
     assert_eq!(database.newest_runs(&"sales".into(), 5).unwrap(), []);
-}
-
-#[test]
-fn the_archive_is_a_database_of_its_own_that_holds_all_of_a_run_and_takes_it_twice() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = filled(folder.path(), 4, |_| RunState::Success);
-    let path = folder.path().join("archive.db");
-    let going = may_go(folder.path(), &ALL);
-    for _ in 0..2 {
-        let mut archive = Archive::open(&path, database.path()).unwrap();
-        archive.take(&going[..2]).unwrap();
-        archive.finish().unwrap();
-    }
-    let archived = Reader::open(&path).unwrap();
-    assert_eq!(archived.check().unwrap(), [""; 0]);
-    let runs = archived.runs("sales", None).unwrap();
-    assert_eq!(runs, reader_in(folder.path()).runs("sales", None).unwrap()[2..]);
-    assert_eq!(archived.xcoms_of_task(RunKey(2), "load").unwrap()[0].value, Some(json!(2)));
-    let tries: i64 =
-        archived.connection().query_row("SELECT count(*) FROM task_instance_history", [], |row| row.get(0)).unwrap();
-    assert_eq!(tries, 2);
-}
-
-#[test]
-fn an_archive_is_no_database_that_rows_go_from_and_gives_up_no_row_of_another_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut database = filled(folder.path(), 4, |_| RunState::Success);
-    database.commit(&audit_of(10)).unwrap();
-    let (path, link) = (folder.path().join("archive.db"), folder.path().join("link.db"));
-    std::os::unix::fs::symlink(database.path(), &link).unwrap();
-    for itself in [database.path(), &link] {
-        let refused = Archive::open(itself, database.path()).unwrap_err();
-        assert!(refused.message.ends_with("it is the database itself"), "{refused}");
-    }
-    let mut archive = Archive::open(&path, database.path()).unwrap();
-    archive.take(&may_go(folder.path(), &ALL)).unwrap();
-    archive.take_audit(1).unwrap();
-    archive.finish().unwrap();
-    // The same keys stand for other runs and entries once a database is begun anew.
-    let other = tempfile::tempdir().unwrap();
-    let anew = filled(other.path(), 4, |_| RunState::Success);
-    anew.connection().execute_batch("UPDATE dag_run SET run_id = 'another' || key").unwrap();
-    anew.connection()
-        .execute_batch("INSERT INTO log (at, event, owner, extra) VALUES (7, 'another', 'cli', '{}')")
-        .unwrap();
-    let archived = || Reader::open(&path).unwrap();
-    let before = (archived().runs("sales", None).unwrap(), archived().audit(&AuditFilter::default(), 9).unwrap());
-    let mut archive = Archive::open(&path, anew.path()).unwrap();
-    for refused in [archive.take(&may_go(other.path(), &ALL)), archive.take_audit(1)] {
-        let refused = refused.unwrap_err();
-        assert!(refused.message.ends_with("or this one before it was restored"), "{refused}");
-    }
-    drop(archive);
-    assert_eq!(
-        (archived().runs("sales", None).unwrap(), archived().audit(&AuditFilter::default(), 9).unwrap()),
-        before
-    );
 }
 
 #[test]
