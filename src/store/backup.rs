@@ -16,6 +16,7 @@ use crate::config::Synchronous;
 use crate::scheduler::StoreError;
 use crate::store::fault::{Fault, help_for};
 use crate::store::open::{self, INCREMENTAL, Looked};
+use crate::store::place::target;
 
 /// How many of the backups that migrations make are kept beside the database.
 pub const MIGRATION_BACKUPS: usize = 3;
@@ -277,7 +278,8 @@ pub(super) fn before_migration(path: &Path, version: u32) -> Result<PathBuf, Sto
 
 /// What the write-ahead log and its index take of the disk, in bytes.
 pub fn log_bytes(path: &Path) -> u64 {
-    let size = |tail: &str| fs::metadata(beside(path, tail)).map_or(0, |found| found.len());
+    let path = target(path);
+    let size = |tail: &str| fs::metadata(beside(&path, tail)).map_or(0, |found| found.len());
     size("-wal") + size("-shm")
 }
 
@@ -313,8 +315,7 @@ pub struct Restored {
 /// # Errors
 /// `backup` is no sound database of this or an earlier version, or something cannot be written: then all is as it was.
 pub fn restore(backup: &Path, path: &Path) -> Result<Restored, StoreError> {
-    let real = fs::canonicalize(path);
-    let path = real.as_deref().unwrap_or(path);
+    let path = &*target(path);
     open::present(backup)?;
     let part = Part::make(&beside(path, ".restored"))?;
     let copied = fill(backup, &part.path)?;

@@ -138,7 +138,7 @@ impl Worker {
         let found = identity(&self.path).map_err(|error| Fault::File { path: self.path.clone(), error })?;
         if found.is_some() && found != self.file {
             let (connection, file) = connect(&self.path, self.synchronous)?;
-            self.file = file;
+            (self.file, self.reserve) = (file, Reserve::of(&self.path));
             // Never closed: SQLite might remove the new file's log.
             std::mem::forget(std::mem::replace(&mut self.connection, connection));
         }

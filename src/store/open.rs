@@ -16,6 +16,7 @@ use crate::config::Synchronous;
 use crate::scheduler::StoreError;
 use crate::store::backup;
 use crate::store::fault::help_for;
+use crate::store::place::target;
 
 /// What a file of ours is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +237,7 @@ pub(super) fn writer(path: &Path, synchronous: Synchronous, kind: Kind) -> Resul
             );
         }
     } else {
-        create(path)?;
+        create(&target(path))?;
     }
     let fail = |source| OpenError::of(path, source);
     let mut connection =

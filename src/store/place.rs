@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::store::backup::beside;
 
@@ -28,7 +28,18 @@ pub(super) fn identity(path: &Path) -> io::Result<Option<FileIdentity>> {
     }
 }
 
-/// The files of a database that is open. Beside a path that is a link there is no log: then only the database's file is known.
+/// The path that a link leads to, also where nothing is there; of all else the path itself. The log lies beside the file, not beside a link.
+pub(super) fn target(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        let Ok(next) = target.read_link() else { break };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    target
+}
+
+/// The files of a database that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) main: Option<FileIdentity>,
@@ -40,7 +51,8 @@ impl Files {
     /// # Errors
     /// One of the paths cannot be looked at.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
-        let [log, index] = ["-wal", "-shm"].map(|tail| identity(&beside(path, tail)));
+        let file = target(path);
+        let [log, index] = ["-wal", "-shm"].map(|tail| identity(&beside(&file, tail)));
         Ok(Self { main: identity(path)?, log: log?, index: index? })
     }
 

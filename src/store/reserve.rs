@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode};
 
 use crate::store::backup::beside;
+use crate::store::place::target;
 
 /// A page of the database with its header in the log, in bytes.
 const FRAME: u64 = 4096 + 24;
@@ -30,7 +31,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Of the database at `path`.
     pub(super) fn of(path: &Path) -> Self {
-        Self { log: beside(path, "-wal") }
+        Self { log: beside(&target(path), "-wal") }
     }
 
     /// Lengthens the file of a log of `pages` if less than half of what it should reach ahead is left, piece by piece: a commit waits for

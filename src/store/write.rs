@@ -20,7 +20,7 @@ use crate::scheduler::{Store, StoreError};
 use crate::store::backup::write_anew;
 use crate::store::fault::Fault;
 use crate::store::open::Kind;
-use crate::store::place::Files;
+use crate::store::place::{Files, target};
 use crate::store::{OpenError, act, backfill, load, mend, open, put, usual};
 
 /// How long a commit waits for another program's lock. The loop stands still meanwhile, and tries again by itself.
@@ -99,7 +99,7 @@ impl Database {
         if found.main.is_some() && found.main != self.files.main {
             return Err(Fault::Replaced);
         }
-        write_anew(&self.connection, &self.path).map_err(Fault::Gone)?;
+        write_anew(&self.connection, &target(&self.path)).map_err(Fault::Gone)?;
         let fresh = connect(&self.path, self.synchronous).map_err(|error| Fault::Gone(error.into()))?;
         self.files = Files::at(&self.path).map_err(fail)?;
         // Never closed: SQLite would remove the log of the last connection by its name, which is the new file's by now.

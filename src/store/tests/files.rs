@@ -264,6 +264,36 @@ fn a_file_that_is_deleted_is_written_anew_with_all_that_was_committed() {
 }
 
 #[test]
+fn a_file_behind_a_link_that_is_deleted_is_written_anew_where_it_lay() {
+    let all = ["real.db", "real.db-wal", "real.db-shm"];
+    for gone in [&all[..], &all[..1], &all[1..2]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, path) = (folder.path().join("disk"), folder.path().join("minflow.db"));
+        fs::create_dir(&disk).unwrap();
+        std::os::unix::fs::symlink("hop", &path).unwrap();
+        std::os::unix::fs::symlink("disk/real.db", folder.path().join("hop")).unwrap();
+        let mut database = open_in(folder.path());
+        let health = Health::default();
+        let checkpointer = Checkpointer::start(&mut database, health.clone()).unwrap();
+        for round in 1..4 {
+            database.commit(&audit_of(10)).unwrap();
+            gone.iter().for_each(|name| fs::remove_file(disk.join(name)).unwrap());
+            database.commit(&audit_of(6_000_000)).unwrap();
+            assert_eq!((audit_events(&path), audit_events(&disk.join("real.db"))), (2 * round, 2 * round));
+            assert!(path.is_symlink() && folder.path().join("hop").is_symlink());
+        }
+        drop(checkpointer);
+        assert_eq!(health.reasons(), Vec::<String>::new());
+        // The link itself is as the file: another one takes its place.
+        fs::remove_file(&path).unwrap();
+        database.commit(&audit_of(10)).unwrap();
+        assert_eq!((audit_events(&path), path.is_symlink()), (7, false));
+        drop(database);
+        assert_eq!(reader_in(folder.path()).check().unwrap(), [""; 0]);
+    }
+}
+
+#[test]
 fn another_file_in_its_place_is_left_alone_until_it_is_moved_away() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (folder.path().join("minflow.db"), folder.path().join("other"));
