@@ -194,7 +194,8 @@ fn tables_are_exported_with_ids_for_keys_as_csv_and_as_json_lines() {
     let run: serde_json::Value = serde_json::from_str(line.trim_end()).unwrap();
     assert_eq!((&run["dag_id"], &run["conf"], &run["lag"]), (&json!("sales"), &json!({}), &json!(0.04)));
     assert_eq!(run["end_date"], "2026-11-21T06:00:02.500000Z");
-    Test::new("db export --output-path out").in_home(home).code(1).stderr_contains("File exists").run();
+    let home = Test::new("db export --output-path out").in_home(home).code(1).stderr_contains("exists").run();
+    assert_eq!(fs::read_dir(home.path().join("out")).unwrap().count(), 2 + 18, "none of the other tables was written");
 }
 
 #[test]

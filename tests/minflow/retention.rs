@@ -221,6 +221,23 @@ fn without_a_running_minflow_a_clean_does_all_itself_and_wrong_words_change_noth
 }
 
 #[test]
+fn an_export_that_is_ended_half_way_leaves_nothing() {
+    let home = with_a_run();
+    add_history(&home, 5_000, 1, 0);
+    // A larger file cannot be written.
+    let export = "ulimit -f 400; exec \"$0\" db export --output-path out --tables dag,dag_run";
+    let mut command = home.command_of("sh", "-c");
+    home.settle(&mut command);
+    command.arg(export).arg(env!("CARGO_BIN_EXE_minflow"));
+    let ended = command.output().unwrap();
+    assert!(!ended.status.success(), "{ended:?}");
+    assert_eq!(names(&home.file("out")), [""; 0], "{ended:?}");
+    assert_eq!(home.cli("db export --output-path out --tables dag,dag_run").code, Some(0));
+    assert_eq!(names(&home.file("out")), ["dag.csv", "dag_run.csv"]);
+    assert!(home.file("out/dag_run.csv").metadata().unwrap().len() > 500_000);
+}
+
+#[test]
 fn a_dag_whose_file_is_gone_is_deleted_with_its_history_unless_a_run_lives() {
     let home = with_a_run();
     add_history(&home, 25, 2, 25);
@@ -298,11 +315,17 @@ fn by_bytes_those_go_that_ended_first_until_the_rest_is_small_enough() {
         home.write(&format!("runs/big/old{number}/file"), vec![7; 1_000_000]);
     }
     home.write("airflow.toml", "[retention]\nmax_bytes = \"4500kB\"\n");
+    // What no run takes with it when it goes: files of a user's own, and folders of DAGs and runs that nobody knows.
+    for place in
+        ["logs/mine.log", "logs/dag_id=gone/run_id=r/file", "runs/big/unknown/file", "runs/file", "xcoms/gone/r/file"]
+    {
+        home.write(place, vec![7; 20_000_000]);
+    }
     let dry = home.cli("db clean --dry-run -o json");
     let going: Vec<String> =
         dry.json().as_array().unwrap().iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(going, ["old1", "old2", "old3", "old4", "old5", "old6"]);
     let done = home.cli("db clean --yes --skip-archive");
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(names(&home.file("runs/big")), ["new", "old10", "old7", "old8", "old9"]);
+    assert_eq!(names(&home.file("runs/big")), ["new", "old10", "old7", "old8", "old9", "unknown"]);
 }

@@ -1,13 +1,12 @@
 //! `minflow db export`
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use crate::cli::db::draft::{self, Draft};
 use crate::cli::output::{Column, Output};
 use crate::cli::{Failure, Globals, Outcome, settings};
 use crate::store::{self, Reader};
@@ -15,7 +14,8 @@ use crate::store::{self, Reader};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each table becomes a file of its own, NAME.csv or NAME.jsonl, of one moment. Keys of rows are replaced by ids, instants are UTC, \
-    durations seconds. What is there already is not overwritten.\n\nExamples:\n  minflow db export --output-path exported\n  \
+    durations seconds. All of them are there when they are whole, or none; what is there already is not overwritten. Of an archive, which may have \
+    several runs of one name, `run_key` in other tables is the `key` of dag_run.\n\nExamples:\n  minflow db export --output-path exported\n  \
     minflow db export --output-path exported --export-format json --tables dag_run,task_instance\n  \
     minflow db export --output-path exported --archive archive.db"
 )]
@@ -59,42 +59,64 @@ pub fn run(globals: &Globals, arguments: &Arguments, output: &mut Output) -> Out
         None => Reader::open(&config.database.path)?,
     };
     let folder = &arguments.output_path;
+    let is_new = !folder.exists();
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    let exported = export(&reader, arguments);
+    if exported.is_err() && is_new {
+        // Empty, as it was made.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(output.list(&exported?, &[Column::text("table"), Column::text("rows"), Column::text("path")])?)
+}
+
+/// All the files, or none of them.
+fn export(reader: &Reader, arguments: &Arguments) -> Result<Vec<Value>, Failure> {
     let is_wanted = |table: &&str| arguments.tables.is_empty() || arguments.tables.iter().any(|wanted| wanted == table);
-    let wanted: Vec<&str> = store::tables().filter(is_wanted).collect();
-    let mut written = Vec::new();
+    let format = arguments.export_format;
+    let tail = if format == ExportFormat::Csv { "csv" } else { "jsonl" };
+    let wanted: Vec<(&str, PathBuf)> = store::tables()
+        .filter(is_wanted)
+        .map(|table| (table, arguments.output_path.join(format!("{table}.{tail}"))))
+        .collect();
+    if let Some((_, path)) = wanted.iter().find(|(_, path)| path.symlink_metadata().is_ok()) {
+        return Err(unwritable(path, &io::ErrorKind::AlreadyExists.into()));
+    }
+    let (mut written, mut drafts) = (Vec::new(), Vec::new());
     let mut failed = None;
     reader.at_one_moment(|reader| {
-        for table in wanted {
-            match write(reader, table, folder, arguments.export_format)? {
-                Ok(record) => written.push(record),
-                Err(failure) => {
-                    failed = Some(failure);
+        for (table, path) in &wanted {
+            match write(reader, table, path, format)? {
+                Ok((draft, rows)) => {
+                    drafts.push(draft);
+                    written.push(json!({"table": table, "rows": rows, "path": path.display().to_string()}));
+                }
+                Err(error) => {
+                    failed = Some(unwritable(path, &error));
                     break;
                 }
             }
         }
         Ok(())
     })?;
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(output.list(&written, &[Column::text("table"), Column::text("rows"), Column::text("path")])?),
+    if let Some(failure) = failed {
+        return Err(failure);
     }
+    draft::publish(drafts).map_err(|(path, error)| unwritable(&path, &error))?;
+    Ok(written)
 }
 
-/// Writes one table; what it has become, or why its file cannot be written.
+/// Writes one table; the file with its number of rows, or why it cannot be written.
 fn write(
     reader: &Reader,
     table: &str,
-    folder: &Path,
+    path: &Path,
     format: ExportFormat,
-) -> Result<Result<Value, Failure>, crate::scheduler::StoreError> {
-    let path = folder.join(format!("{table}.{}", if format == ExportFormat::Csv { "csv" } else { "jsonl" }));
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = match opened {
-        Ok(file) => BufWriter::new(file),
-        Err(error) => return Ok(Err(unwritable(&path, &error))),
+) -> Result<io::Result<(Draft, u64)>, crate::scheduler::StoreError> {
+    let draft = match Draft::begin(path) {
+        Ok(draft) => draft,
+        Err(error) => return Ok(Err(error)),
     };
+    let mut file = BufWriter::new(draft.file());
     let (mut rows, mut failed) = (0_u64, None);
     reader.export(table, |names, cells| {
         rows += u64::from(cells.is_some());
@@ -104,15 +126,10 @@ fn write(
     })?;
     let end = match failed {
         Some(error) => Err(error),
-        None => finish(file),
+        None => file.flush(),
     };
-    Ok(end
-        .map(|()| json!({"table": table, "rows": rows, "path": path.display().to_string()}))
-        .map_err(|error| unwritable(&path, &error)))
-}
-
-fn finish(file: BufWriter<File>) -> io::Result<()> {
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    drop(file);
+    Ok(end.and_then(|()| draft.file().sync_all()).map(|()| (draft, rows)))
 }
 
 /// One line; the names of the columns without cells.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod clean;
+mod draft;
 mod export;
 mod restore;
 mod vacuum;
