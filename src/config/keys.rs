@@ -625,7 +625,7 @@ pub static RETENTION: Table = Table {
             "max_bytes",
             Kind::Size { min: 0 },
             Fallback::Toml("0"),
-            "What the logs, run_dirs and large XComs of all runs may take on the disk together: beyond it the runs go that ended first; 0: any",
+            "What the logs, run_dirs and large XComs of the runs in the database may take on the disk together: beyond it the runs go that ended first; 0: any",
         ),
         key(
             "max_audit_age",

@@ -1,5 +1,6 @@
 //! Where the files of runs lie, what they take, and how they go.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::executor::paths;
+use crate::scheduler::StoreError;
 use crate::store::Reader;
+
+/// So many runs are asked for at once.
+const PAGE: u32 = 1_000;
 
 /// The folders of a home that hold files of runs, and those that runs share.
 #[derive(Clone, Debug)]
@@ -44,9 +49,34 @@ impl Places {
         [self.logs.join(format!("dag_id={dag_id}")), self.runs.join(dag_id), self.xcoms.join(dag_id)]
     }
 
-    /// What all of them take on the disk.
-    pub fn bytes(&self) -> u64 {
-        [&self.logs, &self.runs, &self.xcoms].map(|folder| bytes_below(folder)).iter().sum()
+    /// What the files of all runs that the database knows take on the disk. What else lies in these folders no run takes with it when it
+    /// goes, so it does not count.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn bytes(&self, reader: &Reader) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for dag_id in reader.dag_ids()? {
+            // Those that runs may share: names of run_dirs have `_` in place of some characters.
+            let mut shared = BTreeSet::new();
+            let mut after = None;
+            loop {
+                let run_ids = reader.run_ids(&dag_id, after.as_ref(), PAGE)?;
+                for run_id in &run_ids {
+                    let is_made_up = run_id.contains("__");
+                    for folder in self.of_run(&dag_id, run_id) {
+                        if is_made_up || shared.insert(folder.clone()) {
+                            bytes += bytes_below(&folder);
+                        }
+                    }
+                }
+                match run_ids.into_iter().last() {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     pub fn bytes_of(&self, dag_id: &str, run_id: &str) -> u64 {

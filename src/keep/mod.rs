@@ -76,7 +76,7 @@ pub fn plan(reader: &Reader, rules: &Retention, places: &Places, now: Timestamp)
         }
     }
     if let Some(most) = rules.max_bytes {
-        let mut total = places.bytes();
+        let mut total = places.bytes(reader)?;
         let mut candidates = Vec::new();
         for dag_id in &dag_ids {
             let found = reader.disposable(dag_id, &Disposal { limit: ROUND, ..Disposal::default() })?;

@@ -126,6 +126,18 @@ impl Reader {
         self.list("list the DAGs", sql, [], |row| Ok(DagId::from(row.get::<_, String>(0)?)))
     }
 
+    /// At most `limit` ids of a DAG's runs behind `after`, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn run_ids(&self, dag_id: &DagId, after: Option<&RunId>, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT run_id FROM dag_run WHERE dag_id = ?1 AND run_id > ?2 AND typeof(run_id) = 'text' ORDER BY run_id LIMIT ?3";
+        let after = after.map_or("", RunId::as_str);
+        self.list("list the runs", sql, params![dag_id.as_str(), after, limit], |row| {
+            Ok(RunId::from(row.get::<_, String>(0)?))
+        })
+    }
+
     /// The ids of the DAGs that have a file now.
     ///
     /// # Errors
