@@ -1,13 +1,21 @@
 //! W9, W10: what years of history and a crash in the midst of much work cost.
 
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use minflow::clock::SystemClock;
 use minflow::config::Synchronous;
-use minflow::model::{DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState};
-use minflow::scheduler::{Changes, InstanceWrite, RunWrite, Store};
-use minflow::store::{Database, Reader};
+use minflow::health::Health;
+use minflow::keep::{self, Places};
+use minflow::model::{DagId, DagRun, Instance, InstanceKey, ProcessIdentity, RunKey, RunState, RunType, TaskState};
+use minflow::scheduler::change::{Earlier, RunLookup};
+use minflow::scheduler::command::{Done, Keep};
+use minflow::scheduler::port::{History, ReplyTo};
+use minflow::scheduler::turn::Scheduler;
+use minflow::scheduler::{Changes, Command, CommandError, Event, InstanceWrite, RunWrite, Snapshot, Store, StoreError};
+use minflow::store::{Checkpointer, Database, Disposal, Reader};
 use rusqlite::Connection;
 use serde_json::Map;
 
@@ -15,6 +23,7 @@ use crate::home::Home;
 use crate::host;
 use crate::measure::Effort;
 use crate::rows::Rows;
+use crate::stage::{self, Notebook};
 use crate::table::{Goal, Table, median, percentile};
 
 /// Always has something to decide.
@@ -186,6 +195,88 @@ pub fn history(table: &mut Table, effort: Effort) {
         let memory = host::pss_megabytes(&host::processes(home.path()));
         table.figure(format!("W9 memory {what} (PSS)"), memory, "MB", Goal::None);
     }
+    retention(table, full.path(), DAGS, effort.pick(20_000, 2_000));
+}
+
+/// Retention's orders as the loop carries them out, and how long each holds it.
+struct Held {
+    scheduler: Scheduler,
+    /// In milliseconds.
+    turns: Vec<f64>,
+}
+
+impl keep::Port for Held {
+    fn keep(&mut self, keep: Keep) -> Result<Vec<RunKey>, CommandError> {
+        let (sender, answer) = mpsc::channel();
+        let reply = ReplyTo::new(move |reply| drop(sender.send(reply)));
+        let began = Instant::now();
+        self.scheduler.turn(vec![Event::Command { command: Command::Keep(keep), reply }]);
+        self.turns.push(began.elapsed().as_secs_f64() * 1e3);
+        std::thread::sleep(keep::PAUSE);
+        match answer.recv().expect("a turn answers its commands")? {
+            Done::Kept { runs } => Ok(runs),
+            other => unreachable!("an order is answered by what was kept, not by {other:?}"),
+        }
+    }
+}
+
+/// The history of a home, to which nothing is written but what goes: its DAGs are known there already.
+struct Past(Database);
+
+impl Store for Past {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        self.0.load()
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        self.0.commit(&Changes { retirement: changes.retirement.clone(), ..Changes::default() })
+    }
+}
+
+impl History for Past {
+    fn find_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<Option<DagRun>, StoreError> {
+        self.0.find_run(dag_id, lookup)
+    }
+
+    fn newest_keys(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, StoreError> {
+        self.0.newest_keys(dag_id, limit)
+    }
+
+    fn date_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<Timestamp>, StoreError> {
+        self.0.date_before(dag_id, earlier)
+    }
+}
+
+/// How long the loop is held by a step of retention, with its commit, while the oldest of the runs go.
+fn retention(table: &mut Table, home: &Path, dags: i64, runs: usize) {
+    let path = home.join("minflow.db");
+    let mut database = Database::open(&path, Synchronous::Full).expect("minflow has made it");
+    let _checkpointer = Checkpointer::start(&mut database, Health::default()).expect("there is room for a thread");
+    let files = (0..dags).map(|number| stage::file(&format!("dag_{number}.toml"), "[tasks.a]\nbash = \"true\"\n"));
+    let clock = Arc::new(SystemClock);
+    let scheduler = stage::scheduler(files.collect(), 8, Box::new(Past(database)), Notebook::default(), clock);
+    let mut held = Held { scheduler, turns: Vec::new() };
+    let reader = Reader::open(&path).expect("minflow has made it");
+    let what = Disposal { limit: runs / dags as usize, ..Disposal::default() };
+    let mut going = Vec::new();
+    for number in 0..dags {
+        going.extend(reader.disposable(&format!("dag_{number}").into(), &what).expect("it can be read").runs);
+    }
+    let gone = keep::retire(&mut held, &going, false, None, None).expect("nobody refuses it");
+    assert_eq!(gone.len(), going.len(), "nothing needs these");
+    let folder = |name: &str| home.join(name);
+    let places = Places {
+        home: home.to_owned(),
+        logs: folder("logs"),
+        runs: folder("runs"),
+        xcoms: folder("xcoms"),
+        venvs: folder("venvs"),
+    };
+    keep::sweep(&mut held, &reader, &places, &|| true).expect("the disk takes it");
+    keep::shrink(&mut held, &path, &|| true).expect("the disk takes it");
+    let (p99, longest) = (percentile(&held.turns, 99.0), percentile(&held.turns, 100.0));
+    table.figure(format!("W9 loop held by a step of retention, {} runs go, p99", gone.len()), p99, "ms", Goal::None);
+    table.figure("W9 loop held by a step of retention, longest", longest, "ms", Goal::AtMost(5.0));
 }
 
 /// W10: killed while a thousand tasks run and a hundred thousand instances are not finished; and again and again with some history.

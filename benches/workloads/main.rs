@@ -14,6 +14,9 @@ mod map;
 mod measure;
 mod rows;
 mod sensors;
+#[path = "../stage/mod.rs"]
+#[allow(dead_code, reason = "it has parts for other benches")]
+mod stage;
 mod table;
 
 use std::process::ExitCode;

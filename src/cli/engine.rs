@@ -474,7 +474,8 @@ pub fn clean(
     let mut archive = archive.map(|path| Archive::open(path, &home.config.database.path)).transpose()?;
     let gone = keep::retire(&mut orders, runs, false, archive.as_mut(), Some(asked))?.len();
     if entries > 0 {
-        keep::cut_audit(&mut orders, until, entries, archive.as_mut())?;
+        let reader = Reader::open(&home.config.database.path)?;
+        keep::cut_audit(&mut orders, &reader, until, archive.as_mut())?;
     }
     if let Some(archive) = archive {
         archive.finish()?;

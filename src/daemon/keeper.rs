@@ -175,8 +175,8 @@ impl Round {
         }
         let gone = keep::retire(&mut self.port, &planned.runs, false, None, None)?.len();
         if let Some(before) = self.rules.max_audit_age.and_then(|age| now.checked_sub(age).ok()) {
-            let (count, until) = reader.audit_before(before).map_err(keep::of_store)?;
-            keep::cut_audit(&mut self.port, until, count, None)?;
+            let (_, until) = reader.audit_before(before).map_err(keep::of_store)?;
+            keep::cut_audit(&mut self.port, &reader, until, None)?;
         }
         if gone > 0 {
             log::info!("retention: {gone} runs have gone, with their logs and files");

@@ -165,14 +165,14 @@ pub fn sweep(
 /// As [`retire`].
 pub fn cut_audit(
     port: &mut dyn Port,
+    reader: &Reader,
     until: i64,
-    count: u64,
     archive: Option<&mut Archive>,
 ) -> Result<(), CommandError> {
     if let Some(archive) = archive {
         archive.take_audit(until).map_err(of_store)?;
     }
-    for _ in 0..count.div_ceil(u64::from(crate::scheduler::PURGED_ROWS)) {
+    while reader.has_audit(until).map_err(of_store)? {
         port.keep(Keep::CutAudit { until })?;
     }
     Ok(())
@@ -227,12 +227,17 @@ pub fn shrink(port: &mut dyn Port, database: &Path, goes_on: &dyn Fn() -> bool) 
         return Ok(());
     }
     // Some stay, for what comes next.
-    let surplus = found.free - found.total / 32;
-    for _ in 0..surplus / u64::from(crate::scheduler::FREED_PAGES) {
-        if !goes_on() {
-            break;
+    let kept = found.total / 32 + u64::from(crate::scheduler::FREED_PAGES);
+    let (mut free, mut before) = (found.free, u64::MAX);
+    // An order gives back what there is time for, and others use some meanwhile.
+    while free > kept && free < before {
+        for _ in 0..(free - kept).div_ceil(u64::from(crate::scheduler::FREED_PAGES)) {
+            if !goes_on() {
+                return Ok(());
+            }
+            port.keep(Keep::FreePages)?;
         }
-        port.keep(Keep::FreePages)?;
+        (before, free) = (free, pages(database).map_err(of_store)?.free);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -62,6 +63,9 @@ pub struct RetireChanges {
     pub dag: Option<DagId>,
     /// So many pages that hold nothing are given back.
     pub free_pages: Option<u32>,
+    /// What instances, entries and pages may take, each: then the rest is left to the next order. Something they always do. None: all the
+    /// time that it takes.
+    pub within: Option<Duration>,
 }
 
 /// A run that is over and goes.

@@ -4,6 +4,7 @@
 //! for, stays.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,14 +15,17 @@ use crate::scheduler::port::StoreError;
 use crate::scheduler::steer::refusal;
 use crate::scheduler::world::{Action, DagIx, History, Now, World};
 
-/// How many runs, instances and entries of the audit log one order takes away, so that a turn stays short.
-pub const RETIRED_RUNS: usize = 20;
+/// How many runs, instances and entries of the audit log one order takes away at most, so that a turn stays short. Of all but runs the store
+/// leaves the rest to the next order once it has taken long enough: where a page is, in memory or on a slow disk, no count can tell.
+pub const RETIRED_RUNS: usize = 5;
+pub const STEP: Duration = Duration::from_millis(2);
 pub const PURGED_ROWS: u32 = 200;
 pub const FREED_PAGES: u32 = 64;
 
 /// What an order means where nobody decides anything: no minflow runs, and who orders has read the database as it is. Answers the runs that go.
 pub fn order(changes: &mut Changes, keep: Keep, at: Timestamp) -> Vec<RunKey> {
     let retirement = &mut changes.retirement;
+    retirement.within = Some(STEP);
     match keep {
         Keep::Retire { runs, asked, .. } => {
             retirement.runs = runs.into_iter().map(|run| (run, at)).collect();
@@ -63,6 +67,7 @@ impl World {
                 }
             }
             Keep::Purge { run, dag_id } => {
+                self.changes.retirement.within = Some(STEP);
                 self.changes.retirement.purged = Some(Purge { run, dag_id, rows: PURGED_ROWS });
             }
             Keep::Forget { runs } => {
@@ -74,8 +79,14 @@ impl World {
                     }
                 }
             }
-            Keep::CutAudit { until } => self.changes.retirement.audit = Some((until, PURGED_ROWS)),
-            Keep::FreePages => self.changes.retirement.free_pages = Some(FREED_PAGES),
+            Keep::CutAudit { until } => {
+                self.changes.retirement.within = Some(STEP);
+                self.changes.retirement.audit = Some((until, PURGED_ROWS));
+            }
+            Keep::FreePages => {
+                self.changes.retirement.within = Some(STEP);
+                self.changes.retirement.free_pages = Some(FREED_PAGES);
+            }
             Keep::DeleteDag { dag_id } => self.delete_dag(&dag_id, now, history)?,
         }
         Ok(Done::Kept { runs: kept })

@@ -398,12 +398,12 @@ fn ask_pages(connection: &Connection) -> rusqlite::Result<Pages> {
     })
 }
 
-/// Gives so many pages back that hold nothing.
-pub(super) fn free_pages(connection: &Connection, pages: u32) -> rusqlite::Result<()> {
+/// Gives at most so many pages back that hold nothing; one, and more until `is_enough`.
+pub(super) fn free_pages(connection: &Connection, pages: u32, is_enough: impl Fn() -> bool) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
     let mut rows = statement.query([])?;
-    // One for each step.
-    while rows.next()?.is_some() {}
+    // One for each page.
+    while rows.next()?.is_some() && !is_enough() {}
     Ok(())
 }
 
@@ -452,7 +452,7 @@ pub fn vacuum(path: &Path, how: Vacuum) -> Result<(Pages, Pages), StoreError> {
                 });
             }
             while ask_pages(&connection).map_err(fail)?.free > 0 {
-                free_pages(&connection, VACUUM_PAGES).map_err(fail)?;
+                free_pages(&connection, VACUUM_PAGES, || false).map_err(fail)?;
             }
         }
     }

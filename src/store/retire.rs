@@ -4,6 +4,7 @@
 //! run, and what is left of it (instances, folders) can go at leisure and after a crash.
 
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
@@ -11,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::model::{DagId, DagRun, RunId, RunKey, TaskState};
 use crate::scheduler::StoreError;
-use crate::scheduler::change::{RetireChanges, RetiredRun};
+use crate::scheduler::change::{Purge, RetireChanges, RetiredRun};
 use crate::store::backup;
 use crate::store::fault::Fault;
 use crate::store::put::Counts;
@@ -189,6 +190,17 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whether there are entries of the audit log up to a key that may go.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn has_audit(&self, until: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM log WHERE key <= ?1 AND key < (SELECT max(key) FROM log) LIMIT 1";
+        Ok(self.one("read the audit log", sql, [until], |row| Ok(row.get::<_, i64>(0)?))?.is_some())
+    }
+}
+
 const RETIRED: &str = "SELECT key, dag_id, run_id FROM retired_run ORDER BY key";
 
 fn retired(row: &rusqlite::Row<'_>) -> Result<(RunKey, DagId, RunId), Fault> {
@@ -201,6 +213,25 @@ pub(super) fn names(connection: &Connection) -> Result<Vec<(RunKey, DagId, RunId
     crate::store::read::collect(connection, RETIRED, [], retired)
 }
 
+/// How long something may take from now on.
+struct Patience {
+    began: Instant,
+    within: Option<Duration>,
+}
+
+impl Patience {
+    fn of(within: Option<Duration>) -> Self {
+        Self { began: Instant::now(), within }
+    }
+
+    fn is_over(&self) -> bool {
+        self.within.is_some_and(|within| self.began.elapsed() >= within)
+    }
+}
+
+/// So many entries of the audit log go at once.
+const PIECE: u32 = 20;
+
 pub(super) fn put<'a>(
     connection: &Connection,
     changes: &'a RetireChanges,
@@ -210,20 +241,20 @@ pub(super) fn put<'a>(
         drop_run(connection, run, *at, counts)?;
     }
     if let Some(purge) = &changes.purged {
-        drop_instances(connection, purge.run, purge.rows, &purge.dag_id, counts)?;
+        drop_instances(connection, purge, Patience::of(changes.within), counts)?;
     }
     for run in &changes.forgotten {
         connection.prepare_cached("DELETE FROM retired_run WHERE key = ?1")?.execute([run.0])?;
     }
     if let Some((until, rows)) = changes.audit {
-        let sql = "DELETE FROM log WHERE key IN (SELECT key FROM log WHERE key <= ?1 AND key < (SELECT max(key) FROM log) ORDER BY key LIMIT ?2)";
-        connection.prepare_cached(sql)?.execute(params![until, rows])?;
+        cut_audit(connection, until, rows, Patience::of(changes.within))?;
     }
     if let Some(dag_id) = &changes.dag {
         drop_dag(connection, dag_id)?;
     }
     if let Some(pages) = changes.free_pages {
-        backup::free_pages(connection, pages)?;
+        let patience = Patience::of(changes.within);
+        backup::free_pages(connection, pages, || patience.is_over())?;
     }
     Ok(())
 }
@@ -231,6 +262,17 @@ pub(super) fn put<'a>(
 fn raise_floor(connection: &Connection, table: &str, key: i64) -> Result<(), Fault> {
     let sql = "INSERT INTO key_floor (\"table\", key) VALUES (?1, ?2) ON CONFLICT (\"table\") DO UPDATE SET key = max(key, excluded.key)";
     connection.prepare_cached(sql)?.execute(params![table, key])?;
+    Ok(())
+}
+
+/// At most `rows` entries of the audit log up to a key, the oldest first.
+fn cut_audit(connection: &Connection, until: i64, rows: u32, patience: Patience) -> Result<(), Fault> {
+    let sql = "DELETE FROM log WHERE key IN (SELECT key FROM log WHERE key <= ?1 AND key < (SELECT max(key) FROM log) ORDER BY key LIMIT ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut left = rows;
+    while left > 0 && statement.execute(params![until, left.min(PIECE)])? > 0 && !patience.is_over() {
+        left = left.saturating_sub(PIECE);
+    }
     Ok(())
 }
 
@@ -273,32 +315,42 @@ fn drop_run<'a>(
     raise_floor(connection, "dag_run", key)
 }
 
-/// At most `rows` instances, with all that belongs to them.
+/// At most `rows` instances, with all that belongs to them, and no more than there is time for.
 fn drop_instances<'a>(
     connection: &Connection,
-    run: RunKey,
-    rows: u32,
-    dag_id: &'a DagId,
+    purge: &'a Purge,
+    patience: Patience,
     counts: &mut Counts<'a>,
 ) -> Result<(), Fault> {
     let found: Vec<(i64, Option<TaskState>)> = connection
         .prepare_cached(
             "SELECT key, state FROM task_instance WHERE run_key = ?1 AND EXISTS (SELECT 1 FROM retired_run WHERE key = ?1) LIMIT ?2",
         )?
-        .query_map(params![run.0, rows], |row| Ok((row.get(0)?, counted_state(row.get_ref(1)?))))?
+        .query_map(params![purge.run.0, purge.rows], |row| Ok((row.get(0)?, counted_state(row.get_ref(1)?))))?
         .collect::<rusqlite::Result<_>>()?;
     let mut greatest = 0;
     for (key, state) in found {
+        if greatest > 0 && patience.is_over() {
+            break;
+        }
+        // One value may be large, and a task may have pushed many.
+        let next_value =
+            "DELETE FROM xcom WHERE instance_key = ?1 AND key = (SELECT min(key) FROM xcom WHERE instance_key = ?1)";
+        let mut next_value = connection.prepare_cached(next_value)?;
+        while next_value.execute([key])? > 0 {
+            if patience.is_over() {
+                return if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) };
+            }
+        }
         for sql in [
             "DELETE FROM task_instance_history WHERE instance_key = ?1",
-            "DELETE FROM xcom WHERE instance_key = ?1",
             "DELETE FROM task_map WHERE instance_key = ?1",
             "DELETE FROM task_instance WHERE key = ?1",
         ] {
             connection.prepare_cached(sql)?.execute([key])?;
         }
         if let Some(state) = state {
-            counts.gone(dag_id, "task", state.as_str(), 1);
+            counts.gone(&purge.dag_id, "task", state.as_str(), 1);
         }
         greatest = greatest.max(key);
     }

@@ -142,6 +142,47 @@ fn a_retired_run_goes_as_a_whole_in_pieces_and_the_database_is_sound_at_each_ste
 }
 
 #[test]
+fn an_order_without_time_takes_one_thing_and_the_next_ones_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 3, |_| RunState::Success);
+    let values = (0..5).map(|number| xcom(1, &format!("k{number}"), json!("x".repeat(40_000))));
+    let other = new_instance(instance(9, 1, "other", TaskState::Skipped));
+    database.commit(&Changes { xcoms: values.collect(), instances: vec![other], ..Changes::default() }).unwrap();
+    retire(&mut database, &may_go(folder.path(), &ALL)[..1]);
+    let mut order = |retirement: RetireChanges| {
+        let retirement = RetireChanges { within: Some(Duration::ZERO), ..retirement };
+        database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+    };
+    let reader = reader_in(folder.path());
+    let mut left = Vec::new();
+    while reader.has_instances(RunKey(1)).unwrap() {
+        let purged = Some(Purge { run: RunKey(1), dag_id: "sales".into(), rows: 200 });
+        order(RetireChanges { purged, ..RetireChanges::default() });
+        assert_eq!(reader.check().unwrap(), [""; 0]);
+        left.push((
+            reader.xcoms_of_task(RunKey(1), "load").map_or(0, |xcoms| xcoms.len()),
+            reader.count_instances(RunKey(1)).unwrap(),
+        ));
+    }
+    assert_eq!(left, [(5, 2), (4, 2), (3, 2), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0)]);
+    let free = || crate::store::pages(&folder.path().join("minflow.db")).unwrap().free;
+    let before = free();
+    order(RetireChanges { free_pages: Some(20), ..RetireChanges::default() });
+    assert_eq!(free(), before - 1);
+    let entries = || reader.audit(&AuditFilter::default(), 100).unwrap().len();
+    let entry = |_| audit_entry(json!({}));
+    order(RetireChanges::default());
+    let audit = (0..50).map(entry).collect();
+    open_in(folder.path()).commit(&Changes { audit, ..Changes::default() }).unwrap();
+    assert!(reader.has_audit(45).unwrap());
+    for expected in [30, 10, 5] {
+        order(RetireChanges { audit: Some((45, 200)), ..RetireChanges::default() });
+        assert_eq!(entries(), expected);
+    }
+    assert!(!reader.has_audit(45).unwrap());
+}
+
+#[test]
 fn a_run_that_cannot_be_read_stays_and_is_told_of_and_keeps_no_other_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = filled(folder.path(), 6, |key| if key == 5 { RunState::Queued } else { RunState::Success });
