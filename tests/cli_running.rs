@@ -150,12 +150,32 @@ fn a_run_that_failed_is_followed_by_the_tasks_that_failed_and_their_logs() {
 }
 
 #[test]
+fn a_task_that_came_to_a_limit_is_told_of_in_words() {
+    let mut running = Running::new(answer_trigger("failed", false));
+    let mut failed = write(TaskState::Failed, Some(TaskState::Running));
+    failed.instance.reason = Some("processes".to_owned());
+    running.database.commit(&Changes { instances: vec![failed], ..Changes::default() }).unwrap();
+    let said = "`load` was ended at its limit of processes";
+    running.expect(
+        "dags trigger sales --wait",
+        1,
+        "failed\n",
+        &format!("{RUN}\n{said}\n  minflow tasks logs sales load {RUN}\n"),
+    );
+}
+
+#[test]
 fn a_run_that_failed_by_no_task_says_why() {
     let mut running = Running::new(answer_trigger("failed", false));
     let timed_out = DagRun { state: RunState::Failed, reason: Some("timed_out".to_owned()), ..run() };
     let write = RunWrite { run: timed_out, prior: Some(RunState::Running) };
     running.database.commit(&Changes { runs: vec![write], ..Changes::default() }).unwrap();
-    running.expect("dags trigger sales --wait", 1, "failed\n", &format!("{RUN}\nthe run failed: timed_out\n"));
+    running.expect(
+        "dags trigger sales --wait",
+        1,
+        "failed\n",
+        &format!("{RUN}\nthe run took longer than its dagrun_timeout, and was ended\n"),
+    );
 }
 
 #[test]

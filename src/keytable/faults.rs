@@ -85,6 +85,15 @@ pub struct Open<'a> {
 }
 
 impl<'a> Faults<'a> {
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// What more could be written in the place of what came after the first `known` faults.
+    pub(super) fn add_to_help(&mut self, known: usize, more: &str) {
+        self.list.iter_mut().skip(known).for_each(|fault| fault.help.push_str(more));
+    }
+
     pub fn new(source: &'a Source<'a>) -> Self {
         Self {
             source,

@@ -78,7 +78,17 @@ impl Check<'_, '_> {
                             format!("{}, or {}", choice_help(text, names), others.collect::<Vec<_>>().join(" or "));
                         self.bad(value, "bad-value", &format!("is not a value of `{}`", self.key), &help);
                     }
-                    _ => self.value(fitting, value),
+                    (fitting, _) => {
+                        let known = self.faults.count();
+                        self.value(fitting, value);
+                        let words = kinds.iter().filter_map(|kind| match kind {
+                            Kind::OneOf(names) if text.is_some() && !is_word(fitting) => Some(*names),
+                            _ => None,
+                        });
+                        for name in words.flatten() {
+                            self.faults.add_to_help(known, &format!(", or `{} = \"{name}\"`", self.key));
+                        }
+                    }
                 }
             }
             Kind::Table(table) => {
@@ -303,6 +313,10 @@ fn accepts(kind: &Kind, value: &DeValue<'_>) -> bool {
         Kind::Map(..) | Kind::Table(_) | Kind::Schema => value.is_table(),
         Kind::Either(kinds) => kinds.iter().any(|kind| accepts(kind, value)),
     }
+}
+
+fn is_word(kind: &Kind) -> bool {
+    matches!(kind, Kind::OneOf(_))
 }
 
 fn type_name(value: &DeValue<'_>) -> &'static str {

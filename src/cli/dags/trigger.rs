@@ -11,6 +11,7 @@ use crate::cli::failure::eprint;
 use crate::cli::home::Home;
 use crate::cli::output::{Output, local_time};
 use crate::cli::{Failure, Globals, Outcome, engine, record};
+use crate::model::instance::reason_in_words;
 use crate::model::{DagRun, TaskState};
 use crate::scheduler::Command;
 use crate::scheduler::command::{Done, LogicalDate, Trigger};
@@ -96,12 +97,17 @@ pub fn run(globals: &Globals, arguments: Arguments, output: &mut Output) -> Outc
 /// Which tasks a run failed by, and where to read why.
 fn tell_failures(home: &Home, run: &DagRun) -> Outcome {
     if let Some(reason) = run.reason.as_deref().filter(|reason| *reason != "task_failure") {
-        eprint(&format!("the run failed: {reason}\n"));
+        match reason {
+            "timed_out" => eprint("the run took longer than its dagrun_timeout, and was ended\n"),
+            reason => eprint(&format!("the run failed: {reason}\n")),
+        }
     }
     for instance in home.instances(run)?.iter().filter(|instance| instance.state == TaskState::Failed) {
-        let why = record::ending(instance).map(|why| format!(": {why}")).unwrap_or_default();
+        let ending = record::ending(instance);
+        let words = ending.as_deref().and_then(reason_in_words);
+        let why = words.or(ending.map(|why| format!("failed: {why}"))).unwrap_or_else(|| "failed".to_owned());
         let log = format!("minflow tasks logs {} {} {}", run.dag_id, instance.task_id, run.run_id);
-        eprint(&format!("`{}` failed{why}\n  {log}\n", instance.task_id));
+        eprint(&format!("`{}` {why}\n  {log}\n", instance.task_id));
     }
     Ok(())
 }

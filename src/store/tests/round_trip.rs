@@ -210,6 +210,23 @@ fn a_reader_answers_every_question() {
 }
 
 #[test]
+fn airflow_toml_is_no_broken_dag() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = open_in(folder.path());
+    let of = |filename: &str, code: &str| {
+        (filename.to_owned(), vec![ImportError { code: code.to_owned(), ..import_error(filename, 1) }])
+    };
+    let conflict = "asset-conflict";
+    let import_errors =
+        vec![of("airflow.toml", conflict), of("team/sales.toml", conflict), of("new.toml", "unknown-key")];
+    let dags = vec![dag("sales", 1)];
+    database
+        .commit(&Changes { versions: vec![version(1, "sales")], dags, import_errors, ..Changes::default() })
+        .unwrap();
+    assert_eq!(reader_in(folder.path()).dag_counts().unwrap().broken, 2);
+}
+
+#[test]
 fn a_try_that_starts_loses_the_xcoms_of_the_try_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = open_in(folder.path());
