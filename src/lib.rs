@@ -21,6 +21,7 @@ pub mod jinja;
 pub mod journal;
 pub mod keep;
 pub mod keytable;
+pub mod lack;
 pub mod mapping;
 pub mod model;
 pub mod observe;

@@ -28,6 +28,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketTy
 use crate::api::guard::Guard;
 use crate::api::routes::{self, Request, Site};
 use crate::config::Api;
+use crate::lack::Lack;
 use crate::supervisor::sys;
 
 /// Requests answered at once.
@@ -66,7 +67,9 @@ impl fmt::Display for StartError {
                 address.ip()
             ),
             Self::Io(address, error) => {
-                write!(f, "cannot listen on {address}: {error}\nhelp: choose another port with `--port` or `api.port`")
+                let help =
+                    Lack::of_process(error).map_or("choose another port with `--port` or `api.port`", Lack::remedy);
+                write!(f, "cannot listen on {address}: {error}\nhelp: {help}")
             }
         }
     }

@@ -18,6 +18,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use crate::api::protocol::{Answer, Ask, MAX_REQUEST, PROTOCOL, Pong, Request, SOCKET};
 use crate::home_socket::{self, SocketPath};
+use crate::lack::Lack;
 use crate::scheduler::command::{Command, CommandError};
 use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::ReplyTo;
@@ -52,6 +53,8 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let help = if self.cause.kind() == ErrorKind::AlreadyExists {
             "move that file away: minflow needs the name for its socket"
+        } else if let Some(lack) = Lack::of_process(&self.cause) {
+            lack.remedy()
         } else {
             "the home must be writable and on a file system that has sockets (not NFS, 9p or a shared folder); \
              name another with `--home`"

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::health::Health;
+use crate::lack::Lack;
 use crate::model::AssetKey;
 use crate::scheduler::event::{Event, EventSender};
 use crate::scheduler::port::{FileWatch, FileWish};
@@ -33,8 +34,9 @@ impl FileTriggers {
             match Settled::start("file_triggers", self.health.clone(), tell) {
                 Ok(settled) => self.settled = Some(settled),
                 Err(error) => {
-                    let help = "see whether the host is out of processes, descriptors or memory, then restart minflow";
-                    self.health.raise("file_triggers", format!("failed to look for files: {error}; {help}"));
+                    let help = Lack::of_process(&error).map_or("see what the host is out of", Lack::remedy);
+                    let reason = format!("failed to look for files: {error}; {help}, then restart minflow");
+                    self.health.raise("file_triggers", reason);
                 }
             }
         }

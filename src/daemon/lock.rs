@@ -14,6 +14,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use crate::api::protocol::SOCKET;
 use crate::home_socket::SocketPath;
+use crate::lack::Lack;
 
 const LOCK: &str = "minflow.lock";
 
@@ -39,11 +40,11 @@ impl fmt::Display for LockError {
                 "another minflow (pid {pid}) runs on `{}`\nhelp: `minflow status` shows it; stop it, or give this one another `--home`",
                 home.display()
             ),
-            Self::Io { path, cause } => write!(
-                f,
-                "failed to lock `{}`: {cause}\nhelp: the home must exist and be writable, on a file system that knows locks",
-                path.display()
-            ),
+            Self::Io { path, cause } => {
+                let help = Lack::of(cause)
+                    .map_or("the home must exist and be writable, on a file system that knows locks", Lack::remedy);
+                write!(f, "failed to lock `{}`: {cause}\nhelp: {help}", path.display())
+            }
         }
     }
 }

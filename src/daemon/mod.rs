@@ -33,6 +33,7 @@ use crate::config::{Config, Loaded};
 use crate::dagfile::Defaults;
 use crate::executor::{ExecutorSettings, LocalExecutor};
 use crate::health::{Health, LogProbe};
+use crate::lack::Lack;
 use crate::model::{AdmissionRules, DagId, Reservable};
 use crate::observe::LiveUsage;
 use crate::observe::host::{self, HostProbe};
@@ -77,15 +78,18 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lock(error) => error.fmt(f),
-            Self::Open(error) => write!(f, "{error}\nhelp: {}", error.help()),
+            Self::Open(error) => write!(f, "failed to {error}\nhelp: {}", error.help()),
             Self::Store(error) => write!(f, "failed to {}\nhelp: {}", error.message, error.help),
             Self::Http(error) => error.fmt(f),
             Self::Socket(error) => write!(f, "failed to {error}"),
             Self::Io { what, cause } => {
-                write!(
-                    f,
-                    "failed to {what}: {cause}\nhelp: see whether the host is out of processes, descriptors or memory"
-                )
+                let refusal = cause.get_ref().and_then(|error| error.downcast_ref::<supervisor::Refusal>());
+                if let Some((why, help)) = refusal.map(supervisor::Refusal::parts) {
+                    return write!(f, "failed to {what}: {why}\nhelp: {help}");
+                }
+                let help = Lack::of_process(cause)
+                    .map_or("see whether the host is out of processes, descriptors or memory", Lack::remedy);
+                write!(f, "failed to {what}: {cause}\nhelp: {help}")
             }
         }
     }

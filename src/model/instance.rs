@@ -118,7 +118,7 @@ pub fn exit_cause(reason: Option<&str>, exit_code: Option<i32>, signal: Option<i
 pub fn reason_in_words(reason: &str) -> Option<String> {
     let told = match reason {
         "timed_out" => "took longer than its execution_timeout, and was ended",
-        "lost" => "was lost: nobody who watched it was left to tell how it ended",
+        "lost" => "was lost: its supervisor was killed or the host went down, and what still ran of it was ended",
         "stopped" => "was ended as minflow stopped",
         _ => {
             let limit = Exceeded::ALL.into_iter().find(|limit| limit.reason() == reason)?;

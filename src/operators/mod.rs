@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::lack::Lack;
 use crate::model::{Operator, RunRequest, Wait};
 use crate::template::{self, Context, TemplateError};
 
@@ -99,17 +100,11 @@ impl Fault {
     /// Of an act such as "write" on a file.
     pub fn of_file(act: &str, path: &Path, error: &io::Error) -> Self {
         let shown = path.display();
+        if let Some(lack) = Lack::of(error) {
+            return Self::Host(format!("cannot {act} `{shown}`: {lack}"));
+        }
         match error.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => {
-                Self::Host(format!("cannot {act} `{shown}`: the disk is full; make room"))
-            }
-            Some(libc::EFBIG) => {
-                Self::Host(format!("cannot {act} `{shown}`: the limit of file sizes is reached; raise it (ulimit -f)"))
-            }
-            Some(libc::EMFILE | libc::ENFILE) => {
-                Self::Host(format!("cannot {act} `{shown}`: no file descriptors left; raise the limit (ulimit -n)"))
-            }
-            Some(libc::ENOMEM | libc::EAGAIN | libc::EIO | libc::EROFS) => {
+            Some(libc::EAGAIN | libc::EIO | libc::EROFS) => {
                 Self::Host(format!("cannot {act} `{shown}`: {error}; check the disk"))
             }
             _ => Self::Task(format!("cannot {act} `{shown}`: {error}; check the path and its modes")),

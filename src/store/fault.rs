@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::lack::Lack;
 use crate::scheduler::StoreError;
 
 /// A statement that failed, or a row that no minflow wrote.
@@ -74,6 +75,8 @@ impl Fault {
 
 /// What to do about an error of SQLite. Answers for every code that a user can meet.
 pub(super) fn help_for(error: &rusqlite::Error, path: &Path) -> String {
+    // SQLite does not tell what the host has refused.
+    let lack = path.parent().and_then(Lack::now);
     let path = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -81,6 +84,9 @@ pub(super) fn help_for(error: &rusqlite::Error, path: &Path) -> String {
         }
         Some(ErrorCode::DiskFull) => {
             format!("the file system of `{path}` is full: free some space there")
+        }
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if let Some(lack) = lack => {
+            format!("at `{path}`: {lack}")
         }
         Some(ErrorCode::SystemIoFailure) => format!(
             "the file system of `{path}` reports an error: look for free space, quota and file size limit (`df`, `quota`, \

@@ -13,6 +13,7 @@ use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::config::Synchronous;
+use crate::lack::Lack;
 use crate::scheduler::StoreError;
 use crate::store::backup;
 use crate::store::fault::help_for;
@@ -121,6 +122,9 @@ impl OpenError {
                 let folder = path.parent().unwrap_or(Path::new("."));
                 format!("create the folder `{}`, or correct `database.path` in airflow.toml", folder.display())
             }
+            Self::Inaccessible { path, source } if let Some(lack) = lack(path, source) => {
+                format!("at `{}`: {lack}", path.display())
+            }
             Self::Inaccessible { path, .. } => {
                 format!("make `{}` and its folder readable and writable for this user", path.display())
             }
@@ -164,6 +168,14 @@ impl OpenError {
             }
             _ => Self::Sqlite { path, source },
         }
+    }
+}
+
+/// SQLite does not tell what the host has refused.
+fn lack(path: &Path, source: &io::Error) -> Option<Lack> {
+    match source.raw_os_error() {
+        Some(_) => Lack::of(source),
+        None => path.parent().and_then(Lack::now),
     }
 }
 

@@ -260,6 +260,25 @@ impl Drop for SupervisorClient {
     }
 }
 
+/// Why a supervisor does not begin, and what to do: `what; help`.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl Refusal {
+    /// What is wrong, and what helps.
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once("; ").unwrap_or((&self.0, "start minflow again; if that does not help, please report it"))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 fn greet(mut socket: &UnixStream, tasks: Tasks, decoder: &mut Decoder) -> io::Result<()> {
     let mut hello = Vec::new();
     if tasks == Tasks::OutliveIt {
@@ -272,7 +291,7 @@ fn greet(mut socket: &UnixStream, tasks: Tasks, decoder: &mut Decoder) -> io::Re
     loop {
         match decoder.take()? {
             Some(Answer::Hello { .. }) => return Ok(()),
-            Some(Answer::Refused { message }) => return Err(io::Error::other(message)),
+            Some(Answer::Refused { message }) => return Err(io::Error::other(Refusal(message))),
             Some(_) => return Err(io::Error::other("the supervisor answers before it was asked")),
             None => {}
         }

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::lack::Lack;
 use crate::supervisor::limits::{self, Plan};
 use crate::supervisor::protocol::{Refusal, Start, Tree, User};
 use crate::supervisor::{cgroup, heap, sys};
@@ -130,10 +131,8 @@ pub fn launch(start: Box<Start>, inherited: &Inherited, log: &File, plan: &mut P
         Ok(launch) => Ok(Launching { launch, start }),
         Err(error) => {
             let program = &start.argv[0];
-            let message = match error.raw_os_error() {
-                Some(libc::EAGAIN) => no_process(program),
-                _ => format!("cannot make a process for `{program}`: {error}"),
-            };
+            let message = refused(program, &error);
+            let message = message.unwrap_or_else(|| format!("cannot make a process for `{program}`: {error}"));
             Err(NotStarted { kind: kind_of(&error), message })
         }
     }
@@ -163,6 +162,9 @@ fn explain(error: &io::Error, step: sys::Step, start: &Start, image: &sys::Image
         let message = format!("{what}: {error}; write `enforce = \"prefer\"` to run it all the same");
         return NotStarted { kind, message };
     }
+    if let Some(message) = refused(program, error) {
+        return NotStarted { kind, message };
+    }
     if let (sys::Step::User, Some(user)) = (step, user) {
         let message = format!("cannot become the user `{}` of `run_as`: {error}; minflow must run as root", user.name);
         return NotStarted { kind, message };
@@ -172,7 +174,6 @@ fn explain(error: &io::Error, step: sys::Step, start: &Start, image: &sys::Image
     }
     let message = match error.raw_os_error() {
         Some(libc::E2BIG) => too_long(start, image),
-        Some(libc::EAGAIN) => no_process(program),
         Some(_) if step == sys::Step::Folder => {
             format!("cannot enter the folder `{}`: create it, or correct `cwd`", start.cwd)
         }
@@ -210,14 +211,20 @@ fn closed_folder(cwd: &str, user: &User) -> String {
 }
 
 fn unreadable(path: &str, error: &io::Error) -> NotStarted {
-    NotStarted {
-        kind: kind_of(error),
-        message: format!("cannot read the task's input `{path}`: {error}; clear the task to write it anew"),
-    }
+    let message = match Lack::of(error) {
+        Some(lack) => format!("cannot read the task's input `{path}`: {lack}"),
+        None => format!("cannot read the task's input `{path}`: {error}; clear the task to write it anew"),
+    };
+    NotStarted { kind: kind_of(error), message }
 }
 
-fn no_process(program: &str) -> String {
-    format!("no process left for `{program}`: raise the limit of processes (ulimit -u)")
+/// What the host lacks for it; None: something else is wrong.
+fn refused(program: &str, error: &io::Error) -> Option<String> {
+    let lack = Lack::of_process(error)?;
+    Some(match lack {
+        Lack::Processes => format!("no process left for `{program}`: {}", lack.remedy()),
+        _ => format!("cannot start `{program}`: {lack}"),
+    })
 }
 
 fn too_long(start: &Start, image: &sys::Image) -> String {

@@ -27,7 +27,7 @@ mod wire;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub use client::{Gone, Notice, Origin, Supervise, SupervisorClient, SupervisorHandle, Tasks, spawn};
+pub use client::{Gone, Notice, Origin, Refusal, Supervise, SupervisorClient, SupervisorHandle, Tasks, spawn};
 
 /// The environment variable that marks every process of a try, so that what an earlier minflow left behind can be found.
 pub const MARK: &str = "MINFLOW_TRY";

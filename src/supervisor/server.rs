@@ -24,6 +24,7 @@ use rustix::time::{
 };
 
 use crate::clock::{BootInstant, Clock, SystemClock};
+use crate::lack::Lack;
 use crate::model::{ProcessIdentity, TryKey};
 use crate::supervisor::adoption::{Kept, Verdict};
 use crate::supervisor::launch::{self, Inherited, NotStarted};
@@ -335,7 +336,10 @@ impl Server {
     fn launch(&mut self, start: Box<Start>, kept: &Kept) -> Result<Running, NotStarted> {
         let log = File::options().read(true).append(true).open(&start.log).map_err(|error| NotStarted {
             kind: launch::kind_of(&error),
-            message: format!("cannot open the log `{}`: {error}; check its folder", start.log),
+            message: match Lack::of(&error) {
+                Some(lack) => format!("cannot open the log `{}`: {lack}", start.log),
+                None => format!("cannot open the log `{}`: {error}; check its folder", start.log),
+            },
         })?;
         let (timeout, grace) = (start.timeout_ms.map(Duration::from_millis), Duration::from_millis(start.grace_ms));
         let (limit, kill_signal, wants_tail) = (start.max_log_bytes, start.kill_signal, start.wants_tail);

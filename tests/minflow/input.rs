@@ -185,6 +185,44 @@ fn with_small_disk(home: &Home) -> Option<Minflow> {
     Some(home.start_as(shell(&script)))
 }
 
+#[test]
+fn a_start_on_a_full_disk_says_what_has_failed_and_what_to_do() {
+    let home = Home::new();
+    let start = |before: &str| {
+        let script = format!(
+            "mkdir small && mount -t tmpfs -o size=1m none small && mkdir small/dags && {before} \
+             dd if=/dev/zero of=small/ballast bs=4096 2>/dev/null; {} run --port 0 --home small",
+            env!("CARGO_BIN_EXE_minflow")
+        );
+        let mut command = Command::new("unshare");
+        home.settle(command.args(["--mount", "sh", "-c", &script]));
+        let done = command.output().unwrap();
+        fs::remove_dir(home.file("small")).unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, said) = start("");
+    if said.contains("unshare:") || said.contains("mount:") {
+        eprintln!("SKIPPED: this host lets no small disk be mounted (needs root and `unshare --mount`)");
+        return;
+    }
+    let help = "make room (df and df -i show where)";
+    assert!(said.starts_with("error: failed to lock `") && said.ends_with(&format!("\nhelp: {help}\n")), "{said}");
+    assert_eq!(code, Some(1));
+    // With room for the lock alone.
+    let (code, said) = start("printf '1234567890' > small/minflow.lock;");
+    assert!(
+        said.starts_with("error: failed to open `") && said.ends_with(" is full: free some space there\n"),
+        "{said}"
+    );
+    assert_eq!(code, Some(1));
+    // Of a database that is there SQLite says that the disk has failed.
+    let (code, said) =
+        start(&format!("{} pools set one 1 none --home small >/dev/null;", env!("CARGO_BIN_EXE_minflow")));
+    let help = format!("the disk is full; {help}\n");
+    assert!(said.contains("error: failed to open `") && said.ends_with(&help), "{said}");
+    assert_eq!(code, Some(1));
+}
+
 /// A command that sees the same small disk.
 fn within_disk(home: &Home, minflow: &Minflow, words: &str) -> Command {
     let mut command = Command::new("nsenter");

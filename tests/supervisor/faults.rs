@@ -50,7 +50,7 @@ fn without_descriptors_a_start_is_refused_for_now() {
     let bench = bench();
     let (kind, message) = bench.refused_for_want(Resource::Nofile, |number| bench.bash(number, "true"));
     assert_eq!(kind, Refusal::Transient);
-    assert!(message.contains("cannot open the log") && message.contains("Too many open files"), "{message}");
+    assert!(message.contains("cannot open the log") && message.contains("ulimit -n"), "{message}");
 }
 
 #[test]
@@ -66,6 +66,7 @@ fn without_processes_a_start_is_refused_for_now() {
     let (kind, message) = bench.refused_for_want(Resource::Nproc, |number| start(number, "true"));
     assert_eq!(kind, Refusal::Transient);
     assert!(message.contains("no process left for `/bin/bash`") && message.contains("ulimit -u"), "{message}");
+    assert!(message.contains("pids.max"), "the limit may be a cgroup's: {message}");
 }
 
 /// Its address space has no room for the program, which the kernel finds out when the old one is gone: it kills the process.

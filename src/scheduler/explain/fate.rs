@@ -9,6 +9,9 @@ use crate::scheduler::explain::{Finding, Holder, TaskFinding};
 /// How many upstream tasks one sentence names.
 const MAX_NAMED: usize = 5;
 
+/// Nothing was wrong with such a task: what its user can do is to have it run again.
+const LOST_FOR_GOOD: &str = "; no try follows: `retries` gives it more, and `minflow tasks clear` has it run again";
+
 /// A run with its instances, as a finding looks at them.
 pub(super) struct Scene<'a> {
     pub run: &'a DagRun,
@@ -92,7 +95,10 @@ impl<'a> Scene<'a> {
             }
             .since(row.end_date),
             TaskState::Failed if row.try_number == 0 => Finding::plain(ending(row)).since(row.end_date),
-            TaskState::Failed => Finding::plain(format!("{} {}", of_tries(row), ending(row))).since(row.end_date),
+            TaskState::Failed => {
+                let next = if row.exit_cause() == Some("lost") { LOST_FOR_GOOD } else { "" };
+                Finding::plain(format!("{} {}{next}", of_tries(row), ending(row))).since(row.end_date)
+            }
             TaskState::UpstreamFailed => Finding::plain(self.by_rule(row)).since(row.end_date),
             TaskState::Skipped => Finding::plain(self.skipped(row)).since(row.end_date),
             TaskState::Removed => Finding::plain("the live definition has no such task").since(row.end_date),

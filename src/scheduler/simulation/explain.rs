@@ -116,7 +116,10 @@ fn what_is_over_tells_how_it_came_to_its_state_from_memory_and_from_the_database
 fn how_a_try_ended_is_told_in_words() {
     let ends = [
         (Outcome::TimedOut, "took longer than its execution_timeout, and was ended"),
-        (Outcome::Lost, "was lost: nobody who watched it was left to tell how it ended"),
+        (
+            Outcome::Lost,
+            "was lost: its supervisor was killed or the host went down, and what still ran of it was ended; no try follows: `retries` gives it more, and `minflow tasks clear` has it run again",
+        ),
         (Outcome::Killed { reason: "stopped".to_owned() }, "was ended as minflow stopped"),
         (exceeded(Exceeded::Memory), "was ended out of memory"),
         (exceeded(Exceeded::CpuTime), "was ended at its limit of CPU time"),
