@@ -8,18 +8,24 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crossbeam::channel::bounded;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 
 use crate::api::protocol::SOCKET;
 use crate::home_socket::SocketPath;
 use crate::lack::Lack;
+use crate::supervisor::procfs;
 
 const LOCK: &str = "minflow.lock";
 
 /// How long a process that is just about to be gone may still seem to listen.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// How long the lock of a minflow that was killed may take to be free.
+const GOING: Duration = Duration::from_secs(2);
 
 /// Held for as long as it lives; the kernel takes it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -64,6 +70,10 @@ impl HomeLock {
     /// # Errors
     /// Another process holds it, or the home does not let itself be locked.
     pub fn take(home: &Path) -> Result<Self, LockError> {
+        Self::take_within(home, GOING)
+    }
+
+    fn take_within(home: &Path, patience: Duration) -> Result<Self, LockError> {
         let path = home.join(LOCK);
         let failed = |cause| LockError::Io { path: path.clone(), cause };
         let mut file = OpenOptions::new()
@@ -76,10 +86,10 @@ impl HomeLock {
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if may_let_go(&mut file) && is_let_go(&file, patience) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+                let pid = holder(&mut file);
+                let pid = if pid.is_empty() { "unknown".to_owned() } else { pid };
                 return Err(LockError::Held { home: home.to_owned(), pid });
             }
             Err(TryLockError::Error(cause)) => return Err(failed(cause)),
@@ -93,6 +103,31 @@ impl HomeLock {
             .map_err(failed)?;
         Ok(Self(file))
     }
+}
+
+/// Who has written into the lock's file.
+fn holder(file: &mut File) -> String {
+    let mut pid = String::new();
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
+    pid.trim().to_owned()
+}
+
+/// Whether the lock is held by who is about to be gone: a minflow that was killed, or what it had forked and what has not executed
+/// its program yet. Who has no number yet is only beginning.
+fn may_let_go(file: &mut File) -> bool {
+    holder(file).parse().map_or(true, procfs::is_going)
+}
+
+/// Waits for the lock; false: it was not let go in time. The kernel's wait has no end of its own, so it is another thread's, which ends with
+/// the process that is refused.
+fn is_let_go(file: &File, patience: Duration) -> bool {
+    let Ok(same) = file.try_clone() else { return false };
+    let (sender, taken) = bounded(1);
+    let wait = move || {
+        let _ = sender.send(same.lock().is_ok());
+    };
+    let waiting = std::thread::Builder::new().name("lock".to_owned()).spawn(wait);
+    waiting.is_ok() && taken.recv_timeout(patience).unwrap_or(false)
 }
 
 /// The pid of the minflow that listens in the home, which has lost its lock.
@@ -117,6 +152,30 @@ mod tests {
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(held);
         HomeLock::take(home.path()).unwrap();
+    }
+
+    #[test]
+    fn who_lives_is_not_waited_for_and_what_a_dead_one_has_left_is() {
+        const LONG: Duration = Duration::from_secs(3_600);
+        let home = tempfile::tempdir().unwrap();
+        let held = HomeLock::take(home.path()).unwrap();
+        assert!(matches!(HomeLock::take_within(home.path(), LONG), Err(LockError::Held { .. })));
+        // As what a killed minflow had forked holds it.
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let path = home.path().join(LOCK);
+        std::fs::write(&path, format!("{}\n", dead.id())).unwrap();
+        assert!(matches!(HomeLock::take_within(home.path(), Duration::ZERO), Err(LockError::Held { .. })));
+        let own = home.path().to_owned();
+        let waiting = std::thread::spawn(move || HomeLock::take_within(&own, LONG).map(drop));
+        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap()));
+        let is_waited_for = |line: &str| line.contains("-> ") && line.contains(&inode);
+        while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(is_waited_for) {
+            assert!(!waiting.is_finished(), "{:?}", waiting.join());
+            std::thread::yield_now();
+        }
+        drop(held);
+        waiting.join().unwrap().unwrap();
     }
 
     #[test]

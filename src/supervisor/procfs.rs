@@ -67,6 +67,28 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
+/// Whether a process is over, or on its way there: what it holds is given back in moments.
+pub fn is_going(pid: i32) -> bool {
+    let Ok(text) = fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let Some(stat) = parse_stat(&text) else { return true };
+    // The number behind six others that follow the name.
+    let after = text.iter().rposition(|&byte| byte == b')').map_or(0, |at| at + 1);
+    let fields = String::from_utf8_lossy(&text[after..]);
+    let flags: u64 = fields.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse().ok()).unwrap_or_default();
+    stat.has_ended() || flags & EXITING != 0 || has_kill_pending(pid)
+}
+
+/// `PF_EXITING` of the kernel.
+const EXITING: u64 = 0x4;
+
+/// Whether SIGKILL was sent to it, which it has not followed yet.
+fn has_kill_pending(pid: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let pending = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    let mut pending = pending.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok());
+    pending.any(|set| set & (1 << (libc::SIGKILL - 1)) != 0)
+}
+
 /// The name of this host; empty if it has none.
 pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -333,6 +355,19 @@ mod tests {
             assert!(pids.iter().all(|pid| list.contains(pid)));
         }
         assert!(files.contains(&to) && !files.contains(&from));
+    }
+
+    #[test]
+    fn a_process_goes_from_its_kill_on_and_not_while_it_stands_still() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id() as i32;
+        assert!(!is_going(pid));
+        sys::kill(pid, libc::SIGSTOP).unwrap();
+        assert!(!is_going(pid));
+        sys::kill(pid, libc::SIGKILL).unwrap();
+        assert!(is_going(pid), "it is not reaped, and may not have noticed");
+        child.wait().unwrap();
+        assert!(is_going(pid));
     }
 
     #[test]
