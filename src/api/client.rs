@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,8 +113,16 @@ impl Client {
     /// # Errors
     /// No answer came within five seconds, or none that is understood.
     pub fn ping(&mut self) -> Result<Pong, RequestError> {
-        self.stream.get_ref().set_read_timeout(Some(PING_TIMEOUT)).map_err(RequestError::Io)?;
-        let answer = self.ask(Ask::Ping);
+        self.ping_within(PING_TIMEOUT)
+    }
+
+    /// As [`Self::ping`], and waits for no longer than this.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ping_within(&mut self, patience: Duration) -> Result<Pong, RequestError> {
+        self.stream.get_ref().set_read_timeout(Some(patience)).map_err(RequestError::Io)?;
+        let answer = self.ask(Ask::Ping, |_| ());
         self.stream.get_ref().set_read_timeout(None).map_err(RequestError::Io)?;
         match answer? {
             Answer::Pong(pong) => Ok(pong),
@@ -127,19 +136,32 @@ impl Client {
     /// # Errors
     /// The scheduler gave no reply. A command that it refused is `Ok(Err(…))`.
     pub fn request(&mut self, command: &Command) -> Result<Reply, RequestError> {
-        match self.ask(Ask::Command(command.clone()))? {
+        self.request_with(command, |_| ())
+    }
+
+    /// As [`Self::request`]; `wait` is called with the socket when the request is on its way, and returns when the answer comes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request_with(
+        &mut self,
+        command: &Command,
+        wait: impl FnOnce(BorrowedFd<'_>),
+    ) -> Result<Reply, RequestError> {
+        match self.ask(Ask::Command(command.clone()), wait)? {
             Answer::Reply(reply) => Ok(reply),
             Answer::Refused(error) => Err(RequestError::Refused(error)),
             other @ Answer::Pong(_) => Err(RequestError::Unintelligible(format!("{other:?}"))),
         }
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<Answer, RequestError> {
+    fn ask(&mut self, ask: Ask, wait: impl FnOnce(BorrowedFd<'_>)) -> Result<Answer, RequestError> {
         let request = Request { version: PROTOCOL, ask };
         let mut line = serde_json::to_vec(&request).map_err(|error| RequestError::Io(error.into()))?;
         line.push(b'\n');
         // A server that refuses may have answered and closed before it took all of the request.
         let sent = self.stream.get_mut().write_all(&line);
+        wait(self.stream.get_ref().as_fd());
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
             Ok(0) => return Err(RequestError::Disconnected),

@@ -21,7 +21,7 @@ use crate::api::server::LOG_FILTER;
 use crate::cli::failure::eprint;
 use crate::cli::home::{Definition, Home};
 use crate::cli::output::Output;
-use crate::cli::{Failure, record};
+use crate::cli::{Failure, patience, record};
 use crate::config::{self, ConfigInputs, DaemonLog, Loaded};
 use crate::daemon::{self, DagTrial, Hooks, TaskTrial};
 use crate::executor::paths;
@@ -41,7 +41,7 @@ use crate::supervisor::{adopter, heap};
 /// The command was refused, or minflow cannot be reached.
 pub fn apply(home: &Home, command: Command) -> Result<Done, Failure> {
     match Client::connect(&home.config.home) {
-        Ok(client) => send(client, &command),
+        Ok(client) => send(client, &home.config.home, &command),
         Err(ConnectError::NotRunning(_)) => offline(home, command),
         Err(error) => Err(unreachable(&error)),
     }
@@ -52,7 +52,7 @@ pub fn apply(home: &Home, command: Command) -> Result<Done, Failure> {
 /// # Errors
 /// As [`apply`]; exit code 4 if none runs.
 pub fn apply_running(home: &Home, command: Command) -> Result<Done, Failure> {
-    send(connect(&home.config.home)?, &command)
+    send(connect(&home.config.home)?, &home.config.home, &command)
 }
 
 /// # Errors
@@ -75,7 +75,7 @@ pub fn ping(home: &Path) -> Result<Pong, Failure> {
 /// minflow has gone, or refuses.
 pub fn await_end(home: &Path, dag_id: &DagId, run_id: &RunId) -> Result<String, Failure> {
     let command = Command::Await { dag_id: dag_id.clone(), run_id: run_id.clone() };
-    match send(connect(home)?, &command)? {
+    match send(connect(home)?, home, &command)? {
         Done::Ended { state } => Ok(state),
         other => Err(unexpected(&other)),
     }
@@ -163,7 +163,7 @@ pub fn stop(home: &Path, how: Stop, left: impl FnOnce() -> Option<Vec<String>>) 
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let command = Command::Stop { how, by: Asker::Cli };
-    let mut running = still_running(send(connect(home)?, &command)?)?;
+    let mut running = still_running(send(connect(home)?, home, &command)?)?;
     eprint(&format!("stopping minflow (process {pid})\n"));
     let (mut said, mut asked_at) = (Vec::new(), Instant::now());
     while !has_ended(process.as_ref(), STOP_LOOK_EVERY, home, pid) {
@@ -233,8 +233,13 @@ fn connect(home: &Path) -> Result<Client, Failure> {
     })
 }
 
-fn send(mut client: Client, command: &Command) -> Result<Done, Failure> {
-    match client.request(command) {
+fn send(mut client: Client, home: &Path, command: &Command) -> Result<Done, Failure> {
+    let answer = match command {
+        // Their answer comes when something has ended, which may be in days.
+        Command::Await { .. } | Command::AwaitBackfill { .. } => client.request(command),
+        _ => client.request_with(command, |socket| patience::await_answer(home, socket)),
+    };
+    match answer {
         Ok(reply) => Ok(reply?),
         Err(error) => Err(broken(&error)),
     }

@@ -24,6 +24,7 @@ mod init;
 mod instants;
 mod operator;
 mod output;
+mod patience;
 mod plan;
 mod pools;
 mod record;

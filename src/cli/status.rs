@@ -26,7 +26,7 @@ pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Ou
     let home = config.home.display().to_string();
     let pong = engine::ping(&config.home)?;
     let status = match pong.http.as_deref().and_then(|address| address.parse().ok()) {
-        Some(address) => ask(address).map_err(|error| {
+        Some(address) => ask(address, "/status", PATIENCE).map_err(|error| {
             let help = format!("its log says more; it is process {}", pong.pid);
             Failure::refused(format!("the minflow of `{home}` runs, but does not tell its status: {error}"), help)
         })?,
@@ -38,12 +38,12 @@ pub fn run(globals: &Globals, _arguments: &Arguments, output: &mut Output) -> Ou
     Ok(summarize(&status, pong.http.as_deref(), output)?)
 }
 
-/// `GET /status`, without a client library: one request, and the answer to its end.
-fn ask(address: SocketAddr) -> Result<Value, String> {
+/// `GET path`, without a client library: one request, and the answer to its end, which is JSON.
+pub(super) fn ask(address: SocketAddr, path: &str, patience: Duration) -> Result<Value, String> {
     let exchange = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /status HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok(answer)

@@ -8,10 +8,14 @@
 mod clone;
 mod reaper;
 mod settings;
+mod signals;
 mod user;
 
 pub use reaper::Reaper;
 pub use settings::{Ids, Settings, Step};
+pub use signals::{
+    HeldBack, SIGNAL_RECORD, is_hangup_ignored, signal_of, watch_children, watch_requests_to_end, watch_signals,
+};
 pub use user::{Account, find_user};
 
 use std::cell::UnsafeCell;
@@ -428,24 +432,6 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Blocks SIGCHLD, and gives a descriptor that becomes readable when a child has ended.
-///
-/// # Errors
-/// No descriptors left.
-pub fn watch_children() -> io::Result<OwnedFd> {
-    // SAFETY: the set is filled before it is read; the descriptor is new, and nobody else owns it.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGCHLD);
-        if libc::sigprocmask(libc::SIG_BLOCK, &set, ptr::null_mut()) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
-}
-
 /// Has all threads share two heaps, which give back to the kernel what they no longer need. By default each thread may get one
 /// of its own, and keeps in it what the busiest moment took. To be called before there are threads.
 pub fn keep_heaps_small() {
@@ -557,60 +543,12 @@ fn cut(from: usize, to: usize) {
     }
 }
 
-/// How many bytes one signal is, as read from [`watch_requests_to_end`].
-pub const SIGNAL_RECORD: usize = size_of::<libc::signalfd_siginfo>();
-
-/// Which signal a record tells of.
-pub fn signal_of(record: &[u8; SIGNAL_RECORD]) -> c_int {
-    let [a, b, c, d, ..] = *record;
-    c_int::from_ne_bytes([a, b, c, d])
-}
-
-/// Whether this process was started with SIGHUP ignored, as by `nohup`.
-pub fn is_hangup_ignored() -> bool {
-    // SAFETY: the kernel fills the structure before it is read, and without a new action nothing is changed.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGHUP, ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
-    }
-}
-
 /// The value of a variable of this process's environment, which it then has no longer. To be called before there are threads.
 pub fn take_variable(name: &str) -> Option<OsString> {
     let value = std::env::var_os(name)?;
     // SAFETY: there is no other thread that could read the environment meanwhile.
     unsafe { std::env::remove_var(name) };
     Some(value)
-}
-
-/// A descriptor that becomes readable when SIGTERM, SIGINT or SIGHUP comes; they are blocked in this thread and in those that it
-/// starts from now on.
-///
-/// # Errors
-/// No descriptors left.
-pub fn watch_requests_to_end() -> io::Result<OwnedFd> {
-    watch_signals([libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
-}
-
-/// A descriptor that becomes readable when one of `signals` comes, which are blocked in this thread and in those that it starts from
-/// now on. A record begins with the signal's number, in four bytes.
-///
-/// # Errors
-/// No descriptors left.
-pub fn watch_signals(signals: impl IntoIterator<Item = c_int>) -> io::Result<OwnedFd> {
-    // SAFETY: the set is filled before it is read; the descriptor is new, and nobody else owns it.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        for signal in signals {
-            libc::sigaddset(&mut set, signal);
-        }
-        if libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
 }
 
 /// Has the kernel end what `command` starts, by SIGKILL, when the thread that starts it ends, and gives it an empty signal mask.

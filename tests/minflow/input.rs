@@ -250,18 +250,24 @@ fn on_a_full_disk_what_cannot_start_waits_and_nothing_is_lost() {
     let waiting: Vec<_> = (1..8)
         .map(|number| {
             let mut client = within_disk(&home, &minflow, &format!("dags trigger full --run-id r{number}"));
-            client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            let said = fs::File::create(home.file(&format!("said-{number}"))).unwrap();
+            client.stdout(Stdio::null()).stderr(said).spawn().unwrap()
         })
         .collect();
     let (_, health) = until("the full disk in /health", || minflow.try_get("/health").filter(|(code, _)| *code == 503));
     assert!(health["reasons"].to_string().contains("full"), "{health}");
+    // Whoever waits says what for; those that came later were refused.
+    let said = |number: i32| home.read(&format!("said-{number}"));
+    until("what is waited for", || {
+        (1..8).map(said).find(|said| said.starts_with("waiting for ") && said.contains("full"))
+    });
     fs::remove_file(&ballast).unwrap();
     await_health(&minflow);
     let mut expected = vec!["r0".to_owned()];
-    for (number, client) in (1..8).zip(waiting) {
-        let done = client.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        match done.status.code() {
+    for (number, mut client) in (1..8).zip(waiting) {
+        let status = client.wait().unwrap();
+        let said = said(number);
+        match status.code() {
             Some(0) => expected.push(format!("r{number}")),
             _ => assert!(said.contains("the database cannot be written now; nothing was changed"), "{said}"),
         }

@@ -28,6 +28,7 @@ mod manager;
 mod mapped;
 mod params;
 mod path;
+mod patience;
 mod plugins;
 mod pools;
 mod reload;
