@@ -1,6 +1,6 @@
 //! The release binary under load, beside what this host allows at that moment.
 //!
-//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7 W8 W9 W10] [--quick]`, or `-- hours`, or `-- soak [--minutes N]`. Every figure of ours that a host's
+//! `cargo bench --bench workloads [-- W1 W2 W3 W4 W5 W6 W7 W8 W9 W10] [--quick]`, or `-- hours`, or `-- simulation`, or `-- soak [--minutes N]`. Every figure of ours that a host's
 //! speed decides is taken in turns with its floor (floor, ours, floor, ours, …) and shown with their ratio, as medians: hosts
 //! drift by more than minflow does. Homes are temporary, on port 0, with `synchronous = "full"`; what is started is ended.
 
@@ -14,6 +14,7 @@ mod map;
 mod measure;
 mod rows;
 mod sensors;
+mod simulation;
 #[path = "../stage/mod.rs"]
 #[allow(dead_code, reason = "it has parts for other benches")]
 mod stage;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Ok(asked) => asked,
         Err(message) => {
             eprintln!(
-                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 hours soak] [--quick] [--minutes N]`"
+                "error: {message}\nhelp: `cargo bench --bench workloads -- [W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 hours simulation soak] [--quick] [--minutes N]`"
             );
             return ExitCode::from(2);
         }
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
             "W9" => history::history(&mut table, asked.effort),
             "W10" => history::crash(&mut table, asked.effort),
             "hours" => measure::hours(&mut table, asked.effort),
+            "simulation" => simulation::simulation(&mut table, asked.effort),
             _ => measure::soak(&mut table, Duration::from_secs(60 * asked.minutes)),
         }
     }
@@ -82,7 +84,7 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
                 let minutes = arguments.next().and_then(|minutes| minutes.parse().ok());
                 asked.minutes = minutes.filter(|&minutes| minutes > 2).ok_or("--minutes wants a number above 2")?;
             }
-            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "W8" | "W9" | "W10" | "hours" | "soak" => {
+            "W1" | "W2" | "W3" | "W4" | "W5" | "W6" | "W7" | "W8" | "W9" | "W10" | "hours" | "simulation" | "soak" => {
                 asked.workloads.push(argument)
             }
             other => return Err(format!("`{other}` is no workload")),

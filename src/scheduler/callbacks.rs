@@ -15,20 +15,31 @@ use crate::scheduler::change::{StoredCallback, Streak};
 use crate::scheduler::event::{CallEnd, CallOutcome};
 use crate::scheduler::port::{Call, Force, Kill};
 use crate::scheduler::timers::Deadline;
+use crate::scheduler::tries::STOPPED;
 use crate::scheduler::world::{Action, Definition, Now, RunIx, Slot, TimerKey, World};
 
 /// How many are under way at once.
 const AT_ONCE: usize = 4;
 /// How often one is tried.
 const MOST_TRIES: u32 = 3;
-/// How long after a try that failed the next one comes, by how many have failed.
+/// How long after a try that failed the next one comes, by how many have failed; one that is cut off then waits as long.
 const DELAYS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
-/// When the host cannot start any process, or what ran was cut off.
+/// When the host cannot start any process, or what ran was cut off, before any try has failed.
 const UNSTARTED_DELAY: Duration = Duration::from_secs(5);
 /// The reason of one that an earlier minflow had begun, and that nobody knows any more.
 pub const LOST: &str = "lost";
 /// How many failed tasks a run's callback names.
 const MOST_NAMED: usize = 20;
+
+/// How long after the end of its last try a callback is made again.
+fn pause_after(row: &CallbackRow) -> Duration {
+    match (row.reason.as_deref(), row.failures) {
+        // What is lost, or ended with its minflow, was not refused by the host: it need not wait.
+        (Some(LOST | STOPPED), _) => Duration::ZERO,
+        (_, 0) => UNSTARTED_DELAY,
+        (_, failures) => DELAYS[failures.min(DELAYS.len() as u32) as usize - 1],
+    }
+}
 
 /// A callback that is not over.
 #[derive(Debug)]
@@ -377,30 +388,38 @@ impl World {
         let Some(mut pending) = self.callbacks.pending.remove(&key) else { return };
         let row = &mut pending.row;
         row.ended_at = Some(end.ended_at);
-        let delay = match end.outcome {
-            CallOutcome::Done => {
-                row.state = CallbackState::Success;
-                None
-            }
+        match end.outcome {
+            CallOutcome::Done => row.state = CallbackState::Success,
             CallOutcome::Failed { reason } => {
                 row.failures += 1;
                 row.reason = Some(reason);
-                let is_over = row.failures >= MOST_TRIES;
-                row.state = if is_over { CallbackState::Failed } else { CallbackState::Queued };
-                (!is_over).then(|| DELAYS[row.failures.min(DELAYS.len() as u32) as usize - 1])
+                row.state = if row.failures >= MOST_TRIES { CallbackState::Failed } else { CallbackState::Queued };
             }
             CallOutcome::CutOff { reason } => {
-                // What is lost was not refused by the host: it need not wait.
-                let delay = if reason == LOST { Duration::ZERO } else { UNSTARTED_DELAY };
                 row.reason = Some(reason);
                 row.state = CallbackState::Queued;
-                Some(delay)
             }
-        };
+        }
         self.changes.callbacks.push(row.clone());
-        if let Some(delay) = delay {
+        if row.state == CallbackState::Queued {
             self.callbacks.pending.insert(key, pending);
-            self.arm(TimerKey::Callback(key), Deadline::Boot(now.boot.after(delay)));
+            self.pause_callback(key, now);
+        }
+    }
+
+    /// It is made again after a pause, which counts from the end of its last try.
+    fn pause_callback(&mut self, key: CallbackKey, now: Now) {
+        let Some(Pending { row, .. }) = self.callbacks.pending.get(&key) else { return };
+        let Some(ended_at) = row.ended_at else { return };
+        let at = now.boot_after(ended_at, pause_after(row));
+        self.callbacks.ready.remove(&key);
+        self.arm(TimerKey::Callback(key), Deadline::Boot(at));
+    }
+
+    /// What is left of the pauses that an earlier minflow has begun goes on.
+    pub(super) fn resume_callbacks(&mut self, now: Now) {
+        for key in self.callbacks.ready.clone() {
+            self.pause_callback(key, now);
         }
     }
 

@@ -190,6 +190,11 @@ impl World {
             }
         }
         let mut has_changed = has_changed || verdict != Verdict::Running;
+        if self.is_live(run) && self.run(run).progress.is_to_grow() {
+            // Found while that grew which it waited for: nothing else would have the next pass made.
+            self.active.insert(run);
+            has_changed = true;
+        }
         if may_schedule && self.is_live(run) && !asks.is_empty() && self.answer_past(run, &asks, history)? {
             self.active.insert(run);
             has_changed = true;

@@ -19,6 +19,11 @@ use crate::scheduler::world::{Action, DagEntry, DagIx, FileEntry, InstanceEntry,
 /// The grace of a try whose task is no longer defined.
 const FORGOTTEN_GRACE: Duration = Duration::from_secs(5);
 
+/// Whether something of its try has run: one that fails before that has an instant as well.
+fn has_begun(row: &Instance) -> bool {
+    row.process.is_some() || row.exit_code.is_some() || row.signal.is_some() || row.state == TaskState::Success
+}
+
 impl World {
     pub(super) fn load(&mut self, snapshot: Snapshot, now: Now) {
         self.load_pools(snapshot.pools);
@@ -50,6 +55,7 @@ impl World {
         self.load_retiring(snapshot.retiring);
         self.acts.load(snapshot.acts);
         self.callbacks.load(snapshot.callbacks, snapshot.streaks, snapshot.next_callback_key);
+        self.resume_callbacks(now);
         self.load_deadlines(snapshot.deadlines, snapshot.expectations, snapshot.next_deadline_key);
         self.load_assets(snapshot.assets);
         self.load_backfills(snapshot.backfills, snapshot.next_backfill_id);
@@ -96,7 +102,7 @@ impl World {
     ) -> RunIx {
         if row.lag.is_none() && row.run_type != RunType::Backfill {
             // A run that began under version 1 does not begin again.
-            let began = rows.iter().filter_map(|instance| instance.start_date).min();
+            let began = rows.iter().filter(|instance| has_begun(instance)).filter_map(|row| row.start_date).min();
             row.lag = began.map(|began| Duration::try_from(began.duration_since(row.run_after)).unwrap_or_default());
         }
         let mut instances = Vec::with_capacity(rows.len());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::diagnostic::Diagnostic;
-use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState};
+use crate::model::{Dag, DagId, Instance, InstanceKey, TaskIx, TaskState, WeightRule};
 use crate::scheduler::change::{DagRecord, ImportError, VersionWrite};
 use crate::scheduler::decide::PIECE_ROWS;
 use crate::scheduler::event::{DagFile, Found, Reconfigured};
@@ -17,6 +17,14 @@ use crate::scheduler::runs::has_instance;
 use crate::scheduler::world::{
     DagEntry, DagIx, Definition, FileState, InstanceEntry, Now, ParsedFile, RunIx, Settings, Slot, World,
 };
+
+/// By which definition the rows of a run are what they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// By the one that it takes: they were read from the database with it.
+    OfIt,
+    OfAnother,
+}
 
 impl World {
     /// Takes in what the watcher has found. `complete`: with these all files have been told that there are.
@@ -219,7 +227,7 @@ impl World {
         if let Some(definition) = Definition::new(dag, &file, version) {
             self.dag_mut(ix).definition = Some(Arc::new(definition));
             self.follow_assets(ix, now);
-            self.follow_definition(ix, now);
+            self.follow_definition(ix, Rows::OfIt, now);
             self.plan_next_run(ix, now);
             self.plan_expectation(ix, now);
         }
@@ -280,7 +288,7 @@ impl World {
         }
         self.follow_assets(ix, now);
         self.say_circles(ix);
-        self.follow_definition(ix, now);
+        self.follow_definition(ix, Rows::OfAnother, now);
         self.plan_next_run(ix, now);
         self.plan_expectation(ix, now);
     }
@@ -311,14 +319,14 @@ impl World {
     }
 
     /// The runs of a DAG keep what has started; the rest follows the live definition.
-    pub(super) fn follow_definition(&mut self, ix: DagIx, now: Now) {
+    fn follow_definition(&mut self, ix: DagIx, rows: Rows, now: Now) {
         let Some(definition) = self.dag(ix).definition.clone() else { return };
         // One look-up for each instance of each run: a search through the tasks would be quadratic.
         let places: BTreeMap<&str, TaskIx> =
             definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
         let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
         for run in runs {
-            self.follow_in_run(run, &definition, &places, now);
+            self.follow_in_run(run, (&definition, rows), &places, now);
         }
         self.follow_dag_limits(ix);
         self.promotable.insert(ix);
@@ -328,11 +336,19 @@ impl World {
     pub(super) fn take_definition(&mut self, run: RunIx, definition: &Arc<Definition>, now: Now) {
         let places: BTreeMap<&str, TaskIx> =
             definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
-        self.follow_in_run(run, definition, &places, now);
+        self.follow_in_run(run, (definition, Rows::OfAnother), &places, now);
     }
 
-    fn follow_in_run(&mut self, run: RunIx, definition: &Arc<Definition>, places: &BTreeMap<&str, TaskIx>, now: Now) {
+    fn follow_in_run(
+        &mut self,
+        run: RunIx,
+        (definition, rows): (&Arc<Definition>, Rows),
+        places: &BTreeMap<&str, TaskIx>,
+        now: Now,
+    ) {
         let dag = &definition.dag;
+        // They are those of the definition before.
+        self.run_quiet(run).weights = None;
         for slot in self.run(run).slots_in_order() {
             let task_id = self.run(run).entry(slot).row.task_id.clone();
             let task = places.get(&*task_id).copied();
@@ -342,6 +358,8 @@ impl World {
             match task {
                 // It was one of many, and its task is mapped no longer.
                 Some(task) if is_unfit(self.run(run).entry(slot), task, definition) => self.vanish(run, slot),
+                // It was removed as this definition has it, and keeps the instant.
+                Some(_) if rows == Rows::OfIt && self.run(run).entry(slot).row.state == TaskState::Removed => {}
                 Some(task) => self.follow_in_instance(run, slot, task, before, definition),
                 None => self.vanish(run, slot),
             }
@@ -360,7 +378,6 @@ impl World {
         }
         let this = self.run_quiet(run);
         this.definition = Some(definition.clone());
-        this.weights = None;
         self.limits.set_run(run, self.run(run).dag.0, dag.max_active_tasks);
         self.follow_run_limits(run);
         self.rebuild_progress(run, definition);
@@ -394,27 +411,35 @@ impl World {
             self.set_row_state(run, slot, TaskEvent::Return);
         }
         let entry = self.run(run).entry(slot);
+        let state = entry.row.state;
         // At a start an instance under way is not held yet.
-        if entry.is_held() || entry.row.state.is_executing() || entry.row.state.is_finished() {
-            if let (Some(retries), false) = (retries, entry.row.state.is_finished()) {
+        let is_under_way = entry.is_held() || state.is_executing() || state == TaskState::Restarting;
+        if is_under_way || state.is_finished() {
+            if let (Some(retries), false) = (retries, state.is_finished()) {
                 self.follow_retries(run, slot, retries, definition.dag.task(task).retries);
             }
             return;
         }
-        let (key, run_key, before) = (entry.row.key, entry.row.run, entry.row.clone());
-        let fresh = fresh_row(key, run_key, task, definition);
-        let mut after = before.clone();
-        after.pool = fresh.pool;
-        after.pool_slots = fresh.pool_slots;
-        after.priority_weight = fresh.priority_weight;
-        after.operator = fresh.operator;
-        if after != before {
-            self.entry_mut(run, slot).row = after;
-        }
+        self.follow_in_row(run, slot, task, definition);
         if let Some(retries) = retries {
-            self.follow_retries(run, slot, retries, fresh.max_tries);
+            self.follow_retries(run, slot, retries, definition.dag.task(task).retries);
         }
         self.leave_ready_queue(run, slot);
+    }
+
+    /// Where its next try queues, and how it is weighed there.
+    pub(super) fn follow_in_row(&mut self, run: RunIx, slot: Slot, task: TaskIx, definition: &Definition) {
+        let is_by_path = definition.dag.graph.node(task).weight_rule == WeightRule::CriticalPath;
+        let by_path = self.run(run).weights.as_ref().filter(|_| is_by_path).map(|weights| weights[task.index()]);
+        let weight = by_path.unwrap_or(definition.weights[task.index()]);
+        let (spec, operator) = (definition.dag.task(task), &definition.operators[task.index()]);
+        let row = &self.run(run).entry(slot).row;
+        let is_same = row.pool == spec.pool && row.pool_slots == spec.pool_slots;
+        if !is_same || row.priority_weight != weight || row.operator != *operator {
+            let row = &mut self.entry_mut(run, slot).row;
+            (row.pool, row.pool_slots) = (spec.pool.clone(), spec.pool_slots);
+            (row.priority_weight, row.operator) = (weight, operator.clone());
+        }
     }
 
     /// What is decided at the end of a try is decided by the live definition, also of a try that has begun before.
@@ -527,7 +552,7 @@ fn schedule_summary(definition: &Definition) -> Option<String> {
 }
 
 /// Whether it has a map index, and its task is not mapped.
-fn is_unfit(entry: &InstanceEntry, task: TaskIx, definition: &Definition) -> bool {
+pub(super) fn is_unfit(entry: &InstanceEntry, task: TaskIx, definition: &Definition) -> bool {
     entry.row.map_index >= 0 && definition.dag.graph.node(task).mappings.is_empty()
 }
 

@@ -93,6 +93,11 @@ impl<K: Ord + Clone> Timers<K> {
         self.wall.iter().take_while(move |(deadline, _)| *deadline <= at).map(|(_, key)| key)
     }
 
+    #[cfg(test)]
+    pub fn all(&self) -> impl Iterator<Item = (&K, Deadline)> {
+        self.deadlines.iter().map(|(key, deadline)| (key, *deadline))
+    }
+
     pub fn len(&self) -> usize {
         self.deadlines.len()
     }

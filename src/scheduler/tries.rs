@@ -12,10 +12,11 @@ use crate::scheduler::event::{Attempt, Outcome, TryEnd};
 use crate::scheduler::machine::{self, TaskEvent};
 use crate::scheduler::pools::{Claim, Held};
 use crate::scheduler::port::{Force, Kill};
+use crate::scheduler::reload::is_unfit;
 use crate::scheduler::retry::{self, Backoff, FailedTry, Ruling};
 use crate::scheduler::timers::Deadline;
 use crate::scheduler::waits::is_waiting;
-use crate::scheduler::world::{Action, Drained, Now, RunIx, Slot, TimerKey, World};
+use crate::scheduler::world::{Action, Definition, Drained, Now, RunIx, Slot, TimerKey, World};
 
 /// How long an instance waits that could not be started for want of processes, memory or descriptors.
 const REQUEUE_DELAY: Duration = Duration::from_secs(1);
@@ -130,8 +131,7 @@ impl World {
         let meaning = self.meaning_of(run, slot, &end.outcome);
         let ruling = if meaning.event == TaskEvent::Fail { self.ruling_of(run, slot, &end) } else { None };
         let run_is_over = self.run(run).row.state.is_finished();
-        // A task that has left its DAG has no next try; a DAG without a definition may get it back.
-        let is_dropped = self.run(run).definition.is_some() && self.run(run).entry(slot).task.is_none();
+        let is_dropped = self.is_dropped(run, slot);
         let state = self.run(run).entry(slot).row.state;
         let is_resumed = is_resumed(&self.run(run).entry(slot).row);
         self.release(run, slot, end.key);
@@ -210,6 +210,9 @@ impl World {
         if state == TaskState::Queued && end.started_at.is_some() && !is_resumed {
             self.call_for_task(run, slot, Hook::OnExecute, now);
         }
+        if !next.is_finished() {
+            self.follow_after_try(run, slot);
+        }
         self.set_task_state(run, slot, next);
         let hook = match next {
             TaskState::Success => Some(Hook::OnSuccess),
@@ -249,6 +252,22 @@ impl World {
                 self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(requeue_delay)))
             }
             _ => {}
+        }
+    }
+
+    /// A task that has left its DAG has no next try, nor has one of many whose task is mapped no longer; a DAG without a definition may
+    /// get it back.
+    fn is_dropped(&self, run: RunIx, slot: Slot) -> bool {
+        let (this, entry) = (self.run(run), self.run(run).entry(slot));
+        let is_fit = |definition: &Definition| entry.task.is_some_and(|task| !is_unfit(entry, task, definition));
+        this.definition.as_ref().is_some_and(|definition| !is_fit(definition))
+    }
+
+    /// While a try is under way it stays where it queued, whatever its file says meanwhile; the next one follows that.
+    fn follow_after_try(&mut self, run: RunIx, slot: Slot) {
+        let this = self.run(run);
+        if let Some((task, definition)) = this.entry(slot).task.zip(this.definition.clone()) {
+            self.follow_in_row(run, slot, task, &definition);
         }
     }
 

@@ -302,6 +302,11 @@ impl Progress {
         map_index < 0
     }
 
+    /// Whether the next pass makes instances, or looks whether it has to.
+    pub fn is_to_grow(&self) -> bool {
+        !self.expandable.is_empty() || !self.doubted.is_empty()
+    }
+
     /// Makes instances, at most `limit`; marks are what could not become many, and what is surplus. Surplus ones are marked at once.
     pub(super) fn grow(&mut self, limit: usize, marks: &mut Vec<(InstanceIx, TaskState)>) -> (Growth, Vec<InstanceIx>) {
         let mut growth = Growth::default();

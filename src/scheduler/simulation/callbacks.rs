@@ -168,6 +168,34 @@ fn a_failing_callback_is_tried_three_times_and_changes_nothing_else() {
 }
 
 #[test]
+fn a_restart_does_not_shorten_the_pause_before_a_callback_is_made_again() {
+    let text = "on_failure = [{ bash = 'no mailer' }]\n[tasks.t]\nbash = 'x'";
+    let cut_off = |reason: &str| CallOutcome::CutOff { reason: reason.to_owned() };
+    let failed = || CallOutcome::Failed { reason: "refused".to_owned() };
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.run_once();
+    simulation.started("d.t");
+    simulation.end("d.t", Outcome::Exited(1));
+    let steps = [(cut_off("no processes"), 5), (failed(), 10), (cut_off("no processes"), 10), (failed(), 60)];
+    for ((outcome, pause), number) in steps.into_iter().zip(1..) {
+        let key = simulation.key("on_failure 1 d.t");
+        simulation.call_ended(key, outcome);
+        simulation.advance(Duration::from_secs(1));
+        simulation = simulation.crash_and_restart();
+        simulation.advance(Duration::from_secs(pause - 2));
+        assert!(simulation.called().is_empty(), "{pause} s are not over");
+        simulation.advance(Duration::from_secs(1));
+        assert_eq!(simulation.trace(), [format!("call on_failure 1 d.t try {}", number + 1)]);
+    }
+    // Neither the host nor the callback is to blame for these.
+    for (reason, number) in [(crate::scheduler::LOST, 6), ("stopped", 7)] {
+        let key = simulation.key("on_failure 1 d.t");
+        simulation.call_ended(key, cut_off(reason));
+        assert_eq!(simulation.trace(), [format!("call on_failure 1 d.t try {number}")]);
+    }
+}
+
+#[test]
 fn conditions_look_at_the_runs_before() {
     let text = r#"
         on_failure = [{ bash = "a", when = "first" }, { bash = "b", when = { in_a_row = 3 } }, { bash = "c" }]

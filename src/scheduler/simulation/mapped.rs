@@ -144,3 +144,43 @@ fn what_is_surplus_stays_removed_when_its_run_is_done_over_again() {
         assert_eq!(simulation.instances_of("each"), two, "run is over: {is_over}");
     }
 }
+
+#[test]
+fn what_was_removed_keeps_the_instant_of_it_over_a_restart() {
+    let line = LINE.replace("schedule = \"@once\"\n", "").replace("after = { empty = true", "after = { bash = \"x\"");
+    let mut simulation = Simulation::with(&[("m.toml", &line)]);
+    simulation.command(super::tests::trigger("m"));
+    simulation.push("m.src", 3);
+    simulation.succeed("m.after");
+    simulation.cleared(Clear { tasks: Chosen::All, ..clear("m", &[]) });
+    simulation.push("m.src", 2);
+    assert_eq!(simulation.instances_of("each")[2], (2, TaskState::Removed));
+    let before = simulation.store.instances();
+    simulation.advance(Duration::from_secs(60));
+    let simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.store.instances(), before);
+}
+
+#[test]
+fn one_of_many_whose_task_is_mapped_no_longer_has_no_next_try() {
+    let text = LINE.replace("empty = true, expand", "bash = \"x\", retries = 1, expand");
+    let mut simulation = Simulation::with(&[("m.toml", &text)]);
+    simulation.push("m.src", 2);
+    simulation.save("m.toml", &text.replace(", expand = { x = { xcom = \"src\" } }", ", depends_on = [\"src\"]"));
+    simulation.end("m.each[1]", Outcome::Exited(1));
+    assert_eq!(simulation.instances_of("each")[1], (1, TaskState::Failed));
+    let before = simulation.store.instances();
+    let simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.store.instances(), before);
+}
+
+#[test]
+fn what_comes_after_a_mapped_task_in_its_group_becomes_many_as_soon_as_that_has() {
+    let text = "tasks.src = { bash = \"x\", output = \"json\" }\n[groups.g]\nexpand = { x = { xcom = \"src\" } }\n\
+        tasks.a = { bash = \"x\" }\ntasks.b = { bash = \"x\", depends_on = [\"a\"] }\n";
+    let mut simulation = Simulation::with(&[("m.toml", text)]);
+    simulation.command(super::tests::trigger("m"));
+    simulation.push("m.src", 2);
+    assert_eq!(simulation.instances_of("g.a"), [(0, TaskState::Queued), (1, TaskState::Queued)]);
+    assert_eq!(simulation.instances_of("g.b"), [(0, TaskState::None), (1, TaskState::None)]);
+}

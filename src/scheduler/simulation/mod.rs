@@ -13,14 +13,17 @@ mod explain;
 mod gates;
 mod mapped;
 mod memory;
+mod mortal;
 mod order;
 mod pools;
 mod property;
 mod random;
 mod recovery;
+mod replay;
 mod retire;
 mod retries;
 mod runs;
+mod seeds;
 mod sensors;
 mod skips;
 mod stops;
@@ -51,6 +54,7 @@ use crate::scheduler::port::{
     Call, Executor, FileWatch, FileWish, Followers, HostWatch, Kill, Left, ReplyTo, Timer, Triggerer, Work,
 };
 use crate::scheduler::ready::Choosing;
+use crate::scheduler::simulation::mortal::Lot;
 use crate::scheduler::turn::{Parts, Scheduler};
 use crate::scheduler::world::{Drained, Restore, Settings};
 use crate::store::MemoryStore;
@@ -72,6 +76,32 @@ struct Recorded {
     armed: (Option<Timestamp>, Option<BootInstant>),
     /// By name, what the last try was told of how often lists were given.
     epochs: BTreeMap<String, u64>,
+    /// Says whether the process has ended.
+    store: MemoryStore,
+    /// So many of its acts are done after its last commit, and the rest never.
+    last_acts: u32,
+    /// What has become of what was handed over, until its end is recorded; it outlives the process.
+    host: BTreeMap<TryKey, Lot>,
+    /// The tries that were handed over since somebody looked last.
+    begins: Vec<TryKey>,
+    /// Tries of callbacks that were made; the list outlives the process.
+    made: BTreeSet<TryKey>,
+    /// What an earlier process has left, and whether it can be known of it that it had not begun.
+    left: BTreeMap<TryKey, bool>,
+    events: u64,
+}
+
+impl Calls {
+    /// Of each act after a commit: false if the process has ended before it.
+    fn is_done(&self) -> bool {
+        let mut recorded = self.0.lock();
+        if !recorded.store.has_ended() {
+            return true;
+        }
+        let left = recorded.last_acts;
+        recorded.last_acts = left.saturating_sub(1);
+        left > 0
+    }
 }
 
 impl Executor for Calls {
@@ -80,8 +110,11 @@ impl Executor for Calls {
     }
 
     fn start(&mut self, keys: &[TryKey]) {
-        let mut recorded = self.0.lock();
         for key in keys {
+            if !self.is_done() {
+                return;
+            }
+            let mut recorded = self.0.lock();
             let work = recorded.prepared.remove(key).expect("what starts was prepared");
             let mut name = format!("{}.{}", work.dag.dag_id, work.dag.task(work.task).task_id);
             if work.map_index >= 0 {
@@ -90,10 +123,16 @@ impl Executor for Calls {
             recorded.trace.push(format!("start {name} try {}", key.try_number));
             recorded.epochs.insert(name.clone(), work.epoch);
             recorded.names.insert(*key, name);
+            recorded.begins.push(*key);
+            let before = recorded.host.insert(*key, Lot::Handed);
+            assert!(before.is_none(), "{key:?} is begun again, and is {before:?}");
         }
     }
 
     fn kill(&mut self, key: TryKey, how: Kill) {
+        if !self.is_done() {
+            return;
+        }
         let mut recorded = self.0.lock();
         let name = recorded.names.get(&key).map_or("?", String::as_str).to_owned();
         recorded.trace.push(format!("kill {name}: {}", how.reason));
@@ -112,6 +151,9 @@ impl Executor for Calls {
     }
 
     fn reclaim(&mut self, left: Left) {
+        if !self.is_done() {
+            return;
+        }
         let mut recorded = self.0.lock();
         for stray in left.tries {
             let mut name = format!("{}.{}", stray.run.dag_id, stray.task_id);
@@ -119,6 +161,7 @@ impl Executor for Calls {
                 name.push_str(&format!("[{}]", stray.map_index));
             }
             recorded.trace.push(format!("reclaim {name} try {}", stray.key.try_number));
+            recorded.left.insert(stray.key, stray.handed_at.is_some());
             recorded.names.insert(stray.key, name);
         }
         for call in left.calls {
@@ -129,9 +172,13 @@ impl Executor for Calls {
     }
 
     fn call(&mut self, call: Box<Call>) {
+        if !self.is_done() {
+            return;
+        }
         let mut recorded = self.0.lock();
         let name = call_name(&call);
         recorded.trace.push(format!("call {name} try {}", call.row.tries));
+        assert!(recorded.made.insert(call.row.try_key()), "{name} try {} is made again", call.row.tries);
         recorded.names.insert(call.row.try_key(), name);
     }
 
@@ -148,9 +195,13 @@ impl Executor for Calls {
     }
 
     fn acknowledge(&mut self, keys: &[TryKey]) {
-        let mut recorded = self.0.lock();
         for key in keys {
+            if !self.is_done() {
+                return;
+            }
+            let mut recorded = self.0.lock();
             recorded.names.remove(key);
+            recorded.host.remove(key);
         }
     }
 }
@@ -257,22 +308,34 @@ impl Simulation {
     }
 
     fn start(clock: SimulatedClock, store: MemoryStore, settings: Settings, files: BTreeMap<String, String>) -> Self {
+        Self::start_after(Recorded::default(), clock, store, settings, files)
+    }
+
+    /// `recorded` is what has outlived the process before.
+    fn start_after(
+        recorded: Recorded,
+        clock: SimulatedClock,
+        store: MemoryStore,
+        settings: Settings,
+        files: BTreeMap<String, String>,
+    ) -> Self {
         let restore = Box::new(|record: &super::DagRecord, version: &super::change::VersionWrite| {
             dagfile::parse(Path::new(&record.file), version.source.as_bytes(), &defaults().for_stored())
                 .ok()
                 .map(Arc::new)
         });
-        Self::start_with(clock, store, settings, files, restore)
+        Self::start_with((store, recorded), clock, settings, files, restore)
     }
 
     fn start_with(
+        (store, recorded): (MemoryStore, Recorded),
         clock: SimulatedClock,
-        store: MemoryStore,
         settings: Settings,
         files: BTreeMap<String, String>,
         restore: Box<Restore>,
     ) -> Self {
-        let (calls, health) = (Calls::default(), Health::default());
+        let (calls, health) = (Calls(Arc::new(Mutex::new(recorded))), Health::default());
+        calls.0.lock().store = store.clone();
         let parts = Parts {
             store: Box::new(store.clone()),
             executor: Box::new(calls.clone()),
@@ -338,7 +401,13 @@ impl Simulation {
     }
 
     fn turn(&mut self, event: Event) {
-        self.scheduler.turn(vec![event]);
+        self.turn_all(vec![event]);
+    }
+
+    /// All in one turn.
+    fn turn_all(&mut self, events: Vec<Event>) {
+        self.calls.0.lock().events += events.len() as u64;
+        self.scheduler.turn(events);
     }
 
     /// airflow.toml says something else, and SIGHUP has minflow read it.

@@ -124,7 +124,7 @@ pub(super) struct Wishes {
     pub limits: Vec<(usize, usize)>,
     /// By task, bytes of memory.
     pub needs: Vec<usize>,
-    by_path: bool,
+    pub by_path: bool,
     weights: Vec<usize>,
 }
 

@@ -1,5 +1,6 @@
 //! Rules for certain failures, and delays that grow.
 
+use super::acts::clear;
 use super::tests::trigger;
 use super::*;
 use crate::model::{Awaited, Pace, SensorMode};
@@ -159,4 +160,55 @@ fn a_saved_file_changes_the_retries_of_a_try_under_way() {
     assert_eq!(simulation.trace(), ["start d.a try 2"]);
     simulation.end("d.a", Outcome::Exited(7));
     assert_eq!(simulation.task_state("a"), TaskState::Failed, "the rule counts from nothing, not from five");
+}
+
+#[test]
+fn the_try_after_one_that_a_save_came_upon_queues_where_the_file_says_and_a_restart_changes_nothing() {
+    let text = "[tasks.a]\nbash = 'x'\nretries = 1\nretry_delay = '60s'\n";
+    let mut simulation = triggered(text);
+    simulation.save("d.toml", &format!("{text}pool = 'narrow'\n"));
+    let pool = |simulation: &Simulation| simulation.store.instances()[0].pool.to_string();
+    assert_eq!(pool(&simulation), "default_pool");
+    simulation.end("d.a", Outcome::Exited(1));
+    assert_eq!((simulation.task_state("a"), &*pool(&simulation)), (TaskState::UpForRetry, "narrow"));
+    let before = simulation.store.instances();
+    let simulation = simulation.crash_and_restart();
+    assert_eq!(simulation.store.instances(), before);
+}
+
+#[test]
+fn what_waits_tells_what_for_when_a_save_has_moved_it_to_another_pool() {
+    let text = "[tasks.a]\nsensor = { time_delta = '1h' }\n";
+    let mut simulation = triggered(text);
+    let now = simulation.clock.now();
+    let wait = Wait {
+        awaited: Awaited::Instant(now + 300 * SECOND),
+        mode: SensorMode::Poke,
+        since: now,
+        timeout: None,
+        execution_timeout: None,
+        soft_fail: false,
+        pace: Pace { poke_interval: SECOND, is_exponential: false, max_wait: None },
+    };
+    let words = wait.words();
+    simulation.end("d.a", Outcome::Deferred(Box::new(wait)));
+    assert_eq!(reason(&simulation), Some(words.clone()));
+    simulation.save("d.toml", &format!("{text}pool = 'narrow'\n"));
+    assert_eq!(&*simulation.store.instances()[0].pool, "narrow");
+    assert_eq!(reason(&simulation), Some(words));
+}
+
+#[test]
+fn what_is_cleared_is_weighed_by_its_path_as_before_and_keeps_its_weight_over_a_restart() {
+    let text = "[default_args]\nweight_rule = 'critical_path'\n[tasks.a]\nbash = 'x'\n[tasks.b]\nbash = 'x'\ndepends_on = ['a']\n";
+    let mut simulation = triggered(text);
+    let weight = |simulation: &Simulation| simulation.store.instances()[0].priority_weight;
+    assert_eq!(weight(&simulation), 20, "twice what is guessed");
+    simulation.cleared(clear("d", &["a"]));
+    simulation.end("d.a", Outcome::Signaled(15));
+    assert_eq!((simulation.task_state("a"), weight(&simulation)), (TaskState::Queued, 20));
+    simulation.cleared(clear("d", &["a"]));
+    assert_eq!(simulation.task_state("a"), TaskState::Restarting);
+    let simulation = simulation.crash_and_restart();
+    assert_eq!((simulation.task_state("a"), weight(&simulation)), (TaskState::Restarting, 20));
 }

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
+use super::mortal::{Lot, has_process};
 use super::random::{CATCHUPS, Dice, RandomDag, SCHEDULES, Ties, Wishes, number_of};
 use super::tests::trigger;
 use super::{Simulation, defaults};
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::model::wait::{Among, AwaitedTasks};
 use crate::model::{AskedDate, Awaited, AwaitedStates, DagId, Existing, Pace, RunRequest, SensorMode, Wait};
 use crate::model::{DagRun, Instance, ProcessIdentity, Reprocess, RunState, SkipDecision, TaskState, TryKey};
+use crate::scheduler::callbacks::LOST;
 use crate::scheduler::command::{Chosen, Clear, Command, MarkTasks, NewBackfill, Only, RunRange, Spread};
 use crate::scheduler::event::{Attempt, CallEnd, CallOutcome, Event, Outcome, TryEnd};
 use crate::scheduler::ready::Choosing;
@@ -24,6 +26,8 @@ use crate::scheduler::{Store, StoreError};
 pub(super) const PARALLELISM: u32 = 3;
 pub(super) const MAX_ACTIVE_TASKS: usize = 2;
 pub(super) const MAX_ACTIVE_RUNS: usize = 2;
+/// From this seed on processes end at any event, and what runs may go on without them.
+pub(super) const MORTAL: u64 = 1_000_000;
 pub(super) const START: &str = "2026-11-21T12:00:00Z";
 /// What a user may set a run to.
 const RUN_STATES: [RunState; 3] = [RunState::Success, RunState::Failed, RunState::Queued];
@@ -43,6 +47,13 @@ pub(super) struct Story {
     others: Dice,
     /// For limits, and how the next start is chosen; none: these stay as they are, in each third story.
     limits: Option<Dice>,
+    /// For ends of the process, from [`MORTAL`] on.
+    pub deaths: Option<Dice>,
+    /// For looks whether a restart would change anything, and how many there were.
+    pub replays: Dice,
+    pub replayed: usize,
+    /// Whether what runs may go on without its process.
+    pub is_mortal: bool,
     pub dags: Vec<RandomDag>,
     /// DAGs whose tasks have come and gone: an instance may have been scheduled by another graph than the one that is live.
     pub redrawn: BTreeSet<usize>,
@@ -58,7 +69,13 @@ pub(super) struct Story {
     pub asking: BTreeSet<TryKey>,
     /// Tries that have ended; they are never begun again.
     pub over: BTreeSet<TryKey>,
-    begun: BTreeSet<TryKey>,
+    pub begun: BTreeSet<TryKey>,
+    /// Tries that have succeeded, until that is recorded.
+    pub owed: BTreeSet<TryKey>,
+    /// The wall clock was set since the last start, or is behind instants of before: what another start works out by it is another.
+    pub is_stepped: bool,
+    /// The latest instant that there was.
+    latest: Timestamp,
     pub strays: BTreeSet<TryKey>,
     pub known: BTreeSet<TryKey>,
     /// How often all that holds was checked, and by try at which of these it was first seen on its way, and over.
@@ -106,6 +123,10 @@ impl Story {
             dice,
             others,
             limits,
+            deaths: (seed >= MORTAL).then(|| Dice(seed.rotate_left(16))),
+            replays: Dice(seed.rotate_left(48)),
+            replayed: 0,
+            is_mortal: seed >= MORTAL,
             dags,
             redrawn: BTreeSet::new(),
             rescheduled: BTreeSet::new(),
@@ -115,6 +136,9 @@ impl Story {
             asking: BTreeSet::new(),
             over: BTreeSet::new(),
             begun: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            is_stepped: false,
+            latest: Timestamp::MIN,
             strays: BTreeSet::new(),
             known: BTreeSet::new(),
             checks: 0,
@@ -141,13 +165,20 @@ impl Story {
         Event::Called(Box::new(CallEnd { key, outcome, ended_at: self.simulation.clock.now() }))
     }
 
-    fn started(&mut self, key: TryKey) -> Event {
-        self.begun.insert(key);
+    pub fn attempt(&self, key: TryKey) -> Attempt {
         let process = ProcessIdentity { pid: 1_000, start_ticks: 1, boot_id: "boot".to_owned() };
-        Event::Started(Attempt { key, process, started_at: self.simulation.clock.now() })
+        Attempt { key, process, started_at: self.simulation.clock.now() }
+    }
+
+    fn started(&mut self, key: TryKey) -> Attempt {
+        self.begun.insert(key);
+        let attempt = self.attempt(key);
+        self.simulation.calls.0.lock().host.insert(key, Lot::Runs(attempt.clone()));
+        attempt
     }
 
     pub fn ended(&mut self, key: TryKey, outcome: Outcome) -> Event {
+        self.check_begins();
         let is_look = |awaited: &Awaited| matches!(awaited, Awaited::Look { .. } | Awaited::Service { .. });
         let looks_again = matches!(&outcome, Outcome::Deferred(wait) if is_look(&wait.awaited));
         let asks = matches!(outcome, Outcome::Asks(_));
@@ -159,14 +190,18 @@ impl Story {
             self.over.insert(key);
         }
         let ended_at = self.simulation.clock.now();
-        let started_at = self.begun.contains(&key).then_some(ended_at);
+        let has_process = self.is_mortal && has_process(&outcome);
+        let started_at = (has_process || self.begun.contains(&key)).then_some(ended_at);
         if looks_again || asks {
             self.begun.remove(&key);
         }
         let decision = if outcome == Outcome::Exited(0) { self.random_decision(key) } else { None };
         let xcoms = decision.iter().map(|decision| (SkipDecision::XCOM_KEY.to_owned(), decision.to_xcom())).collect();
         let lengths = if outcome == Outcome::Exited(0) { self.random_lengths(key) } else { Vec::new() };
-        Event::Ended(Box::new(TryEnd { started_at, decision, xcoms, lengths, ..TryEnd::new(key, outcome, ended_at) }))
+        self.note_success(key, &outcome);
+        let end = TryEnd { started_at, decision, xcoms, lengths, ..TryEnd::new(key, outcome, ended_at) };
+        self.note_end(&end);
+        Event::Ended(Box::new(end))
     }
 
     /// How much a success gives to those that are mapped over it. A try that began under another definition may not know of them.
@@ -254,7 +289,7 @@ impl Story {
     }
 
     /// For an instant, which a timeout may come before.
-    fn random_wait(&mut self) -> Wait {
+    pub fn random_wait(&mut self) -> Wait {
         let now = self.simulation.clock.now();
         let [until, timeout, of_try] = [300, 200, 400].map(|most| 1 + self.dice.below(most) as u64);
         Wait {
@@ -311,9 +346,14 @@ impl Story {
         })))
     }
 
-    /// Whether it has begun, as far as was told.
-    fn has_lived(&self, key: TryKey) -> bool {
-        self.begun.contains(&key) || self.over.contains(&key)
+    /// Of what an earlier process has left, and this one has not taken over.
+    fn stray_end(&self, key: TryKey) -> Outcome {
+        if self.is_mortal {
+            return self.left_end(key);
+        }
+        // It is known of half of those that had not begun, as far as was told.
+        let has_lived = self.begun.contains(&key) || self.over.contains(&key);
+        if key.instance.0 % 2 == 0 && !has_lived { Outcome::NeverBegun } else { Outcome::Lost }
     }
 
     fn random_end(&mut self, key: TryKey) -> Event {
@@ -324,9 +364,7 @@ impl Story {
             return self.ended(key, outcome);
         }
         let outcome = match self.dice.below(10) {
-            // It is known of half of those that had not begun.
-            _ if self.strays.contains(&key) && key.instance.0 % 2 == 0 && !self.has_lived(key) => Outcome::NeverBegun,
-            _ if self.strays.contains(&key) => Outcome::Lost,
+            _ if self.strays.contains(&key) => self.stray_end(key),
             0 | 1 => Outcome::Exited(1),
             2 => Outcome::Exited(99),
             3 => Outcome::Signaled(9),
@@ -365,7 +403,8 @@ impl Story {
         if self.limits.is_some() {
             self.simulation.reconfigure(|settings| {
                 (settings.parallelism, settings.admission.memory) = (PARALLELISM, Some(3));
-                settings.pools[1].slots = 2;
+                // What is deferred may wait for a run that needs its place.
+                (settings.pools[1].slots, settings.pools[1].include_deferred) = (2, false);
             });
         }
     }
@@ -376,6 +415,7 @@ impl Story {
             self.write();
             self.check();
         }
+        self.plan_death();
         if self.dice.one_in(10) {
             let error = StoreError { message: "commit a turn: disk full".to_owned(), help: "free space".to_owned() };
             let call = 1 + self.dice.below(2) as u64;
@@ -404,6 +444,8 @@ impl Story {
             7 => {
                 let seconds = self.dice.below(7_200) as i64 - 3_600;
                 let to = self.simulation.clock.now() + SignedDuration::from_secs(seconds);
+                self.is_stepped = true;
+                self.latest = self.latest.max(self.simulation.clock.now());
                 self.simulation.clock.step_to(to);
                 self.simulation.turn(Event::ClockJumped);
             }
@@ -430,6 +472,9 @@ impl Story {
     fn write(&mut self) {
         for _ in 0..3 {
             self.simulation.scheduler.write_and_act();
+        }
+        if self.simulation.store.has_ended() {
+            self.crash();
         }
     }
 
@@ -461,12 +506,18 @@ impl Story {
         let mut events = Vec::new();
         for key in self.held() {
             match self.dice.below(4) {
-                0 if !self.strays.contains(&key) && !self.begun.contains(&key) => events.push(self.started(key)),
+                0 if !self.strays.contains(&key) && !self.begun.contains(&key) => {
+                    events.push(Event::Started(self.started(key)));
+                }
                 1 | 2 => events.push(self.random_end(key)),
                 _ => {}
             }
         }
         for key in self.called() {
+            if !self.is_made(key) {
+                events.push(self.call_ended(key, CallOutcome::CutOff { reason: LOST.to_owned() }));
+                continue;
+            }
             let reason = "no mailer".to_owned();
             let outcome = match self.others.below(6) {
                 0 => CallOutcome::Failed { reason },
@@ -476,7 +527,7 @@ impl Story {
             };
             events.push(self.call_ended(key, outcome));
         }
-        self.simulation.scheduler.turn(events);
+        self.simulation.turn_all(events);
     }
 
     fn save(&mut self, dag: usize) {
@@ -501,19 +552,29 @@ impl Story {
         self.simulation.save(&file_of(dag), &text);
     }
 
-    fn crash(&mut self) {
+    pub fn crash(&mut self) {
         let told = self.simulation.trace();
         self.told.extend(told);
+        self.told.push("crash".to_owned());
+        self.check_begins();
         let settings = self.simulation.settings.clone();
         let (clock, store) = (self.simulation.clock.clone(), self.simulation.store.clone());
+        store.begin_process();
         self.spend_faults();
-        self.simulation = Simulation::start(clock, store, settings, self.simulation.files.clone());
+        let legacy = self.legacy();
+        self.be_gone();
+        self.is_stepped = clock.now() < self.latest;
+        self.simulation = Simulation::start_after(legacy, clock, store, settings, self.simulation.files.clone());
         clear_in_pieces(&mut self.simulation, self.is_in_pieces);
-        self.strays = self.held();
+        self.strays = self.simulation.calls.0.lock().left.keys().copied().collect();
         self.known = self.strays.clone();
+        self.plan_death();
         self.simulation.scheduler.write_and_act();
+        self.adopt();
         self.simulation.rescan();
-        self.told.push("crash".to_owned());
+        if self.simulation.store.has_ended() {
+            self.crash();
+        }
     }
 
     /// The database works again.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::Map;
 
 use super::Simulation;
-use super::{Event, MemoryStore, ReplyTo};
+use super::{Event, MemoryStore, Recorded, ReplyTo};
 use crate::model::{RunState, TaskState};
 use crate::scheduler::StoreError;
 use crate::scheduler::command::{Asker, Command, Done, LogicalDate, Stop, Trigger};
@@ -509,7 +509,8 @@ fn a_run_whose_definition_no_longer_holds_waits_for_one_that_does() {
     simulation.started("d.a");
     simulation.files.insert("d.toml".to_owned(), "schedule = ".to_owned());
     let (clock, store, files) = (simulation.clock.clone(), simulation.store.clone(), simulation.files.clone());
-    let mut simulation = Simulation::start_with(clock, store, simulation.settings, files, Box::new(|_, _| None));
+    let mut simulation =
+        Simulation::start_with((store, Recorded::default()), clock, simulation.settings, files, Box::new(|_, _| None));
     simulation.rescan();
     assert_eq!(simulation.trace(), ["reclaim d.a try 1"]);
     simulation.end("d.a", Outcome::Lost);

@@ -106,6 +106,6 @@ impl Story {
     }
 }
 
-fn number_of_dag(run: &DagRun) -> usize {
+pub(super) fn number_of_dag(run: &DagRun) -> usize {
     run.dag_id[1..].parse().expect("DAGs are numbered")
 }
