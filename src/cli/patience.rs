@@ -15,8 +15,9 @@ use crate::cli::failure::eprint;
 use crate::cli::status;
 use crate::supervisor::sys::HeldBack;
 
-/// How long an answer may take before the wait is explained.
+/// How long an answer may take before the wait is explained. Each look whether the reason is still the same takes twice as long to come.
 const PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// How long each question about the reason may take: Ctrl-C waits for it.
 const QUESTION: Duration = Duration::from_millis(500);
 
@@ -27,15 +28,20 @@ const LAST_WORD: &str = "the wait was ended: the running minflow has been asked,
 pub(super) fn await_answer(home: &Path, socket: BorrowedFd<'_>) {
     // Without descriptors the wait ends without a last word, as it would by SIGKILL.
     let held = HeldBack::requests_to_end().ok();
-    let mut patience = Some(PATIENCE);
+    let mut patience = PATIENCE;
+    let mut said = String::new();
     loop {
         let mut watched = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
         watched.extend(held.as_ref().map(|held| PollFd::from_borrowed_fd(held.as_fd(), PollFlags::IN)));
-        let within = patience.map(|within| Timespec { tv_sec: within.as_secs() as i64, tv_nsec: 0 });
-        match poll(&mut watched, within.as_ref()) {
+        let within = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
+        match poll(&mut watched, Some(&within)) {
             Ok(0) => {
-                eprint(&notice(home));
-                patience = None;
+                let notice = notice(home);
+                if notice != said {
+                    eprint(&notice);
+                    said = notice;
+                }
+                patience = (patience * 2).min(LONGEST_PATIENCE);
             }
             Ok(_) => {
                 if watched.get(1).is_some_and(|held| !held.revents().is_empty()) {

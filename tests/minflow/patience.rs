@@ -40,8 +40,27 @@ fn a_command_whose_answer_does_not_come_says_what_it_waits_for_and_has_a_last_wo
     assert!(kept.ended().is_none());
     signal(minflow.pid(), Signal::CONT);
     assert_eq!(kept.await_end().code(), Some(0));
-    assert_eq!(kept.line(), None);
     assert_eq!(minflow.dag("d").unwrap()["is_paused"], true);
+}
+
+#[test]
+fn a_wait_is_explained_again_when_its_reason_is_another() {
+    let home = Home::new();
+    home.dag("d", "[tasks.a]\nempty = true\n");
+    let minflow = home.start();
+    minflow.await_dag("d");
+    let writer = rusqlite::Connection::open(home.file("minflow.db")).unwrap();
+    signal(minflow.pid(), Signal::STOP);
+    let mut client = Beside::start(home.command("dags pause d"), Heard::Err);
+    let said = client.line().unwrap();
+    assert!(said.starts_with("waiting for the running minflow, which does not answer"), "{said}");
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    signal(minflow.pid(), Signal::CONT);
+    let said = client.line().unwrap();
+    assert!(said.starts_with("waiting for the running minflow (process "), "{said}");
+    writer.execute_batch("ROLLBACK").unwrap();
+    while client.line().is_some() {}
+    assert_eq!(client.await_end().code(), Some(0));
 }
 
 #[test]
