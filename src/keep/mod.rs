@@ -20,7 +20,7 @@ pub use compress::compress;
 pub use folders::Places;
 
 use crate::config::Retention;
-use crate::model::RunKey;
+use crate::model::{DagId, RunKey};
 use crate::scheduler::change::{Changes, RetiredRun};
 use crate::scheduler::command::{CommandError, Keep};
 use crate::scheduler::{RETIRED_RUNS, Store, StoreError};
@@ -28,6 +28,9 @@ use crate::store::{Archive, Database, Disposable, Disposal, Reader, pages};
 
 /// How many runs of one DAG are looked at in one round; the next round goes on.
 const ROUND: usize = 10_000;
+
+/// Of so many runs the rows of instances go together, and then their folders.
+const SWEPT_RUNS: usize = 50;
 
 /// The file is not worth shrinking for less, in pages.
 const MANY_PAGES: u64 = 1_000;
@@ -132,31 +135,44 @@ pub fn sweep(
     places: &Places,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<usize, CommandError> {
-    let mut swept = Vec::new();
     let mut count = 0;
-    for (key, dag_id, run_id) in reader.retired().map_err(of_store)? {
-        while reader.has_instances(key).map_err(of_store)? {
+    for piece in reader.retired().map_err(of_store)?.chunks(SWEPT_RUNS) {
+        let mut runs: Vec<_> = piece.iter().map(|(key, dag_id, _)| (*key, dag_id.clone())).collect();
+        loop {
+            runs = with_instances(reader, runs)?;
+            if runs.is_empty() {
+                break;
+            }
             if !goes_on() {
                 return Ok(count);
             }
-            port.keep(Keep::Purge { run: key, dag_id: dag_id.clone() })?;
+            port.keep(Keep::Purge { runs: runs.clone() })?;
         }
-        match places.remove(reader, &dag_id, &run_id) {
-            Ok(()) => swept.push((key, dag_id, run_id)),
-            Err(error) => {
-                log::warn!("retention: what is left of run `{run_id}` of `{dag_id}` cannot be removed yet: {error}")
+        let mut swept = Vec::new();
+        for (key, dag_id, run_id) in piece {
+            match places.remove(reader, dag_id, run_id) {
+                Ok(()) => swept.push((*key, dag_id.clone(), run_id.clone())),
+                Err(error) => {
+                    log::warn!("retention: what is left of run `{run_id}` of `{dag_id}` cannot be removed yet: {error}")
+                }
             }
         }
-        if swept.len() >= 50 {
+        if !swept.is_empty() {
             count += swept.len();
-            port.keep(Keep::Forget { runs: std::mem::take(&mut swept) })?;
+            port.keep(Keep::Forget { runs: swept })?;
         }
     }
-    count += swept.len();
-    if !swept.is_empty() {
-        port.keep(Keep::Forget { runs: swept })?;
-    }
     Ok(count)
+}
+
+/// From the first run on of which rows of instances are left: they go in this order.
+fn with_instances(reader: &Reader, runs: Vec<(RunKey, DagId)>) -> Result<Vec<(RunKey, DagId)>, CommandError> {
+    for (at, (run, _)) in runs.iter().enumerate() {
+        if reader.has_instances(*run).map_err(of_store)? {
+            return Ok(runs[at..].to_vec());
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Takes entries of the audit log away up to a key, after the archive has taken them in.

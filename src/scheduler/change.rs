@@ -79,11 +79,10 @@ pub struct RetiredRun {
     pub end_date: Timestamp,
 }
 
-/// At most `rows` instances of a run that is gone, with all that belongs to them.
+/// At most `rows` instances of runs that are gone, of one run after the other, with all that belongs to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Purge {
-    pub run: RunKey,
-    pub dag_id: DagId,
+    pub runs: Vec<(RunKey, DagId)>,
     pub rows: u32,
 }
 

@@ -134,8 +134,8 @@ pub enum Keep {
         /// What a user has asked for, as the audit log shows it.
         asked: Option<Value>,
     },
-    /// Instances of a run that is gone.
-    Purge { run: RunKey, dag_id: DagId },
+    /// Instances of runs that are gone, of one run after the other.
+    Purge { runs: Vec<(RunKey, DagId)> },
     /// Nothing is left of these runs.
     Forget { runs: Vec<(RunKey, DagId, RunId)> },
     /// The oldest entries of the audit log, up to this key.

@@ -31,7 +31,7 @@ pub fn order(changes: &mut Changes, keep: Keep, at: Timestamp) -> Vec<RunKey> {
             retirement.runs = runs.into_iter().map(|run| (run, at)).collect();
             changes.audit.extend(asked.map(|asked| entry(at, "clean", None, asked)));
         }
-        Keep::Purge { run, dag_id } => retirement.purged = Some(Purge { run, dag_id, rows: PURGED_ROWS }),
+        Keep::Purge { runs } => retirement.purged = Some(Purge { runs, rows: PURGED_ROWS }),
         Keep::Forget { runs } => retirement.forgotten = runs.into_iter().map(|(key, ..)| key).collect(),
         Keep::CutAudit { until } => retirement.audit = Some((until, PURGED_ROWS)),
         Keep::FreePages => retirement.free_pages = Some(FREED_PAGES),
@@ -66,9 +66,9 @@ impl World {
                     self.actions.push(Action::Retired);
                 }
             }
-            Keep::Purge { run, dag_id } => {
+            Keep::Purge { runs } => {
                 self.changes.retirement.within = Some(STEP);
-                self.changes.retirement.purged = Some(Purge { run, dag_id, rows: PURGED_ROWS });
+                self.changes.retirement.purged = Some(Purge { runs, rows: PURGED_ROWS });
             }
             Keep::Forget { runs } => {
                 for (key, dag_id, run_id) in runs {

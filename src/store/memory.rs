@@ -256,8 +256,9 @@ impl Memory {
             self.retiring.insert(run.key, (run.dag_id.clone(), run.run_id.clone()));
         }
         if let Some(purge) = &changes.purged {
-            let of_run = self.instances.values().filter(|instance| instance.run == purge.run);
-            let keys: Vec<InstanceKey> = of_run.take(purge.rows as usize).map(|instance| instance.key).collect();
+            let of_run = |run| self.instances.values().filter(move |instance| instance.run == run);
+            let going = purge.runs.iter().flat_map(|&(run, _)| of_run(run)).take(purge.rows as usize);
+            let keys: Vec<InstanceKey> = going.map(|instance| instance.key).collect();
             for key in keys {
                 self.instances.remove(&key);
                 self.xcoms.remove(&key);

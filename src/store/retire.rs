@@ -241,7 +241,7 @@ pub(super) fn put<'a>(
         drop_run(connection, run, *at, counts)?;
     }
     if let Some(purge) = &changes.purged {
-        drop_instances(connection, purge, Patience::of(changes.within), counts)?;
+        drop_instances(connection, purge, &Patience::of(changes.within), counts)?;
     }
     for run in &changes.forgotten {
         connection.prepare_cached("DELETE FROM retired_run WHERE key = ?1")?.execute([run.0])?;
@@ -319,19 +319,37 @@ fn drop_run<'a>(
 fn drop_instances<'a>(
     connection: &Connection,
     purge: &'a Purge,
-    patience: Patience,
+    patience: &Patience,
     counts: &mut Counts<'a>,
 ) -> Result<(), Fault> {
+    let (mut left, mut greatest) = (purge.rows, 0);
+    for (run, dag_id) in &purge.runs {
+        let goes_on = drop_instances_of(connection, (*run, dag_id), &mut left, &mut greatest, patience, counts)?;
+        if !goes_on {
+            break;
+        }
+    }
+    if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) }
+}
+
+/// Takes those that go from `left`. False: the rest is for another time.
+fn drop_instances_of<'a>(
+    connection: &Connection,
+    (run, dag_id): (RunKey, &'a DagId),
+    left: &mut u32,
+    greatest: &mut i64,
+    patience: &Patience,
+    counts: &mut Counts<'a>,
+) -> Result<bool, Fault> {
     let found: Vec<(i64, Option<TaskState>)> = connection
         .prepare_cached(
             "SELECT key, state FROM task_instance WHERE run_key = ?1 AND EXISTS (SELECT 1 FROM retired_run WHERE key = ?1) LIMIT ?2",
         )?
-        .query_map(params![purge.run.0, purge.rows], |row| Ok((row.get(0)?, counted_state(row.get_ref(1)?))))?
+        .query_map(params![run.0, *left], |row| Ok((row.get(0)?, counted_state(row.get_ref(1)?))))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut greatest = 0;
     for (key, state) in found {
-        if greatest > 0 && patience.is_over() {
-            break;
+        if *greatest > 0 && patience.is_over() {
+            return Ok(false);
         }
         // One value may be large, and a task may have pushed many.
         let next_value =
@@ -339,7 +357,7 @@ fn drop_instances<'a>(
         let mut next_value = connection.prepare_cached(next_value)?;
         while next_value.execute([key])? > 0 {
             if patience.is_over() {
-                return if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) };
+                return Ok(false);
             }
         }
         for sql in [
@@ -350,11 +368,12 @@ fn drop_instances<'a>(
             connection.prepare_cached(sql)?.execute([key])?;
         }
         if let Some(state) = state {
-            counts.gone(&purge.dag_id, "task", state.as_str(), 1);
+            counts.gone(dag_id, "task", state.as_str(), 1);
         }
-        greatest = greatest.max(key);
+        *greatest = (*greatest).max(key);
+        *left -= 1;
     }
-    if greatest > 0 { raise_floor(connection, "task_instance", greatest) } else { Ok(()) }
+    Ok(*left > 0)
 }
 
 /// None: no minflow wrote it, and none has counted it.

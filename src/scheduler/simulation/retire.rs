@@ -84,7 +84,7 @@ fn a_new_run_of_the_name_of_one_that_goes_waits_until_nothing_is_left_of_it_also
     simulation.succeed("d.a");
     simulation = simulation.crash_and_restart();
     simulation.trace();
-    order(&mut simulation, Keep::Purge { run: old.key, dag_id: "d".into() }).unwrap();
+    order(&mut simulation, Keep::Purge { runs: vec![(old.key, "d".into())] }).unwrap();
     order(&mut simulation, Keep::Forget { runs: vec![(old.key, "d".into(), "r1".into())] }).unwrap();
     assert_eq!(starts(&mut simulation), ["start d.a try 1"]);
     simulation.succeed("d.a");

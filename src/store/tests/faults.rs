@@ -162,7 +162,7 @@ fn retention() -> Script {
     begin(home.path());
     let going = may_go(home.path(), &ALL).into_iter().map(|run| (run, at(0))).collect();
     let order = |retirement| commit(Changes { retirement, ..Changes::default() });
-    let purge = |run| Some(Purge { run: RunKey(run), dag_id: "sales".into(), rows: 10 });
+    let purge = |run| Some(Purge { runs: vec![(RunKey(run), "sales".into())], rows: 10 });
     let steps = vec![
         order(RetireChanges { runs: going, ..RetireChanges::default() }),
         order(RetireChanges { purged: purge(1), ..RetireChanges::default() }),

@@ -50,7 +50,7 @@ pub(super) fn retire(database: &mut Database, runs: &[RetiredRun]) {
 }
 
 pub(super) fn purge(database: &mut Database, run: i64, rows: u32) {
-    let purged = Some(Purge { run: RunKey(run), dag_id: "sales".into(), rows });
+    let purged = Some(Purge { runs: vec![(RunKey(run), "sales".into())], rows });
     database
         .commit(&Changes { retirement: RetireChanges { purged, ..RetireChanges::default() }, ..Changes::default() })
         .unwrap();
@@ -142,6 +142,28 @@ fn a_retired_run_goes_as_a_whole_in_pieces_and_the_database_is_sound_at_each_ste
 }
 
 #[test]
+fn rows_of_several_runs_go_together_one_run_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = filled(folder.path(), 5, |_| RunState::Success);
+    let more = (10..13)
+        .map(|key| new_instance(Instance { map_index: key as i32, ..instance(key, 2, "many", TaskState::Skipped) }));
+    database.commit(&Changes { instances: more.collect(), ..Changes::default() }).unwrap();
+    // Of what stays nothing goes, although it is named.
+    retire(&mut database, &may_go(folder.path(), &ALL)[..3]);
+    let reader = reader_in(folder.path());
+    let mut purge = |within: Option<Duration>| {
+        let runs = (1..=4).map(|run| (RunKey(run), "sales".into())).collect();
+        let retirement = RetireChanges { purged: Some(Purge { runs, rows: 4 }), within, ..RetireChanges::default() };
+        database.commit(&Changes { retirement, ..Changes::default() }).unwrap();
+        assert_eq!(reader.check().unwrap(), [""; 0]);
+        [1, 2, 3, 4].map(|run| reader.count_instances(RunKey(run)).unwrap())
+    };
+    assert_eq!(purge(None), [0, 1, 1, 1]);
+    assert_eq!(purge(Some(Duration::ZERO)), [0, 0, 1, 1], "without time one goes, and none of the next run");
+    assert_eq!(purge(None), [0, 0, 0, 1]);
+}
+
+#[test]
 fn an_order_without_time_takes_one_thing_and_the_next_ones_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = filled(folder.path(), 3, |_| RunState::Success);
@@ -156,7 +178,7 @@ fn an_order_without_time_takes_one_thing_and_the_next_ones_the_rest() {
     let reader = reader_in(folder.path());
     let mut left = Vec::new();
     while reader.has_instances(RunKey(1)).unwrap() {
-        let purged = Some(Purge { run: RunKey(1), dag_id: "sales".into(), rows: 200 });
+        let purged = Some(Purge { runs: vec![(RunKey(1), "sales".into())], rows: 200 });
         order(RetireChanges { purged, ..RetireChanges::default() });
         assert_eq!(reader.check().unwrap(), [""; 0]);
         left.push((
