@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use self::contest::Contest;
 use self::elders::Kept;
+use self::host_line::{Bar, HostLine};
 use self::line::Line;
 use self::order::{Ageing, Entry, Rank, unsigned};
 use self::tournament::Tournament;
@@ -28,6 +29,7 @@ pub use self::why::{Elder, NotStarted, Rival};
 
 mod contest;
 mod elders;
+mod host_line;
 mod line;
 mod order;
 mod pass;
@@ -160,9 +162,9 @@ pub struct ReadyQueue {
     park_of: BTreeMap<(Quota, u32), u32>,
     /// Of each park, its best; nobody while there is no room.
     called: Tournament,
-    /// With ageing, of each park of those for whom the host has no room, its best, whether or not there is room.
-    host_waits: Tournament,
-    /// The best of all of them while others are kept back for it.
+    /// With ageing, those that need some of the host.
+    host_line: HostLine,
+    /// The first of them while others are kept back for it.
     host_elder: Option<u32>,
     /// By group that keeps others back, what is kept from taking part.
     kept: BTreeMap<u32, Vec<Kept>>,
@@ -264,13 +266,15 @@ impl ReadyQueue {
             return None;
         }
         loop {
-            // Of what is equal the lanes decide.
-            if let Some(park) = self.called.best().filter(|_| self.called.best_rank() <= self.open.best_rank()) {
-                if let Some(group) = self.elder_of_host(park, limits) {
-                    return Some(self.start(group, limits));
-                }
+            // Of what is equal the lanes decide. Where DAGs share, who is parked may keep others back that come before him.
+            let may_overtake = self.is_fair && self.ageing.is_some();
+            let is_called = may_overtake || self.called.best_rank() <= self.open.best_rank();
+            if let Some(park) = self.called.best().filter(|_| is_called) {
                 self.call(park, limits);
                 continue;
+            }
+            if may_overtake && let Some(elder) = self.elder_of_host(limits) {
+                return Some(self.start(elder, limits));
             }
             let at = self.open.best()?;
             let lane = &self.lanes[at as usize];
@@ -297,11 +301,7 @@ impl ReadyQueue {
     fn start(&mut self, group: u32, limits: &mut Limits) -> (u32, Claim) {
         let claim = self.groups[group as usize].claim;
         limits.occupy(claim);
-        let handle = self.pop(group);
-        if !self.kept.is_empty() && !limits.has_room_in_run(claim.run) {
-            self.pass_over_run(claim.run);
-        }
-        (handle, claim)
+        (self.pop(group), claim)
     }
 
     /// Seats are given out from the first again. Does nothing while anybody waits.
@@ -314,7 +314,7 @@ impl ReadyQueue {
             self.parks.clear();
             self.park_of.clear();
             self.called = Tournament::default();
-            self.host_waits = Tournament::default();
+            self.host_line = HostLine::default();
         }
     }
 
@@ -397,22 +397,24 @@ impl ReadyQueue {
     /// Tells the team of a group its best, the lane the team's, and the queue the lane's; or its park, if it is parked.
     fn list(&mut self, group: u32) {
         let of = &self.groups[group as usize];
-        let (rank, keeps) = (of.rank(), of.keeps);
+        let (rank, keeps, needs_host) = (of.rank(), of.keeps, of.claim.need.is_some());
         if let Some((park, seat)) = of.parked {
             let at = &mut self.parks[park as usize];
+            let before = at.groups.best_rank();
             at.groups.set(seat, rank);
             let best = at.groups.best_rank();
-            let is_before_lent = at.lent.is_some_and(|lent| best < self.groups[lent as usize].rank());
-            if self.ageing.is_some() && matches!(at.quota, Quota::Host(_)) {
-                self.set_host_wait(park, best);
-            }
-            if self.called.rank(park) != Rank::NOBODY || is_before_lent {
+            // Those there may be kept back for somebody who does not come before this one.
+            let is_first = at.lent.is_some() || (self.ageing.is_some() && best < before);
+            if self.called.rank(park) != Rank::NOBODY || (is_first && self.may_lend(park)) {
                 self.called.set(park, best);
             }
         } else {
             let (team, seat) = (of.team, of.seat);
             self.teams[team as usize].groups.set(seat, rank);
             self.list_team(team);
+        }
+        if self.ageing.is_some() && needs_host {
+            self.line_up(group, rank);
         }
         if keeps {
             self.let_go(group);
@@ -430,6 +432,7 @@ impl ReadyQueue {
     fn give_up(&mut self, group: u32) {
         self.take_back(group);
         self.leave_park(group);
+        self.host_line.leave(group);
         let of = &mut self.groups[group as usize];
         of.line.shrink();
         let team = &mut self.teams[of.team as usize];
@@ -480,12 +483,7 @@ impl ReadyQueue {
 
     fn leave_park(&mut self, group: u32) {
         if let Some((park, seat)) = self.groups[group as usize].parked.take() {
-            let of = &mut self.parks[park as usize];
-            of.groups.leave(seat);
-            if self.ageing.is_some() && matches!(of.quota, Quota::Host(_)) {
-                let best = of.groups.best_rank();
-                self.set_host_wait(park, best);
-            }
+            self.parks[park as usize].groups.leave(seat);
         }
     }
 
@@ -499,24 +497,38 @@ impl ReadyQueue {
 
     /// A park takes part in the choice, unless the one that it has lent is still to start.
     fn show(&mut self, park: u32) {
-        let of = &self.parks[park as usize];
-        if of.lent.is_none() {
-            self.called.set(park, of.groups.best_rank());
+        if self.may_lend(park) {
+            self.called.set(park, self.parks[park as usize].groups.best_rank());
         }
+    }
+
+    /// It has lent nobody, or somebody there comes before who is lent.
+    fn may_lend(&self, park: u32) -> bool {
+        let of = &self.parks[park as usize];
+        of.lent.is_none_or(|lent| of.groups.best_rank() < self.groups[lent as usize].rank())
     }
 
     /// What has gained room takes part again.
     fn hear(&mut self, limits: &mut Limits) {
         while let Some(freed) = limits.take_freed() {
             match freed {
-                Freed::Pool(pool) => self.unblock_pool(pool, limits),
-                Freed::Quota(quota) => self.unblock_quota(quota, limits),
+                Freed::Pool(pool) => {
+                    self.unblock_pool(pool, limits);
+                    self.host_line.open_pool(pool);
+                }
+                Freed::Quota(quota) => {
+                    self.unblock_quota(quota, limits);
+                    self.host_line.open(Bar::Quota(quota));
+                }
                 Freed::Share(pool, dag) => self.follow_share(pool, dag, limits),
             }
         }
         while let Some(team) = self.new_teams.pop() {
             let Team { lane, dag, .. } = self.teams[team as usize];
             self.set_share(team, limits.share(self.lanes[lane as usize].pool, dag));
+        }
+        if !self.kept.is_empty() {
+            self.look_again(limits);
         }
     }
 
@@ -553,22 +565,12 @@ impl ReadyQueue {
     }
 
     fn unblock_quota(&mut self, quota: Quota, limits: &Limits) {
-        let has_room = limits.has_room(quota);
-        if !has_room && !self.kept.is_empty() {
-            self.let_all_go();
-        }
-        let is_of_host = self.ageing.is_some() && matches!(quota, Quota::Host(_));
-        if !has_room && !is_of_host {
+        if !limits.has_room(quota) {
             return;
         }
         for (_, &park) in self.park_of.range((quota, 0)..=(quota, ALL_TEAMS)) {
-            let of = &self.parks[park as usize];
-            if is_of_host {
-                // Who could never start may do so now.
-                self.host_waits.set(park, of.groups.best_rank());
-            }
-            if has_room && of.lent.is_none() {
-                self.called.set(park, of.groups.best_rank());
+            if self.may_lend(park) {
+                self.called.set(park, self.parks[park as usize].groups.best_rank());
             }
         }
     }

@@ -156,6 +156,79 @@ fn what_the_host_gets_back_is_kept_for_who_needs_much_of_it_and_he_keeps_his_pla
     assert_eq!(drain(&mut queue, &mut limits), [0, 1]);
 }
 
+#[test]
+fn for_whom_the_host_is_kept_does_not_depend_on_who_was_asked_when() {
+    let choosing = choosing(false, true);
+    for was_asked in [false, true] {
+        let (mut limits, mut queue) = (limits(&choosing, 32, -1), ReadyQueue::new(&choosing));
+        let narrow = limits.set_pool(&"narrow".into(), 1, false);
+        limits.set_reserves(Some(3), None);
+        let [one, two] = [1, 2].map(|memory| limits.intern_need(Need { memory, millicpus: 0 }));
+        let with = |it: Candidate, need| Candidate { claim: Claim { need, ..it.claim }, ..it };
+        let fat = with(candidate(9, 1, 1, narrow.0, 1), Some(two));
+        let small = |handle| with(Candidate { since: at(5), ..candidate(handle, 0, 0, 0, 1) }, Some(one));
+        let before = with(candidate(7, 2, 2, 0, 1), Some(two));
+        limits.occupy(before.claim);
+        queue.insert(fat);
+        queue.set_now(at(50));
+        if was_asked {
+            assert_eq!(drain(&mut queue, &mut limits), Vec::<u32>::new(), "the host has no room for it");
+        }
+        // As a restart takes over what runs, whatever there is room for.
+        let other = candidate(8, 2, 2, narrow.0, 1);
+        limits.occupy(other.claim);
+        queue.insert(small(0));
+        assert_eq!(
+            drain(&mut queue, &mut limits),
+            [0],
+            "asked: {was_asked}; as long as its pool is full it has no use for the host"
+        );
+        limits.release(other.claim, Held::Queued);
+        limits.release(small(0).claim, Held::Queued);
+        queue.insert(small(1));
+        assert_eq!(drain(&mut queue, &mut limits), Vec::<u32>::new());
+        assert_eq!(queue.why_not(1, &limits), Some(NotStarted::KeptFor(Elder { handle: 9, pool: None })));
+        limits.release(before.claim, Held::Queued);
+        assert_eq!(drain(&mut queue, &mut limits), [9, 1]);
+    }
+}
+
+#[test]
+fn who_was_found_behind_a_limit_later_starts_before_one_that_came_back_from_it_with_less_weight() {
+    let choosing = choosing(true, false);
+    let (mut limits, mut queue) = (limits(&choosing, 32, 10), ReadyQueue::new(&choosing));
+    limits.set_run(RunIx(4), 0, 100);
+    limits.set_reserves(Some(6), None);
+    let six = limits.intern_need(Need { memory: 6, millicpus: 0 });
+    let needing = |it: Candidate, priority_weight| Candidate {
+        claim: Claim { need: Some(six), ..it.claim },
+        priority_weight,
+        ..it
+    };
+    let before = needing(candidate(20, 3, 3, 0, 1), 1);
+    // The first and the third DAG hold a slot each.
+    for claim in [before, candidate(21, 0, 0, 0, 1), candidate(22, 2, 2, 0, 1)].map(|it| it.claim) {
+        limits.occupy(claim);
+    }
+    queue.insert(needing(candidate(0, 0, 0, 0, 1), 8));
+    assert_eq!(drain(&mut queue, &mut limits), Vec::<u32>::new());
+    limits.release(before.claim, Held::Queued);
+    limits.set_parallelism(3);
+    let other = needing(candidate(1, 1, 1, 0, 1), 1);
+    queue.insert(other);
+    assert_eq!(
+        drain(&mut queue, &mut limits),
+        [1],
+        "its DAG holds nothing; the other has come back, and no slot is left"
+    );
+    queue.insert(needing(candidate(2, 0, 4, 0, 1), 10));
+    queue.insert(Candidate { priority_weight: 9, ..candidate(3, 2, 2, 0, 1) });
+    limits.set_parallelism(4);
+    assert_eq!(drain(&mut queue, &mut limits), [3]);
+    limits.release(other.claim, Held::Queued);
+    assert_eq!(drain(&mut queue, &mut limits), [2]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// DAG, run of it, pool, slots, weight, limit of its task, need.
@@ -213,40 +286,93 @@ impl Model {
         if self.choosing.fair_share { held.map(|(claim, _)| u64::from(claim.pool_slots)).sum() } else { 0 }
     }
 
-    fn is_kept_back(&self, it: &Candidate, limits: &Limits) -> bool {
-        let (pool, open) = (it.claim.pool, limits.pools.open(it.claim.pool));
-        if self.choosing.ageing.is_none() || open < 0 {
-            return false;
-        }
+    /// Whether the pool has so many slots once all that runs is over.
+    fn could_free(&self, pool: PoolIx, slots: u32, limits: &Limits) -> bool {
         let counted = self.held.iter().filter(|(claim, how)| claim.pool == pool && *how == Held::Deferred);
         let deferred: i64 = counted.map(|(claim, _)| i64::from(claim.pool_slots)).sum();
         let total = limits.pools.total(pool).unwrap();
         let free_once = if limits.pools.includes_deferred(pool) { total - deferred } else { total };
-        (1..4).filter(|&slots| slots != it.claim.pool_slots).any(|slots| {
+        total < 0 || i64::from(slots) <= free_once
+    }
+
+    fn is_elder(&self, it: &Candidate) -> bool {
+        self.choosing.ageing.is_some() && self.now - it.since.as_second() >= INTERVAL
+    }
+
+    /// Of all that need some of the host, and which nothing else keeps for good or within its run, the first in line.
+    fn first_of_host(&self, limits: &Limits) -> Option<&Candidate> {
+        let may_wait = |of: &&Candidate| {
+            let Claim { pool, pool_slots, need, .. } = of.claim;
+            need.is_some_and(|need| limits.reserves().could_hold(need))
+                && self.could_free(pool, pool_slots, limits)
+                && matches!(limits.full_quota(&of.claim), None | Some(Quota::Host(_)))
+        };
+        self.waiting.values().filter(may_wait).min_by_key(|of| self.order(of))
+    }
+
+    fn is_left(&self, it: &Candidate, of: &Candidate, limits: &Limits) -> bool {
+        limits.pools.has_room_for_both(it.claim.pool, it.claim.pool_slots, of.claim.pool_slots)
+    }
+
+    fn elder_of_host(&self, it: &Candidate, limits: &Limits) -> Option<&Candidate> {
+        self.first_of_host(limits).filter(|of| self.is_elder(of) && self.order(of) < self.order(it))
+    }
+
+    /// Whether it would leave too little of the host to who is first in line.
+    fn lacks_host(&self, it: &Candidate, limits: &Limits) -> bool {
+        let has_slots = |of: &&Candidate| limits.pools.has_room(of.claim.pool, of.claim.pool_slots);
+        let first = self.elder_of_host(it, limits).filter(has_slots);
+        let needs = first.and_then(|first| it.claim.need.zip(first.claim.need));
+        needs.is_some_and(|(one, other)| !limits.reserves().has_room_for_both(one, other))
+    }
+
+    /// Null: it is not kept back. Else whether all that want as much of its pool are.
+    fn kept_back(&self, it: &Candidate, limits: &Limits) -> Option<bool> {
+        if self.lacks_host(it, limits) {
+            return Some(false);
+        }
+        let pool = it.claim.pool;
+        for slots in (1..4).filter(|&slots| slots != it.claim.pool_slots) {
             let in_lane = self.waiting.values().filter(|of| of.claim.pool == pool && of.claim.pool_slots == slots);
-            let head = in_lane
-                .filter(|of| limits.full_quota(&of.claim).is_none())
-                .min_by_key(|of| (self.share(of), self.order(of)));
-            head.is_some_and(|head| {
-                i64::from(slots + it.claim.pool_slots) > open
-                    && i64::from(slots) <= free_once
-                    && self.now - head.since.as_second() >= INTERVAL
-                    && self.order(head) < self.order(it)
-            })
-        })
+            let may_head = |of: &&Candidate| limits.full_quota(&of.claim).is_none() && !self.lacks_host(of, limits);
+            let heads = in_lane.filter(may_head);
+            let Some(head) = heads.min_by_key(|of| (self.share(of), self.order(of))) else { continue };
+            let could_free = self.could_free(pool, slots, limits);
+            if !self.is_left(it, head, limits) && could_free && self.is_elder(head) && self.order(head) < self.order(it)
+            {
+                return Some(true);
+            }
+        }
+        let first = self.elder_of_host(it, limits)?;
+        (first.claim.pool == pool && !self.is_left(it, first, limits)).then_some(true)
     }
 
     /// What is to start next, by looking at all.
     fn best(&self, limits: &Limits) -> Option<(u64, Order)> {
         let may_start = |it: &&Candidate| limits.has_free_slot() && limits.refusal(&it.claim).is_none();
         let order = |it: &&Candidate| (self.share(it), self.order(it));
-        let mut lanes: BTreeMap<(PoolIx, u32), Vec<&Candidate>> = BTreeMap::new();
-        for it in self.waiting.values().filter(may_start) {
-            lanes.entry((it.claim.pool, it.claim.pool_slots)).or_default().push(it);
+        let mut all: Vec<&Candidate> = self.waiting.values().filter(may_start).collect();
+        all.sort_by_key(order);
+        if let Some(first) = self.first_of_host(limits).filter(|_| self.choosing.fair_share)
+            && may_start(&first)
+            && self.is_elder(first)
+            && self.kept_back(first, limits).is_none()
+        {
+            return Some(order(&first));
         }
-        // Who is kept back keeps those behind it back that want as much of the pool.
-        let heads = lanes.values().filter_map(|lane| lane.iter().copied().min_by_key(order));
-        heads.filter(|head| !self.is_kept_back(head, limits)).map(|head| order(&head)).min()
+        let mut closed = BTreeSet::new();
+        for it in all {
+            let lane = (it.claim.pool, it.claim.pool_slots);
+            if closed.contains(&lane) {
+                continue;
+            }
+            // Who is kept back keeps those behind it back that want as much of the pool.
+            match self.kept_back(it, limits) {
+                None => return Some(order(&it)),
+                Some(is_all) => closed.extend(is_all.then_some(lane)),
+            }
+        }
+        None
     }
 }
 
@@ -269,9 +395,9 @@ fn check(fair_share: bool, ages: bool, steps: Vec<Step>) -> Result<(), TestCaseE
         match step {
             Step::Insert(handle, (dag, run), (pool, slots), priority_weight, limit, need) => {
                 let it = candidate(handle, dag, 2 * dag + run, pool, slots);
-                // A task with a limit stands in one pool. Who ages needs nothing: whether the host or the pool is asked first shows.
+                // A task with a limit stands in one pool.
                 let (task_limit, pool) = if limit == 0 { (Some(in_all[dag as usize]), 0) } else { (None, pool) };
-                let need = if ages { None } else { needs.get(need as usize).copied() };
+                let need = needs.get(need as usize).copied();
                 let claim = Claim { task_limit, need, pool: PoolIx(pool), ..it.claim };
                 let logical_date = (run > 0).then(|| at(1));
                 let it = Candidate { claim, priority_weight, logical_date, since: at(model.now), ..it };
