@@ -392,6 +392,20 @@ impl Limits {
         }
     }
 
+    /// What is queued or runs reserves this of the host from now on.
+    pub fn follow_need(&mut self, claim: &mut Claim, need: Option<NeedIx>) {
+        if claim.need == need {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut claim.need, need) {
+            self.reserves.give_back(before);
+        }
+        if let Some(need) = need {
+            self.reserves.take(need);
+        }
+        self.free_reserves();
+    }
+
     fn enter_task(&mut self, mut limit: Option<TaskLimitIx>) {
         while let Some(ix) = limit {
             let of = &mut self.tasks[ix.index()];

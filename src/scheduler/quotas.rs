@@ -9,7 +9,7 @@ use crate::scheduler::StoreError;
 use crate::scheduler::pools::{Claim, Held, Scope, TaskLimitIx};
 use crate::scheduler::port::History;
 use crate::scheduler::progress::InstanceIx;
-use crate::scheduler::reserves::Need;
+use crate::scheduler::reserves::{Need, NeedIx};
 use crate::scheduler::world::{DagIx, RunIx, Slot, World};
 
 /// Of a limit that a task no longer has, while something counts against it.
@@ -138,10 +138,25 @@ impl World {
                 claim = now;
             }
             self.limits.follow_task_limit(&mut claim, now.task_limit);
+            if held != Held::Deferred {
+                let need = self.need_under_way(run, slot, claim.need, now.need);
+                self.limits.follow_need(&mut claim, need);
+            }
             self.run_quiet(run).instances[slot.0 as usize].claim = Some((claim, held));
         }
         for limit in before.into_values() {
             self.limits.drop_task_limit(limit);
+        }
+    }
+
+    /// What an instance under way reserves: by the live definition, as after a start. Of a task that has left its DAG nothing else is
+    /// known than what it had, nor is what was learned when it was queued.
+    fn need_under_way(&self, run: RunIx, slot: Slot, before: Option<NeedIx>, now: Option<NeedIx>) -> Option<NeedIx> {
+        let this = self.run(run);
+        match this.entry(slot).task.zip(this.definition.as_ref()) {
+            None => before,
+            Some((task, definition)) if learns(definition.dag.task(task)) => before.or(now),
+            Some(_) => now,
         }
     }
 

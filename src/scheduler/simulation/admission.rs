@@ -115,6 +115,26 @@ fn needs_are_reserved_from_the_start_of_a_try_to_its_end_also_over_a_restart() {
 }
 
 #[test]
+fn a_try_whose_task_was_gone_over_a_restart_reserves_its_needs_when_that_comes_back() {
+    let text = "[tasks.fat]\nbash = \"x\"\nneeds = { memory = 600 }\n[tasks.plain]\nbash = \"x\"\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    let reserved = |simulation: &Simulation| simulation.scheduler.world.limits().reserves().memory().0;
+    simulation.command(trigger("d"));
+    simulation.started("d.fat");
+    assert_eq!(reserved(&simulation), 600);
+    simulation.save("d.toml", "[tasks.plain]\nbash = \"x\"\n");
+    assert_eq!(reserved(&simulation), 600, "what it has it keeps");
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!(reserved(&simulation), 0, "nothing says any longer what it needs");
+    simulation.save("d.toml", text);
+    assert_eq!(reserved(&simulation), 600);
+    simulation.save("d.toml", &text.replace("600", "700"));
+    assert_eq!(reserved(&simulation), 700, "as a restart would have it");
+    simulation.end("d.fat", Outcome::Exited(0));
+    assert_eq!(reserved(&simulation), 0);
+}
+
+#[test]
 fn a_full_disk_keeps_new_starts_back_and_is_told_until_it_has_room_though_nothing_waits_any_longer() {
     let thresholds = Thresholds { min_free: Some(500), ..Thresholds::default() };
     let mut simulation = simulation(32, AdmissionRules { thresholds, ..AdmissionRules::default() });
