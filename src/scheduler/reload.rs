@@ -321,9 +321,7 @@ impl World {
     /// The runs of a DAG keep what has started; the rest follows the live definition.
     fn follow_definition(&mut self, ix: DagIx, rows: Rows, now: Now) {
         let Some(definition) = self.dag(ix).definition.clone() else { return };
-        // One look-up for each instance of each run: a search through the tasks would be quadratic.
-        let places: BTreeMap<&str, TaskIx> =
-            definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
+        let places = definition.places();
         let runs: Vec<RunIx> = self.dag(ix).runs.iter().map(|&(_, run)| run).collect();
         for run in runs {
             self.follow_in_run(run, (&definition, rows), &places, now);
@@ -334,9 +332,17 @@ impl World {
 
     /// A run that is new in memory takes the live definition.
     pub(super) fn take_definition(&mut self, run: RunIx, definition: &Arc<Definition>, now: Now) {
-        let places: BTreeMap<&str, TaskIx> =
-            definition.dag.graph.indexes().map(|task| (&*definition.dag.task(task).task_id, task)).collect();
-        self.follow_in_run(run, (definition, Rows::OfAnother), &places, now);
+        self.follow_in_run(run, (definition, Rows::OfAnother), &definition.places(), now);
+    }
+
+    /// An instance is removed with its try, since its task is mapped no longer: once none is left the task gets the one of now.
+    pub(super) fn replace_unfit(&mut self, run: RunIx, slot: Slot, now: Now) {
+        let this = self.run(run);
+        let Some((task, definition)) = this.entry(slot).task.zip(this.definition.clone()) else { return };
+        let is_left = this.instances.iter().any(|entry| entry.task == Some(task) && !has_gone(entry, &definition));
+        if !is_left && !this.row.state.is_finished() {
+            self.follow_in_run(run, (&definition, Rows::OfIt), &definition.places(), now);
+        }
     }
 
     fn follow_in_run(
@@ -364,10 +370,7 @@ impl World {
                 None => self.vanish(run, slot),
             }
         }
-        let stays = |entry: &&InstanceEntry| {
-            let is_gone = |task| entry.row.state == TaskState::Removed && is_unfit(entry, task, definition);
-            !entry.task.is_some_and(is_gone)
-        };
+        let stays = |entry: &&InstanceEntry| !has_gone(entry, definition);
         let known: BTreeSet<TaskIx> =
             self.run(run).instances.iter().filter(stays).filter_map(|entry| entry.task).collect();
         let is_missing =
@@ -554,6 +557,11 @@ fn schedule_summary(definition: &Definition) -> Option<String> {
 /// Whether it has a map index, and its task is not mapped.
 pub(super) fn is_unfit(entry: &InstanceEntry, task: TaskIx, definition: &Definition) -> bool {
     entry.row.map_index >= 0 && definition.dag.graph.node(task).mappings.is_empty()
+}
+
+/// Such a one that does not stand for its task any longer.
+fn has_gone(entry: &InstanceEntry, definition: &Definition) -> bool {
+    entry.row.state == TaskState::Removed && entry.task.is_some_and(|task| is_unfit(entry, task, definition))
 }
 
 /// The row of an instance that has not begun.

@@ -151,6 +151,7 @@ impl World {
             let is_gone = is_dropped.then(|| machine::next_task(TaskState::None, TaskEvent::Vanish));
             if let Some(Ok(removed)) = is_gone {
                 self.set_task_state(run, slot, removed);
+                self.replace_unfit(run, slot, now);
             }
             return;
         }
@@ -251,6 +252,7 @@ impl World {
             TaskState::Scheduled => {
                 self.arm(TimerKey::Requeue(run, slot), Deadline::Boot(now.boot.after(requeue_delay)))
             }
+            TaskState::Removed => self.replace_unfit(run, slot, now),
             _ => {}
         }
     }

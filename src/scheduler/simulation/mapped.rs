@@ -175,6 +175,32 @@ fn one_of_many_whose_task_is_mapped_no_longer_has_no_next_try() {
 }
 
 #[test]
+fn a_task_whose_last_instance_of_many_goes_with_its_try_has_its_own_at_once() {
+    let text = LINE.replace("empty = true, expand", "bash = \"x\", expand");
+    let plain = text.replace(", expand = { x = { xcom = \"src\" } }", ", depends_on = [\"src\"]");
+    for is_cleared in [false, true] {
+        let mut simulation = Simulation::with(&[("m.toml", &text)]);
+        simulation.push("m.src", 1);
+        if is_cleared {
+            simulation.started("m.each[0]");
+        }
+        simulation.save("m.toml", &plain);
+        if is_cleared {
+            simulation.cleared(Clear { tasks: Chosen::Named(vec!["each".to_owned()]), ..clear("m", &[]) });
+            simulation.end("m.each[0]", Outcome::Signaled(15));
+        } else {
+            let outcome = Outcome::Unstarted { reason: "no processes left".to_owned() };
+            let end = TryEnd::new(simulation.key("m.each[0]"), outcome, simulation.clock.now());
+            simulation.turn(Event::Ended(Box::new(end)));
+        }
+        let found = simulation.instances_of("each");
+        assert_eq!(found, [(-1, TaskState::Queued), (0, TaskState::Removed)], "cleared: {is_cleared}");
+        simulation.succeed("m.each");
+        assert_eq!(simulation.run_states()[0].1, RunState::Success);
+    }
+}
+
+#[test]
 fn what_comes_after_a_mapped_task_in_its_group_becomes_many_as_soon_as_that_has() {
     let text = "tasks.src = { bash = \"x\", output = \"json\" }\n[groups.g]\nexpand = { x = { xcom = \"src\" } }\n\
         tasks.a = { bash = \"x\" }\ntasks.b = { bash = \"x\", depends_on = [\"a\"] }\n";

@@ -81,6 +81,11 @@ impl Definition {
         })
     }
 
+    /// Its tasks by their ids, for who looks up many: a search through the tasks would be quadratic.
+    pub(in crate::scheduler) fn places(&self) -> BTreeMap<&str, TaskIx> {
+        self.dag.graph.indexes().map(|task| (&*self.dag.task(task).task_id, task)).collect()
+    }
+
     /// The progress of a run that has just been created.
     pub(in crate::scheduler) fn blank(&self) -> Cow<'_, Progress> {
         if let Some(blank) = self.blank.get() {
