@@ -132,12 +132,19 @@ impl Simulation {
         let world = self.scheduler.world();
         let is_passing =
             |key: &TimerKey| matches!(key, TimerKey::Requeue(..) | TimerKey::Again | TimerKey::Host | TimerKey::Drain);
+        // Its time was over while an act was in the midst of it: it is looked at again in a moment, and by a start at once.
+        let is_put_off = |key: &TimerKey| {
+            let TimerKey::RunTimeout(run) = *key else { return false };
+            let (row, definition) = (&world.run(run).row, world.run(run).definition.as_ref());
+            let timeout = definition.and_then(|definition| definition.dag.dagrun_timeout);
+            row.start_date.zip(timeout).is_some_and(|(start, timeout)| start + timeout <= self.clock.now())
+        };
         self.scheduler.has_written()
             && !self.store.has_ended()
             && self.health.reasons().is_empty()
             && !world.has_more()
             && !world.acts.is_at_work()
-            && !world.timers.all().any(|(key, _)| is_passing(key))
+            && !world.timers.all().any(|(key, _)| is_passing(key) || is_put_off(key))
             && world.held.values().all(|&(run, slot)| {
                 let entry = world.run(run).entry(slot);
                 // What was ended by its run or by a user is nobody's any longer after a restart, which ends it as well.

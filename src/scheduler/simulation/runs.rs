@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::model::{RunState, TaskState};
 use crate::scheduler::Event;
 use crate::scheduler::command::{Asker, Command, LogicalDate, Stop, Trigger};
-use crate::scheduler::event::Outcome;
+use crate::scheduler::event::{Outcome, TryEnd};
 use crate::scheduler::past::PastBlock;
 use crate::scheduler::reason::{Reason, RunReason};
 
@@ -369,4 +369,23 @@ fn the_lag_of_a_run_is_kept_and_only_prompt_runs_count_in_the_figure() {
     simulation.succeed("d.a");
     assert_eq!(simulation.lags()[2], Some(Duration::from_millis(40)));
     assert_eq!(simulation.scheduler.world.gauges().schedule_lag.p99_ms, Some(40.0));
+}
+
+#[test]
+fn a_try_that_failed_before_it_began_gives_its_run_no_lag_by_a_restart_either() {
+    let text = "schedule = \"0 * * * *\"\n[tasks.a]\nbash = \"true\"\nretries = 1\nretry_delay = \"10m\"\n";
+    for restarts in [false, true] {
+        let mut simulation = Simulation::with(&[("d.toml", text)]);
+        simulation.advance(30 * MINUTE);
+        let outcome = Outcome::Faulted { reason: "its template names what is not there".to_owned() };
+        let end = TryEnd::new(simulation.key("d.a"), outcome, simulation.clock.now());
+        simulation.turn(Event::Ended(Box::new(end)));
+        assert_eq!(simulation.task_state("a"), TaskState::UpForRetry);
+        if restarts {
+            simulation = simulation.crash_and_restart();
+        }
+        simulation.advance(10 * MINUTE);
+        simulation.succeed("d.a");
+        assert_eq!(simulation.lags().last(), Some(&Some(10 * MINUTE)), "restarts: {restarts}");
+    }
 }

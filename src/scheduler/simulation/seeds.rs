@@ -82,9 +82,13 @@ fn twenty_thousand_other_stories_go_as_well() {
 /// 10162: a decision in the turn of one save came after a start in the turn of another, which were looked at together. 15046: a try whose request could not be answered called `on_execute` twice.
 /// 205833: a backfill did a run over again in the turn in which the process that had outlived it ended.
 /// 210861: a task asked for a run to be done over again of which nothing had been done.
+/// 1725: what was asked for was begun so late that a turn was not enough, and nobody waited for it.
+/// 1001023: in a run that a backfill did over again nothing was given anew to what is mapped.
+/// 1001824: for whom the host was kept back depended on who had been asked when.
+/// 1002137: a try whose task came back reserved nothing. 1003854, 1004043: what was mapped had no instance any longer.
 #[test]
 fn stories_that_once_failed_go_well() {
-    for seed in [10_162, 15_046, 205_833, 210_861] {
+    for seed in [10_162, 15_046, 205_833, 210_861, 1_725, 1_001_023, 1_001_824, 1_002_137, 1_003_854, 1_004_043] {
         tell(seed);
     }
 }
