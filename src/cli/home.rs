@@ -48,7 +48,7 @@ impl Home {
         let config = settings::load(globals)?.config;
         let reader = match config.database.path.try_exists() {
             Ok(false) => None,
-            _ => Some(Reader::open(&config.database.path)?),
+            _ => Some(Reader::open(&config.database.path)?.telling(|row| eprint(&format!("{row}\n")))),
         };
         let secrets = Arc::new(Secrets::of_process(config.secrets.clone()));
         Ok(Self { config, reader, secrets })

@@ -96,6 +96,11 @@ pub struct Stamp {
     pub modified_at: i64,
 }
 
+impl Stamp {
+    /// Of a file that was told, and of which it is not known what it was then: no file has it.
+    pub const UNKNOWN: Self = Self { inode: 0, size: 0, modified_at: i64::MIN };
+}
+
 /// A file that has settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettledFile {

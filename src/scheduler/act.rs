@@ -171,10 +171,15 @@ impl Acts {
         !self.pending.is_empty()
     }
 
-    /// Goes on with what an earlier minflow left; a body that cannot be read is another version's, and is left alone.
+    /// Goes on with what an earlier minflow left; a body that cannot be read is another version's, and is named and left alone.
     pub(super) fn load(&mut self, found: Vec<(i64, Value)>) {
-        self.next_key = found.iter().map(|(key, _)| key + 1).max().unwrap_or(1);
-        let acts = found.into_iter().filter_map(|(key, body)| Some((key, serde_json::from_value(body).ok()?)));
+        self.next_key = found.iter().map(|(key, _)| key.saturating_add(1)).max().unwrap_or(1);
+        let acts = found.into_iter().filter_map(|(key, body)| {
+            let read = serde_json::from_value(body);
+            let told =
+                |error| log::error!("act {key}: {error}; what was asked for is not gone on with: ask for it again");
+            Some((key, read.map_err(told).ok()?))
+        });
         let pending =
             |(key, act)| Pending { key, act, is_kept: true, touched: Vec::new(), touched_before: 0, reply: None };
         self.pending = acts.map(pending).collect();

@@ -177,7 +177,21 @@ impl World {
             let found = match self.find_dag(&row.dag_id).map(|(ix, _)| ix).zip(row.run.as_ref()) {
                 Some((ix, (_, run_id))) => match self.find_live_run(ix, run_id) {
                     Some(live) => Some(self.run(live).row.clone()),
-                    None => history.find_run(&row.dag_id, &RunLookup::ById(run_id.clone()))?,
+                    None => {
+                        let lookup = RunLookup::ById(run_id.clone());
+                        match history.find_run(&row.dag_id, &lookup) {
+                            Err(error) if history.has_run(&row.dag_id, &lookup)? => {
+                                // Nobody can tell whether it has succeeded in time.
+                                log::error!(
+                                    "a deadline of `{run_id}` of `{}` is forgotten: {error}; {}",
+                                    row.dag_id,
+                                    error.help
+                                );
+                                None
+                            }
+                            found => found?,
+                        }
+                    }
                 },
                 None => None,
             };

@@ -43,6 +43,14 @@ pub trait History {
         Ok(None)
     }
 
+    /// Whether there is such a run, also one whose row cannot be read.
+    ///
+    /// # Errors
+    /// As [`find_run`](Self::find_run).
+    fn has_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<bool, StoreError> {
+        Ok(self.find_run(dag_id, lookup)?.is_some())
+    }
+
     /// The run with the greatest logical date of those that are `earlier`, in any state.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl World {
         let dag_id = entry.record.dag_id.clone();
         let is_known = entry.dates.contains_key(&next.logical_date);
         let is_known = is_known || self.made_dates.contains(&(ix, next.logical_date));
-        let is_taken = is_known || history.find_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?.is_some();
+        let is_taken = is_known || history.has_run(&dag_id, &RunLookup::ByLogicalDate(next.logical_date))?;
         if is_taken {
             self.dates_gone_over += 1;
         } else {

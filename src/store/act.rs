@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::model::{DagId, DagRun, InstanceKey, RunKey, TryKey};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{ActWrite, NoteWrite, PauseWrite, RunSpan};
-use crate::store::fault::Fault;
+use crate::store::fault::{Fault, LeftOut};
 use crate::store::put::json;
-use crate::store::read::{Reader, collect, run};
+use crate::store::read::{Reader, collect, collect_readable, run};
 use crate::store::row::{Fields, maybe_micros, micros, run_columns};
 
 pub(super) const RUNS_IN: &str = concat!(
@@ -21,7 +21,8 @@ pub(super) const RUNS_IN: &str = concat!(
      AND (?5 IS NULL OR r.logical_date >= ?5) AND (?6 IS NULL OR r.logical_date <= ?6) \
      ORDER BY r.run_after, r.key LIMIT ?7"
 );
-const ACTS: &str = "SELECT key, body FROM act ORDER BY key";
+pub(super) const ACTS: &str = "SELECT key, body FROM act ORDER BY key";
+pub(super) const PAUSED: &str = "SELECT instance_key, try_number, paused_at FROM paused_try ORDER BY instance_key";
 
 impl Reader {
     /// What users have noted of the runs of a DAG.
@@ -62,10 +63,14 @@ impl Reader {
 
 /// The tries that stand still.
 pub(super) fn paused(connection: &Connection) -> Result<BTreeSet<TryKey>, Fault> {
-    let rows = collect(connection, "SELECT instance_key, try_number FROM paused_try", [], |row| {
-        Ok(TryKey { instance: InstanceKey(row.get(0)?), try_number: row.get(1)? })
-    })?;
-    Ok(rows.into_iter().collect())
+    Ok(collect(connection, PAUSED, [], paused_try)?.into_iter().collect())
+}
+
+pub(super) fn paused_try(row: &Row<'_>) -> Result<TryKey, Fault> {
+    let mut fields = Fields::new(row, "paused_try");
+    let key = TryKey { instance: InstanceKey(fields.take()?), try_number: fields.take()? };
+    fields.instant()?;
+    Ok(key)
 }
 
 /// What was asked for and is not over, by key.
@@ -73,19 +78,22 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<(i64, Value)>, F
     collect(connection, ACTS, [], body)
 }
 
+/// Without those that cannot be read.
 pub(super) fn runs_in(
     connection: &Connection,
     dag_id: &DagId,
     span: &RunSpan,
     limit: usize,
+    left_out: &LeftOut,
 ) -> Result<Vec<DagRun>, Fault> {
     let (run_after, key) = span.after.map_or((i64::MIN, 0), |(run_after, key)| (micros(run_after), key.0));
     let (from, to) = (maybe_micros(span.from), maybe_micros(span.to));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    collect(connection, RUNS_IN, params![dag_id.as_str(), run_after, key, span.until.0, from, to, limit], run)
+    let meant = params![dag_id.as_str(), run_after, key, span.until.0, from, to, limit];
+    collect_readable(connection, RUNS_IN, meant, left_out, run)
 }
 
-fn body(row: &Row<'_>) -> Result<(i64, Value), Fault> {
+pub(super) fn body(row: &Row<'_>) -> Result<(i64, Value), Fault> {
     let mut fields = Fields::new(row, "act");
     Ok((fields.take()?, fields.json()?))
 }

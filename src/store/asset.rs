@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde_json::{Map, Value};
 
@@ -14,7 +15,7 @@ use crate::scheduler::change::{AssetChanges, AssetReference, AssetSnapshot, Cons
 use crate::store::fault::Fault;
 use crate::store::put::json;
 use crate::store::read::{Reader, collect};
-use crate::store::row::{Fields, duration, maybe_micros, micros};
+use crate::store::row::{Fields, duration, key_limit, maybe_micros, micros};
 
 /// Who produces an asset, reads it or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ macro_rules! asset_columns {
         "key, name, uri, \"group\", extra, is_alias, settle, catchup, watched_since"
     };
 }
-const ASSETS: &str = concat!("SELECT ", asset_columns!(), " FROM asset ORDER BY key");
+pub(super) const ASSETS: &str = concat!("SELECT ", asset_columns!(), " FROM asset ORDER BY key");
 const BY_NAME: &str = concat!("SELECT ", asset_columns!(), " FROM asset WHERE name = ?1");
 /// One that is defined goes before one that is only named by its uri.
 const BY_URI: &str = concat!(
@@ -91,25 +92,30 @@ impl Reader {
 
     /// What aliases have stood for: an alias and an asset each.
     pub fn resolved_aliases(&self) -> Result<Vec<(AssetKey, AssetKey)>, StoreError> {
-        self.list("list what aliases stand for", RESOLVED, [], |row| Ok((AssetKey(row.get(0)?), AssetKey(row.get(1)?))))
+        self.list("list what aliases stand for", RESOLVED, [], resolved)
     }
 
     /// The newest events of an asset or alias, oldest first, at most `limit`.
     pub fn asset_events(&self, asset: AssetKey, limit: u32) -> Result<Vec<AssetEvent>, StoreError> {
-        let mut events = self.list("list the events of an asset", EVENTS, params![asset.0, limit], event)?;
+        let mut events = self.all("list the events of an asset", EVENTS, params![asset.0, limit], event)?;
         events.reverse();
         Ok(events)
     }
 
     /// The events that have led to a run, oldest first.
     pub fn triggering_events(&self, run: RunKey) -> Result<Vec<AssetEvent>, StoreError> {
-        self.list("list the events of a run", CONSUMED, [run.0], event)
+        self.all("list the events of a run", CONSUMED, [run.0], event)
     }
 }
 
-const RESOLVED: &str = "SELECT alias_key, asset_key FROM asset_alias_asset ORDER BY alias_key, asset_key";
+pub(super) const RESOLVED: &str = "SELECT alias_key, asset_key FROM asset_alias_asset ORDER BY alias_key, asset_key";
+pub(super) const QUEUES: &str =
+    "SELECT dag_id, asset_key, created_at FROM asset_dag_run_queue ORDER BY dag_id, asset_key";
+pub(super) const CONSUMERS: &str = "SELECT dag_id, consumed_until FROM asset_consumer ORDER BY dag_id";
+pub(super) const FILES: &str =
+    "SELECT asset_key, path, inode, size, modified_at FROM asset_file ORDER BY asset_key, path";
 
-fn asset(row: &Row<'_>) -> Result<Asset, Fault> {
+pub(super) fn asset(row: &Row<'_>) -> Result<Asset, Fault> {
     let mut fields = Fields::new(row, "asset");
     let key = AssetKey(fields.take()?);
     let name: String = fields.take()?;
@@ -145,37 +151,46 @@ fn event(row: &Row<'_>) -> Result<AssetEvent, Fault> {
 
 pub(super) fn snapshot(connection: &Connection) -> Result<AssetSnapshot, Fault> {
     let next = |sql: &str| -> Result<i64, Fault> { Ok(connection.query_row(sql, [], |row| row.get(0))?) };
-    let queues = "SELECT dag_id, asset_key, created_at FROM asset_dag_run_queue ORDER BY dag_id, asset_key";
-    let consumers = "SELECT dag_id, consumed_until FROM asset_consumer ORDER BY dag_id";
-    let files = "SELECT asset_key, path, inode, size, modified_at FROM asset_file ORDER BY asset_key, path";
     Ok(AssetSnapshot {
         assets: collect(connection, ASSETS, [], asset)?,
-        resolved: collect(connection, RESOLVED, [], |row| Ok((AssetKey(row.get(0)?), AssetKey(row.get(1)?))))?,
-        queues: collect(connection, queues, [], |row| {
-            let mut fields = Fields::new(row, "asset_dag_run_queue");
-            Ok((DagId::from(fields.take::<String>()?), AssetKey(fields.take()?), fields.instant()?))
-        })?,
-        consumed_until: collect(connection, consumers, [], |row| {
-            Ok((DagId::from(row.get::<_, String>(0)?), row.get(1)?))
-        })?,
-        files: collect(connection, files, [], file)?,
-        next_asset_key: next("SELECT coalesce(max(key), 0) + 1 FROM asset")?,
+        resolved: collect(connection, RESOLVED, [], resolved)?,
+        queues: collect(connection, QUEUES, [], queued)?,
+        consumed_until: collect(connection, CONSUMERS, [], consumer)?,
+        files: collect(connection, FILES, [], file)?,
+        next_asset_key: next(concat!("SELECT coalesce(max(key), 0) + 1 FROM asset WHERE key < ", key_limit!()))?,
         // A consumer may be behind events that are gone.
-        next_event_key: next(
-            "SELECT 1 + max((SELECT coalesce(max(key), 0) FROM asset_event), \
-             (SELECT coalesce(max(consumed_until), 0) FROM asset_consumer))",
-        )?,
+        next_event_key: next(concat!(
+            "SELECT 1 + max((SELECT coalesce(max(key), 0) FROM asset_event WHERE key < ",
+            key_limit!(),
+            "), (SELECT coalesce(max(consumed_until), 0) FROM asset_consumer WHERE consumed_until < ",
+            key_limit!(),
+            "))"
+        ))?,
     })
 }
 
-fn file(row: &Row<'_>) -> Result<(AssetKey, PathBuf, Stamp), Fault> {
-    let path: Vec<u8> = row.get(1)?;
-    let stamp = Stamp {
-        inode: row.get::<_, i64>(2)?.cast_unsigned(),
-        size: row.get::<_, i64>(3)?.cast_unsigned(),
-        modified_at: row.get(4)?,
-    };
-    Ok((AssetKey(row.get(0)?), PathBuf::from(OsStr::from_bytes(&path)), stamp))
+/// An alias, and what it has stood for.
+pub(super) fn resolved(row: &Row<'_>) -> Result<(AssetKey, AssetKey), Fault> {
+    let mut fields = Fields::new(row, "asset_alias_asset");
+    Ok((AssetKey(fields.take()?), AssetKey(fields.take()?)))
+}
+
+pub(super) fn queued(row: &Row<'_>) -> Result<(DagId, AssetKey, Timestamp), Fault> {
+    let mut fields = Fields::new(row, "asset_dag_run_queue");
+    Ok((DagId::from(fields.take::<String>()?), AssetKey(fields.take()?), fields.instant()?))
+}
+
+pub(super) fn consumer(row: &Row<'_>) -> Result<(DagId, i64), Fault> {
+    let mut fields = Fields::new(row, "asset_consumer");
+    Ok((DagId::from(fields.take::<String>()?), fields.take()?))
+}
+
+pub(super) fn file(row: &Row<'_>) -> Result<(AssetKey, PathBuf, Stamp), Fault> {
+    let mut fields = Fields::new(row, "asset_file");
+    let (key, path): (i64, Vec<u8>) = (fields.take()?, fields.take()?);
+    let (inode, size): (i64, i64) = (fields.take()?, fields.take()?);
+    let stamp = Stamp { inode: inode.cast_unsigned(), size: size.cast_unsigned(), modified_at: fields.take()? };
+    Ok((AssetKey(key), PathBuf::from(OsStr::from_bytes(&path)), stamp))
 }
 
 pub(super) fn put(connection: &Connection, changes: &AssetChanges) -> Result<(), Fault> {

@@ -20,7 +20,8 @@ pub struct BackfillDate {
     pub run_id: Option<String>,
     /// Of the run; null while there is none.
     pub state: Option<String>,
-    /// Why there is no run for it: `in flight`, `already exists`, `cancelled`, `removed` (it is gone); null if there is one, or will be.
+    /// Why there is no run for it: `in flight`, `already exists`, `cancelled`, `removed` (it is gone), `unreadable` (nobody knows what for);
+    /// null if there is one, or will be.
     pub reason: Option<String>,
 }
 
@@ -45,10 +46,14 @@ macro_rules! backfill_columns {
 pub(super) const ALL: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b ORDER BY b.id");
 const OF_DAG: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b WHERE b.dag_id = ?1 ORDER BY b.id");
 const ONE: &str = concat!("SELECT ", backfill_columns!(), " FROM backfill b WHERE b.id = ?1");
-const UNCOMPLETED: &str =
+pub(super) const UNCOMPLETED: &str =
     concat!("SELECT ", backfill_columns!(), " FROM backfill b WHERE b.completed_at IS NULL ORDER BY b.id");
 const DATES: &str = "SELECT d.sort_ordinal, d.logical_date, r.run_id, r.state, d.exception_reason FROM backfill_dag_run d \
      LEFT JOIN dag_run r ON r.key = d.run_key WHERE d.backfill_id = ?1 ORDER BY d.sort_ordinal";
+/// The same of all that are not completed; which one stands behind.
+pub(super) const ALL_PENDING: &str = "SELECT d.sort_ordinal, d.logical_date, d.data_interval_start, d.data_interval_end, d.run_after, \
+     d.backfill_id FROM backfill b CROSS JOIN backfill_dag_run d ON d.backfill_id = b.id \
+     WHERE b.completed_at IS NULL AND d.run_key IS NULL AND d.exception_reason IS NULL ORDER BY d.backfill_id, d.sort_ordinal";
 const PENDING: &str = "SELECT sort_ordinal, logical_date, data_interval_start, data_interval_end, run_after \
      FROM backfill_dag_run WHERE backfill_id = ?1 AND run_key IS NULL AND exception_reason IS NULL ORDER BY sort_ordinal";
 pub(super) const QUEUED_RUNS: &str = concat!(
@@ -246,7 +251,7 @@ pub(super) fn backfill(row: &Row<'_>) -> Result<Backfill, Fault> {
     })
 }
 
-fn pending(row: &Row<'_>) -> Result<(u32, NextRun), Fault> {
+pub(super) fn pending(row: &Row<'_>) -> Result<(u32, NextRun), Fault> {
     let mut fields = Fields::new(row, "backfill_dag_run");
     let ordinal = fields.take()?;
     let logical_date = fields.instant()?;

@@ -14,8 +14,17 @@ use crate::store::load::find_run_by_key;
 use crate::store::read::collect;
 use crate::store::row::{Fields, maybe_micros, micros};
 
-const COLUMNS: &str = "key, dag_id, run_key, hook, number, callback, occasion, state, tries, failures, created_at, started_at, \
-     ended_at, reason";
+macro_rules! callback_columns {
+    () => {
+        "key, dag_id, run_key, hook, number, callback, occasion, state, tries, failures, created_at, started_at, ended_at, reason"
+    };
+}
+pub(super) const ALL: &str = concat!("SELECT ", callback_columns!(), " FROM callback ORDER BY key");
+/// Those that are not over.
+pub(super) const UNFINISHED: &str =
+    concat!("SELECT ", callback_columns!(), " FROM callback WHERE state IN ('queued', 'running') ORDER BY key");
+pub(super) const STREAKS: &str =
+    "SELECT dag_id, task_id, run_key, failures FROM failure_streak ORDER BY dag_id, task_id";
 
 pub(super) fn put(connection: &Connection, rows: &[CallbackRow]) -> Result<(), Fault> {
     for row in rows {
@@ -70,11 +79,6 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("it has text keys and finite numbers")
 }
 
-/// All of them, for [`row`].
-pub(super) fn all() -> String {
-    format!("SELECT {COLUMNS} FROM callback ORDER BY key")
-}
-
 pub(super) fn row(row: &Row<'_>) -> Result<CallbackRow, Fault> {
     let mut fields = Fields::new(row, "callback");
     Ok(CallbackRow {
@@ -95,13 +99,20 @@ pub(super) fn row(row: &Row<'_>) -> Result<CallbackRow, Fault> {
     })
 }
 
-/// Those that are not over, by key.
+/// Those that are not over, by key. One whose run cannot be read is made without it.
 pub(super) fn unfinished(connection: &Connection) -> Result<Vec<StoredCallback>, Fault> {
-    let sql = format!("SELECT {COLUMNS} FROM callback WHERE state IN ('queued', 'running') ORDER BY key");
-    let rows = collect(connection, &sql, [], row)?;
+    let rows = collect(connection, UNFINISHED, [], row)?;
     let with_run = |row: CallbackRow| {
-        let run = match row.run {
-            Some(run) => find_run_by_key(connection, run)?,
+        let run = match row.run.map(|run| find_run_by_key(connection, run)) {
+            Some(Err(Fault::Value { row: of, column, what })) => {
+                log::error!(
+                    "{of}, column {column}: {what}; `{}` of `{}` is made without its run (`minflow db check`)",
+                    row.hook,
+                    row.dag_id
+                );
+                None
+            }
+            Some(found) => found?,
             None => None,
         };
         Ok(StoredCallback { row, run })
@@ -110,16 +121,17 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<StoredCallback>,
 }
 
 pub(super) fn streaks(connection: &Connection) -> Result<Vec<Streak>, Fault> {
-    let sql = "SELECT dag_id, task_id, run_key, failures FROM failure_streak ORDER BY dag_id, task_id";
-    collect(connection, sql, [], |row| {
-        let mut fields = Fields::new(row, "failure_streak");
-        let (dag_id, task_id): (String, String) = (fields.take()?, fields.take()?);
-        Ok(Streak {
-            dag_id: dag_id.into(),
-            task_id: (!task_id.is_empty()).then(|| task_id.into()),
-            run: RunKey(fields.take()?),
-            failures: fields.take()?,
-        })
+    collect(connection, STREAKS, [], streak)
+}
+
+pub(super) fn streak(row: &Row<'_>) -> Result<Streak, Fault> {
+    let mut fields = Fields::new(row, "failure_streak");
+    let (dag_id, task_id): (String, String) = (fields.take()?, fields.take()?);
+    Ok(Streak {
+        dag_id: dag_id.into(),
+        task_id: (!task_id.is_empty()).then(|| task_id.into()),
+        run: RunKey(fields.take()?),
+        failures: fields.take()?,
     })
 }
 

@@ -4,12 +4,10 @@ use rusqlite::{Connection, Row};
 
 use crate::scheduler::StoreError;
 use crate::store::fault::Fault;
-use crate::store::read::{
-    ALL_DAGS, IMPORT_ERRORS, Reader, entry, import_error, instance, length, run, state_count, version,
-};
+use crate::store::read::{Reader, entry, instance, length, run, state_count, version};
 use crate::store::records::StateCount;
-use crate::store::row::{Fields, POOL_COLUMNS, instance_columns, run_columns, try_columns, version_columns};
-use crate::store::{backfill, callback, deadline, load};
+use crate::store::row::{Fields, instance_columns, run_columns, try_columns, version_columns};
+use crate::store::{backfill, callback, deadline, mend};
 
 /// Of rows that cannot be read so many are named; of the others it is said how many there are.
 const NAMED: usize = 20;
@@ -29,21 +27,26 @@ const VERSIONS: &str = concat!("SELECT ", version_columns!(), " FROM dag_version
 const ENTRIES: &str = "SELECT key, at, event, dag_id, run_id, task_id, owner, extra FROM log ORDER BY key";
 const XCOMS: &str = "SELECT instance_key, key, value, file, pushed_at FROM xcom";
 const LENGTHS: &str = "SELECT instance_key, key, length FROM task_map";
+const COUNTS: &str = "SELECT dag_id, kind, state, count FROM state_count";
 
 /// Reads a row for its faults alone.
 type Look = fn(&Row<'_>) -> Result<(), Fault>;
 
-/// All that may have many rows.
-const TABLES: [(&str, Look); 9] = [
-    (ALL_DAGS, |row| Fields::new(row, "dag").dag().map(drop)),
-    (VERSIONS, |row| version(row).map(drop)),
-    (RUNS, |row| run(row).map(drop)),
-    (INSTANCES, |row| instance(row).map(drop)),
-    (TRIES, |row| Fields::new(row, "task_instance_history of task_instance").instance().map(drop)),
-    (XCOMS, xcom),
-    (LENGTHS, |row| length(row).map(drop)),
-    (IMPORT_ERRORS, |row| import_error(row).map(drop)),
-    (ENTRIES, |row| entry(row).map(drop)),
+/// Those of which a start does not read all rows, or none.
+const TABLES: [(&str, &str, Look); 11] = [
+    ("dag_version", VERSIONS, |row| version(row).map(drop)),
+    ("dag_run", RUNS, |row| run(row).map(drop)),
+    ("task_instance", INSTANCES, |row| instance(row).map(drop)),
+    ("task_instance_history", TRIES, |row| {
+        Fields::new(row, "task_instance_history of task_instance").instance().map(drop)
+    }),
+    ("xcom", XCOMS, xcom),
+    ("task_map", LENGTHS, |row| length(row).map(drop)),
+    ("callback", callback::ALL, |row| callback::row(row).map(drop)),
+    ("deadline", deadline::ALL, |row| deadline::row(row).map(drop)),
+    ("backfill", backfill::ALL, |row| backfill::backfill(row).map(drop)),
+    ("state_count", COUNTS, |row| state_count(row).map(drop)),
+    ("log", ENTRIES, |row| entry(row).map(drop)),
 ];
 
 fn xcom(row: &Row<'_>) -> Result<(), Fault> {
@@ -92,18 +95,11 @@ impl Reader {
     pub fn unreadable(&self) -> Result<Vec<String>, StoreError> {
         self.ask("read all rows", |connection| {
             let mut found = Found::default();
-            for (sql, look) in TABLES {
+            for (_, sql, look) in TABLES {
                 found.look(connection, sql, look)?;
             }
-            found.look(connection, &format!("SELECT {POOL_COLUMNS} FROM pool"), |row| {
-                Fields::new(row, "pool").pool().map(drop)
-            })?;
-            found.look(connection, &callback::all(), |row| callback::row(row).map(drop))?;
-            found.look(connection, deadline::COLUMNS, |row| deadline::row(row).map(drop))?;
-            found.look(connection, backfill::ALL, |row| backfill::backfill(row).map(drop))?;
-            if found.all.is_empty() {
-                // What is left is read by a start, as a whole.
-                found.note(load::snapshot(connection).map(drop))?;
+            for table in mend::TABLES.iter().filter(|table| TABLES.iter().all(|(name, ..)| *name != table.name)) {
+                found.look(connection, table.list, table.read)?;
             }
             Ok(found.told())
         })

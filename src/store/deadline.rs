@@ -55,8 +55,20 @@ pub(super) fn put_expectations(connection: &Connection, writes: &[ExpectationWri
     Ok(())
 }
 
-pub(super) const COLUMNS: &str = "SELECT d.key, d.dag_id, d.run_key, r.run_id, d.number, d.deadline_at, d.missed_at FROM deadline d \
-     LEFT JOIN dag_run r ON r.key = d.run_key";
+macro_rules! deadlines {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.key, d.dag_id, d.run_key, r.run_id, d.number, d.deadline_at, d.missed_at FROM deadline d \
+             LEFT JOIN dag_run r ON r.key = d.run_key",
+            $rest
+        )
+    };
+}
+pub(super) const ALL: &str = deadlines!(" ORDER BY d.key");
+/// Those that nobody has found missed.
+pub(super) const OPEN: &str = deadlines!(" WHERE d.missed_at IS NULL ORDER BY d.key");
+const MISSED: &str = deadlines!(" WHERE d.missed_at IS NOT NULL ORDER BY d.missed_at DESC LIMIT ?1");
+pub(super) const EXPECTATIONS: &str = "SELECT dag_id, expected_at FROM expectation ORDER BY dag_id";
 
 pub(super) fn row(row: &Row<'_>) -> Result<DeadlineRow, Fault> {
     let mut fields = Fields::new(row, "deadline");
@@ -72,23 +84,23 @@ pub(super) fn row(row: &Row<'_>) -> Result<DeadlineRow, Fault> {
     })
 }
 
-/// Those that nobody has found missed.
 pub(super) fn open(connection: &Connection) -> Result<Vec<DeadlineRow>, Fault> {
-    collect(connection, &format!("{COLUMNS} WHERE d.missed_at IS NULL ORDER BY d.key"), [], row)
+    collect(connection, OPEN, [], row)
 }
 
 pub(super) fn expectations(connection: &Connection) -> Result<Vec<ExpectationWrite>, Fault> {
-    collect(connection, "SELECT dag_id, expected_at FROM expectation ORDER BY dag_id", [], |row| {
-        let mut fields = Fields::new(row, "expectation");
-        let dag_id = DagId::from(fields.take::<String>()?);
-        Ok(ExpectationWrite { dag_id, at: Some(fields.instant()?) })
-    })
+    collect(connection, EXPECTATIONS, [], expectation)
+}
+
+pub(super) fn expectation(row: &Row<'_>) -> Result<ExpectationWrite, Fault> {
+    let mut fields = Fields::new(row, "expectation");
+    let dag_id = DagId::from(fields.take::<String>()?);
+    Ok(ExpectationWrite { dag_id, at: Some(fields.instant()?) })
 }
 
 impl Reader {
     /// The deadlines that were missed last, newest first.
     pub fn missed_deadlines(&self, limit: u32) -> Result<Vec<DeadlineRow>, StoreError> {
-        let sql = format!("{COLUMNS} WHERE d.missed_at IS NOT NULL ORDER BY d.missed_at DESC LIMIT ?1");
-        self.list("list the missed deadlines", &sql, [limit], row)
+        self.list("list the missed deadlines", MISSED, [limit], row)
     }
 }

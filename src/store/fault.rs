@@ -1,5 +1,7 @@
 //! What can go wrong inside the store, and how the user is told: every fault becomes a message and what to do next.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -35,7 +37,44 @@ pub(super) enum Fault {
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+        let column = match &error {
+            InvalidColumnType(_, name, _) => name.clone(),
+            FromSqlConversionFailure(at, ..) | IntegralValueOutOfRange(at, _) | Utf8Error(at, _) => {
+                (at + 1).to_string()
+            }
+            _ => return Self::Sqlite(error),
+        };
+        Self::Value { row: "a row".to_owned(), column, what: error.to_string() }
+    }
+}
+
+/// So many rows are told of; by then it is known that something is wrong.
+const TOLD: usize = 100;
+
+/// Rows that lists leave out, since they cannot be read: each is told of once.
+pub(super) struct LeftOut {
+    tell: fn(&str),
+    told: RefCell<BTreeSet<String>>,
+}
+
+impl LeftOut {
+    pub(super) fn telling(tell: fn(&str)) -> Self {
+        Self { tell, told: RefCell::default() }
+    }
+
+    pub(super) fn logged() -> Self {
+        Self::telling(|row| log::error!("{row}"))
+    }
+
+    pub(super) fn note(&self, row: &str, column: &str, what: &str) {
+        let mut told = self.told.borrow_mut();
+        let sentence = format!(
+            "{row} cannot be read and is left out: column {column}: {what} (`minflow db check` names all such rows)"
+        );
+        if told.len() < TOLD && told.insert(sentence.clone()) {
+            (self.tell)(&sentence);
+        }
     }
 }
 

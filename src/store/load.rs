@@ -1,25 +1,26 @@
 //! What the scheduler reads: all that is not finished, at a start, and of what is, the little that a decision needs.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::model::SkipDecision;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, RunKey, TaskId, TaskState};
 use crate::scheduler::change::{Earlier, LengthWrite, RunLookup, Snapshot};
-use crate::store::fault::Fault;
+use crate::store::fault::{Fault, LeftOut};
 use crate::store::read::{
     ALL_DAGS, DATE_BEFORE, DATE_BEFORE_BUT_MANUAL, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES,
     INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS, NEWEST_KEYS, RUN_BEFORE, RUN_BEFORE_BUT_MANUAL, RUN_BY_DATE, RUN_BY_ID,
     RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_DECISIONS, UNFINISHED_INSTANCES, UNFINISHED_LENGTHS, UNFINISHED_RUNS,
-    collect, decision, first, import_error, instance, length, pools, run, version,
+    collect, collect_readable, decision, first, import_error, instance, length, pools, run, version,
 };
-use crate::store::row::{Fields, micros};
+use crate::store::row::{Fields, key_limit, micros};
 use crate::store::{act, asset, backfill, callback, deadline, retire};
 
 /// All that is not finished, read in one transaction.
 pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
     let transaction = connection.unchecked_transaction()?;
     let next = |sql: &str| -> Result<i64, Fault> { Ok(transaction.query_row(sql, [], |row| row.get(0))?) };
+    collect(connection, FLOORS, [], floor)?;
     Ok(Snapshot {
         dags: collect(connection, ALL_DAGS, [], |row| Fields::new(row, "dag").dag())?,
         versions: collect(connection, LIVE_VERSIONS, [], version)?,
@@ -31,29 +32,38 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         acts: act::unfinished(connection)?,
         callbacks: callback::unfinished(connection)?,
         streaks: callback::streaks(connection)?,
-        next_callback_key: next(&next_key("callback"))?,
+        next_callback_key: next(&next_key("callback", "key"))?,
         deadlines: deadline::open(connection)?,
         expectations: deadline::expectations(connection)?,
-        next_deadline_key: next(&next_key("deadline"))?,
+        next_deadline_key: next(&next_key("deadline", "key"))?,
         decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
-        next_run_key: next(&next_key("dag_run"))?,
-        next_instance_key: next(&next_key("task_instance"))?,
-        next_version_key: next(&next_key("dag_version"))?,
+        next_run_key: next(&next_key("dag_run", "key"))?,
+        next_instance_key: next(&next_key("task_instance", "key"))?,
+        next_version_key: next(&next_key("dag_version", "key"))?,
         retiring: retire::names(connection)?,
         backfills: backfill::uncompleted(connection)?,
-        next_backfill_id: next(NEXT_BACKFILL_ID)?,
+        next_backfill_id: next(&next_key("backfill", "id"))?,
         assets: asset::snapshot(&transaction)?,
     })
 }
 
-const NEXT_BACKFILL_ID: &str = "SELECT max(coalesce((SELECT max(id) FROM backfill), 0), \
-     coalesce((SELECT key FROM key_floor WHERE \"table\" = 'backfill'), 0)) + 1";
+/// The greatest keys of rows that have gone, by table.
+pub(super) const FLOORS: &str = "SELECT \"table\", key FROM key_floor ORDER BY \"table\"";
 
-/// No key is given twice, also not that of a row that has gone.
-fn next_key(table: &str) -> String {
+/// For its faults alone: where it counts, it is asked for by table.
+pub(super) fn floor(row: &Row<'_>) -> Result<(), Fault> {
+    let mut fields = Fields::new(row, "key_floor");
+    fields.take::<String>()?;
+    fields.take::<i64>().map(drop)
+}
+
+/// No key is given twice, also not that of a row that has gone. A key that no minflow can have given does not count.
+fn next_key(table: &str, column: &str) -> String {
+    const LIMIT: &str = key_limit!();
     format!(
-        "SELECT max(coalesce((SELECT max(key) FROM {table}), 0), coalesce((SELECT key FROM key_floor WHERE \"table\" = '{table}'), 0)) + 1"
+        "SELECT max(coalesce((SELECT max({column}) FROM {table} WHERE {column} < {LIMIT}), 0), \
+         coalesce((SELECT key FROM key_floor WHERE \"table\" = '{table}' AND key < {LIMIT}), 0)) + 1"
     )
 }
 
@@ -62,6 +72,17 @@ pub(super) fn find_run(connection: &Connection, dag_id: &DagId, lookup: &RunLook
         RunLookup::ById(run_id) => first(connection, RUN_BY_ID, [dag_id.as_str(), run_id.as_str()], run),
         RunLookup::ByLogicalDate(date) => first(connection, RUN_BY_DATE, params![dag_id.as_str(), micros(*date)], run),
     }
+}
+
+pub(super) fn has_run(connection: &Connection, dag_id: &DagId, lookup: &RunLookup) -> Result<bool, Fault> {
+    const BY_ID: &str = "SELECT 1 FROM dag_run WHERE dag_id = ?1 AND run_id = ?2";
+    const BY_DATE: &str = "SELECT 1 FROM dag_run WHERE dag_id = ?1 AND logical_date = ?2";
+    Ok(match lookup {
+        RunLookup::ById(run_id) => connection.prepare_cached(BY_ID)?.exists([dag_id.as_str(), run_id.as_str()])?,
+        RunLookup::ByLogicalDate(date) => {
+            connection.prepare_cached(BY_DATE)?.exists(params![dag_id.as_str(), micros(*date)])?
+        }
+    })
 }
 
 pub(super) fn find_run_by_key(connection: &Connection, key: RunKey) -> Result<Option<DagRun>, Fault> {
@@ -97,8 +118,14 @@ pub(super) fn has_earlier_instance(
     Ok(found.is_some())
 }
 
-pub(super) fn newest_runs(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, Fault> {
-    collect(connection, RUNS, params![dag_id.as_str(), limit], run)
+/// Without those that cannot be read.
+pub(super) fn newest_runs(
+    connection: &Connection,
+    dag_id: &DagId,
+    limit: u32,
+    left_out: &LeftOut,
+) -> Result<Vec<DagRun>, Fault> {
+    collect_readable(connection, RUNS, params![dag_id.as_str(), limit], left_out, run)
 }
 
 pub(super) fn newest_keys(connection: &Connection, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, Fault> {

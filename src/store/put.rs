@@ -92,7 +92,9 @@ impl<'a> Counts<'a> {
 
 fn put_versions(connection: &Connection, versions: &[VersionWrite]) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO dag_version (key, dag_id, number, hash, source, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        // Also where it is not known which one was the last.
+        "INSERT INTO dag_version (key, dag_id, number, hash, source, created_at) VALUES (?1, ?2, max(?3, \
+         (SELECT coalesce(max(number), 0) + 1 FROM dag_version WHERE dag_id = ?2 AND number < 4000000000)), ?4, ?5, ?6)",
     )?;
     for version in versions {
         statement.execute(params![

@@ -10,13 +10,13 @@ use crate::model::SkipDecision;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, Pool, RunId, RunKey, TaskId, VersionKey};
 use crate::scheduler::StoreError;
 use crate::scheduler::change::{ImportError, LengthWrite, VersionWrite};
-use crate::store::fault::Fault;
+use crate::store::fault::{Fault, LeftOut};
 use crate::store::open::Kind;
 use crate::store::place::{FileIdentity, identity};
 use crate::store::records::{AuditFilter, AuditRecord, DagCounts, DagListing, RecentFailure, StateCount};
 use crate::store::row::{
-    DAG_COLUMNS, Fields, POOL_COLUMNS, dag_columns, import_error_columns, instance_columns, micros, run_columns,
-    try_columns, version_columns,
+    DAG_COLUMNS, Fields, dag_columns, import_error_columns, instance_columns, micros, run_columns, try_columns,
+    version_columns,
 };
 use crate::store::{OpenError, open};
 
@@ -27,6 +27,7 @@ pub struct Reader {
     file: Option<FileIdentity>,
     path: PathBuf,
     kind: Kind,
+    left_out: LeftOut,
 }
 
 impl std::fmt::Debug for Reader {
@@ -143,7 +144,7 @@ pub(super) const LENGTHS: &str = "SELECT m.instance_key, m.key, m.length FROM ta
 /// What the branches of a run have decided; few tasks push under this key.
 pub(super) const DECISIONS: &str = "SELECT x.instance_key, x.value FROM task_instance i CROSS JOIN xcom x \
      ON x.instance_key = i.key AND x.key = 'skipmixin_key' WHERE i.run_key = ?1 ORDER BY i.key";
-pub(super) const UNFINISHED_DECISIONS: &str = "SELECT x.instance_key, x.value FROM dag_run r CROSS JOIN task_instance i \
+pub(super) const UNFINISHED_DECISIONS: &str = "SELECT x.instance_key, x.value, x.key FROM dag_run r CROSS JOIN task_instance i \
      ON i.run_key = r.key CROSS JOIN xcom x ON x.instance_key = i.key AND x.key = 'skipmixin_key' \
      WHERE r.state IN ('queued', 'running') AND (r.state = 'running' OR r.backfill_id IS NULL OR r.is_released) ORDER BY i.key";
 pub(super) const EARLIER_TRIES: &str = concat!(
@@ -169,7 +170,8 @@ pub(super) const LIVE_VERSIONS: &str =
     concat!("SELECT ", version_columns!(), " FROM dag d JOIN dag_version v ON v.key = d.version_key ORDER BY d.dag_id");
 pub(super) const ALL_DAGS: &str = concat!("SELECT ", dag_columns!(), " FROM dag d ORDER BY d.dag_id");
 pub(super) const IMPORT_ERRORS: &str =
-    concat!("SELECT ", import_error_columns!(), " FROM import_error ORDER BY filename, position");
+    concat!("SELECT ", import_error_columns!(), ", position FROM import_error ORDER BY filename, position");
+pub(super) const POOLS: &str = "SELECT name, slots, description, include_deferred FROM pool ORDER BY name";
 
 impl Reader {
     /// Opens a database that is there, of the version of this minflow.
@@ -178,7 +180,19 @@ impl Reader {
     /// It is absent, older, newer, damaged, or no database of minflow's.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = open::reader(path)?;
-        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned(), kind: Kind::Database })
+        Ok(Self::of(connection, path, Kind::Database))
+    }
+
+    fn of(connection: Connection, path: &Path, kind: Kind) -> Self {
+        let file = identity(path).ok().flatten();
+        Self { connection, file, path: path.to_owned(), kind, left_out: LeftOut::logged() }
+    }
+
+    /// Has `tell` told of each row that a list leaves out since it cannot be read; else the log is.
+    #[must_use]
+    pub fn telling(mut self, tell: fn(&str)) -> Self {
+        self.left_out = LeftOut::telling(tell);
+        self
     }
 
     /// Opens what `db clean` has archived, or a backup.
@@ -187,7 +201,7 @@ impl Reader {
     /// As [`open`](Self::open).
     pub fn open_archive(path: &Path) -> Result<Self, OpenError> {
         let (connection, kind) = open::reader_of_any(path)?;
-        Ok(Self { connection, file: identity(path).ok().flatten(), path: path.to_owned(), kind })
+        Ok(Self::of(connection, path, kind))
     }
 
     /// It may have several runs of one name.
@@ -218,16 +232,16 @@ impl Reader {
 
     /// All DAGs, also those whose file is gone, by dag_id.
     pub fn dags(&self) -> Result<Vec<DagListing>, StoreError> {
-        self.list("list the DAGs", LIST_DAGS, [], listing)
+        self.list("list the DAGs", LIST_DAGS, [], |row| self.listing(row))
     }
 
     /// The DAGs with a file whose last run is newest, at most `limit`; those that never ran come last.
     pub fn recent_dags(&self, limit: u32) -> Result<Vec<DagListing>, StoreError> {
-        self.list("list the DAGs", RECENT_DAGS, [limit], listing)
+        self.list("list the DAGs", RECENT_DAGS, [limit], |row| self.listing(row))
     }
 
     pub fn dag(&self, dag_id: &str) -> Result<Option<DagListing>, StoreError> {
-        self.one("read a DAG", ONE_DAG, [dag_id], listing)
+        self.one("read a DAG", ONE_DAG, [dag_id], |row| self.listing(row))
     }
 
     /// Broken are DAG files alone: that airflow.toml defines an asset otherwise than a file does is told of it as well.
@@ -299,7 +313,7 @@ impl Reader {
 
     /// The values that all instances of a task pushed under `key`, with their map indexes, in the order of these.
     pub fn xcoms(&self, run: RunKey, task_id: &str, key: &str) -> Result<Vec<(i32, Value)>, StoreError> {
-        let found = self.list("read an XCom", XCOMS, params![run.0, task_id, key], |row| {
+        let found = self.all("read an XCom", XCOMS, params![run.0, task_id, key], |row| {
             let mut fields = Fields::new(row, "xcom");
             fields.take::<i64>()?;
             Ok((fields.take()?, self.xcom_value(&mut fields)?.0))
@@ -349,7 +363,7 @@ impl Reader {
     }
 
     pub fn pools(&self) -> Result<Vec<Pool>, StoreError> {
-        pools(&self.connection).map_err(|fault| fault.into_store_error("list the pools", &self.path))
+        self.list("list the pools", POOLS, [], |row| Fields::new(row, "pool").pool())
     }
 
     /// Kept counts, without those that are 0; of one DAG or of all.
@@ -402,6 +416,10 @@ impl Reader {
         Ok(found.unwrap_or_default())
     }
 
+    pub(super) fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -414,7 +432,34 @@ impl Reader {
         ask(&self.connection).map_err(|fault| fault.into_store_error(action, &self.path))
     }
 
+    /// A DAG whose last run cannot be read is listed without it.
+    fn listing(&self, row: &Row<'_>) -> Result<DagListing, Fault> {
+        let dag = Fields::new(row, "dag").dag()?;
+        let has_run = row.get_ref(DAG_COLUMNS)? != rusqlite::types::ValueRef::Null;
+        let last_run = match has_run.then(|| Fields::starting_at(row, "dag_run", DAG_COLUMNS).run()) {
+            Some(Err(Fault::Value { row, column, what })) => {
+                self.left_out.note(&row, &column, &what);
+                None
+            }
+            last_run => last_run.transpose()?,
+        };
+        Ok(DagListing { dag, last_run })
+    }
+
+    /// For people: without the rows that cannot be read, which are told of.
     pub(super) fn list<T>(
+        &self,
+        action: &str,
+        sql: &str,
+        params: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, StoreError> {
+        let found = collect_readable(&self.connection, sql, params, &self.left_out, read);
+        found.map_err(|fault| fault.into_store_error(action, &self.path))
+    }
+
+    /// For tasks, whose work would be another one without a row.
+    pub(super) fn all<T>(
         &self,
         action: &str,
         sql: &str,
@@ -443,15 +488,7 @@ pub(super) fn decision(row: &Row<'_>) -> Result<Option<(InstanceKey, SkipDecisio
 }
 
 pub(super) fn pools(connection: &Connection) -> Result<Vec<Pool>, Fault> {
-    let sql = format!("SELECT {POOL_COLUMNS} FROM pool ORDER BY name");
-    collect(connection, &sql, [], |row| Fields::new(row, "pool").pool())
-}
-
-fn listing(row: &Row<'_>) -> Result<DagListing, Fault> {
-    let dag = Fields::new(row, "dag").dag()?;
-    let has_run = row.get_ref(DAG_COLUMNS)? != rusqlite::types::ValueRef::Null;
-    let last_run = has_run.then(|| Fields::starting_at(row, "dag_run", DAG_COLUMNS).run()).transpose()?;
-    Ok(DagListing { dag, last_run })
+    collect(connection, POOLS, [], |row| Fields::new(row, "pool").pool())
 }
 
 pub(super) fn run(row: &Row<'_>) -> Result<DagRun, Fault> {
@@ -513,6 +550,24 @@ pub(super) fn collect<T>(
         found.push(read(row)?);
     }
     Ok(found)
+}
+
+/// The same without the rows that cannot be read.
+pub(super) fn collect_readable<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    left_out: &LeftOut,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let found = collect(connection, sql, params, |row| match read(row) {
+        Err(Fault::Value { row, column, what }) => {
+            left_out.note(&row, &column, &what);
+            Ok(None)
+        }
+        found => found.map(Some),
+    })?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 pub(super) fn first<T>(

@@ -201,9 +201,9 @@ impl Reader {
     }
 }
 
-const RETIRED: &str = "SELECT key, dag_id, run_id FROM retired_run ORDER BY key";
+pub(super) const RETIRED: &str = "SELECT key, dag_id, run_id FROM retired_run ORDER BY key";
 
-fn retired(row: &rusqlite::Row<'_>) -> Result<(RunKey, DagId, RunId), Fault> {
+pub(super) fn retired(row: &rusqlite::Row<'_>) -> Result<(RunKey, DagId, RunId), Fault> {
     let mut fields = Fields::new(row, "retired_run");
     Ok((RunKey(fields.take()?), DagId::from(fields.take::<String>()?), RunId::from(fields.take::<String>()?)))
 }

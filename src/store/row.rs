@@ -122,8 +122,13 @@ macro_rules! version_columns {
 }
 pub(super) use version_columns;
 
-/// The columns of a pool.
-pub(super) const POOL_COLUMNS: &str = "name, slots, description, include_deferred";
+/// Below it are all keys that minflow gives: one more than them can be given.
+macro_rules! key_limit {
+    () => {
+        "4611686018427387904"
+    };
+}
+pub(super) use key_limit;
 
 /// The columns of an import error.
 macro_rules! import_error_columns {
@@ -336,13 +341,9 @@ impl<'a> Fields<'a> {
         let logical_date = self.maybe_instant()?;
         let data_interval = self.interval()?;
         let run_after = self.maybe_instant()?;
-        match (logical_date, data_interval, run_after) {
-            (Some(logical_date), Some(data_interval), Some(run_after)) => {
-                Ok(Some(NextRun { logical_date, data_interval, run_after }))
-            }
-            (None, None, None) => Ok(None),
-            _ => Err(self.fault("the next run is known in part only")),
-        }
+        // Known in part, it is as good as unknown: it is planned anew by the DAG's file.
+        let dates = logical_date.zip(data_interval).zip(run_after);
+        Ok(dates.map(|((logical_date, data_interval), run_after)| NextRun { logical_date, data_interval, run_after }))
     }
 
     pub(super) fn version(mut self) -> Result<VersionWrite, Fault> {

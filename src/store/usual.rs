@@ -9,8 +9,8 @@ use crate::model::TaskId;
 use crate::model::cost::{median, percentile};
 use crate::scheduler::StoreError;
 use crate::store::Reader;
-use crate::store::fault::Fault;
-use crate::store::read::collect;
+use crate::store::fault::{Fault, LeftOut};
+use crate::store::read::collect_readable;
 
 /// How many of a DAG's newest runs say how long its tasks usually take.
 pub const USUAL_RUNS: u32 = 100;
@@ -37,17 +37,25 @@ pub(super) const PATH_RUNS: u32 = 20;
 const ENOUGH: usize = 3;
 
 /// What nineteen of twenty of a task's newest successful tries kept within, in bytes; None: there are too few.
-pub(super) fn memory(connection: &Connection, dag_id: &str, task_id: &str) -> Result<Option<u64>, Fault> {
-    let mut statement = connection.prepare_cached(MEMORY)?;
-    let taken =
-        statement.query_map(params![dag_id, USUAL_RUNS, task_id], |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?;
-    let taken = taken.collect::<rusqlite::Result<Vec<u64>>>()?;
+pub(super) fn memory(
+    connection: &Connection,
+    dag_id: &str,
+    task_id: &str,
+    left_out: &LeftOut,
+) -> Result<Option<u64>, Fault> {
+    let asked = params![dag_id, USUAL_RUNS, task_id];
+    let taken = collect_readable(connection, MEMORY, asked, left_out, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?;
     Ok(percentile(&taken, 95).filter(|_| taken.len() >= ENOUGH))
 }
 
 /// See [`Reader::usual_durations`].
-pub(super) fn durations(connection: &Connection, dag_id: &str, runs: u32) -> Result<BTreeMap<TaskId, Duration>, Fault> {
-    let tries = collect(connection, SUCCESSFUL_DURATIONS, params![dag_id, runs], |row| {
+pub(super) fn durations(
+    connection: &Connection,
+    dag_id: &str,
+    runs: u32,
+    left_out: &LeftOut,
+) -> Result<BTreeMap<TaskId, Duration>, Fault> {
+    let tries = collect_readable(connection, SUCCESSFUL_DURATIONS, params![dag_id, runs], left_out, |row| {
         Ok((TaskId::from(row.get::<_, String>(0)?), micros(row.get(1)?)))
     })?;
     let mut by_task: BTreeMap<TaskId, Vec<u64>> = BTreeMap::new();
@@ -63,7 +71,7 @@ impl Reader {
     /// # Errors
     /// The database cannot be read.
     pub fn usual_durations(&self, dag_id: &str, runs: u32) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
-        self.ask("read how long tasks took", |connection| durations(connection, dag_id, runs))
+        self.ask("read how long tasks took", |connection| durations(connection, dag_id, runs, self.left_out()))
     }
 
     /// The median of what the successful tries of a task took in the DAG's newest runs; None: there are none.

@@ -18,7 +18,7 @@ use crate::scheduler::change::{Changes, Earlier, LengthWrite, RunLookup, RunSpan
 use crate::scheduler::port::History;
 use crate::scheduler::{Store, StoreError};
 use crate::store::backup::write_anew;
-use crate::store::fault::Fault;
+use crate::store::fault::{Fault, LeftOut};
 use crate::store::open::Kind;
 use crate::store::place::{Files, target};
 use crate::store::{OpenError, act, backfill, load, mend, open, put, usual};
@@ -39,6 +39,7 @@ pub struct Database {
     /// Those that `connection` has open.
     files: Files,
     tell: Option<Arc<Mutex<Tell>>>,
+    left_out: LeftOut,
 }
 
 /// Is told the log's length in pages.
@@ -61,7 +62,7 @@ impl Database {
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<Self, OpenError> {
         let connection = connect(path, synchronous)?;
         let files = Files::at(path).map_err(|source| OpenError::Inaccessible { path: path.to_owned(), source })?;
-        Ok(Self { connection, path: path.to_owned(), synchronous, files, tell: None })
+        Ok(Self { connection, path: path.to_owned(), synchronous, files, tell: None, left_out: LeftOut::logged() })
     }
 
     pub fn path(&self) -> &Path {
@@ -136,6 +137,16 @@ impl Database {
     }
 }
 
+fn load(connection: &Connection) -> Result<Snapshot, Fault> {
+    // What a crash has left of tries that are over.
+    const STALE: &str = "DELETE FROM paused_try WHERE NOT EXISTS (SELECT 1 FROM task_instance WHERE key = instance_key \
+        AND task_instance.try_number = paused_try.try_number AND state = 'running')";
+    // Of which try it is, is to be known first.
+    act::paused(connection)?;
+    connection.execute(STALE, [])?;
+    load::snapshot(connection)
+}
+
 fn connect(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenError> {
     let connection = open::writer(path, synchronous, Kind::Database)?;
     connection.busy_timeout(PATIENCE).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
@@ -144,15 +155,10 @@ fn connect(path: &Path, synchronous: Synchronous) -> Result<Connection, OpenErro
 
 impl Store for Database {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
-        // What a crash has left of tries that are over.
-        const STALE: &str = "DELETE FROM paused_try WHERE NOT EXISTS (SELECT 1 FROM task_instance WHERE key = instance_key \
-            AND task_instance.try_number = paused_try.try_number AND state = 'running')";
-        let forgotten = self.connection.execute(STALE, []);
-        forgotten.map_err(|error| Fault::from(error).into_store_error("forget what was paused", &self.path))?;
-        let loaded = match load::snapshot(&self.connection) {
+        let loaded = match load(&self.connection) {
             // A row that no minflow wrote fails its run, and not the start.
             Err(Fault::Value { .. }) => {
-                mend::mend(&mut self.connection, SystemClock.now()).and_then(|()| load::snapshot(&self.connection))
+                mend::mend(&mut self.connection, SystemClock.now()).and_then(|()| load(&self.connection))
             }
             loaded => loaded,
         };
@@ -172,6 +178,10 @@ impl History for Database {
         self.answer("find a run", |connection| load::find_run(connection, dag_id, lookup))
     }
 
+    fn has_run(&mut self, dag_id: &DagId, lookup: &RunLookup) -> Result<bool, StoreError> {
+        self.answer("look for a run", |connection| load::has_run(connection, dag_id, lookup))
+    }
+
     fn run_before(&mut self, dag_id: &DagId, earlier: Earlier) -> Result<Option<DagRun>, StoreError> {
         self.answer("find the run before", |connection| load::run_before(connection, dag_id, earlier))
     }
@@ -185,15 +195,19 @@ impl History for Database {
     }
 
     fn usual_memory(&mut self, dag_id: &DagId, task_id: &TaskId) -> Result<Option<u64>, StoreError> {
-        self.answer("read what a task has taken", |connection| usual::memory(connection, dag_id, task_id))
+        self.answer("read what a task has taken", |connection| {
+            usual::memory(connection, dag_id, task_id, &self.left_out)
+        })
     }
 
     fn usual_durations(&mut self, dag_id: &DagId) -> Result<BTreeMap<TaskId, Duration>, StoreError> {
-        self.answer("read how long tasks took", |connection| usual::durations(connection, dag_id, usual::PATH_RUNS))
+        self.answer("read how long tasks took", |connection| {
+            usual::durations(connection, dag_id, usual::PATH_RUNS, &self.left_out)
+        })
     }
 
     fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
-        self.answer("list the runs", |connection| load::newest_runs(connection, dag_id, limit))
+        self.answer("list the runs", |connection| load::newest_runs(connection, dag_id, limit, &self.left_out))
     }
 
     fn newest_keys(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<RunKey>, StoreError> {
@@ -222,7 +236,7 @@ impl History for Database {
     }
 
     fn runs_in(&mut self, dag_id: &DagId, span: &RunSpan, limit: usize) -> Result<Vec<DagRun>, StoreError> {
-        self.answer("list the runs", |connection| act::runs_in(connection, dag_id, span, limit))
+        self.answer("list the runs", |connection| act::runs_in(connection, dag_id, span, limit, &self.left_out))
     }
 
     fn decisions(&mut self, run: RunKey) -> Result<Vec<(InstanceKey, SkipDecision)>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{AssetKey, SettledFile};
+use crate::model::{AssetKey, SettledFile, Stamp};
 use crate::scheduler::port::FileWish;
 use crate::scheduler::world::{Action, Now, World};
 
@@ -90,6 +90,10 @@ impl World {
                 continue;
             }
             self.changes.assets.files.push((key, file.path.clone(), Some(file.stamp)));
+            if before == Some(Stamp::UNKNOWN) {
+                // It was told, as what it is now or as another: that it is told twice would be worse.
+                continue;
+            }
             // One that a later look has found has come since, however old it is: with a folder that was moved here, or from a host
             // whose clock goes wrong. One that this minflow's first look has found may have come while none ran: its time tells.
             let lay_there = before.is_none() && file.lay_there && i128::from(file.changed_at) < first_look;

@@ -12,7 +12,7 @@ use crate::model::{
 use crate::scheduler::backfill::{Fate, fate_of, run_id};
 use crate::scheduler::change::{FateWrite, InstanceWrite, RunLookup, RunWrite};
 use crate::scheduler::command::Done;
-use crate::scheduler::decide::TURN_ROWS;
+use crate::scheduler::decide::{TURN_ROWS, iso};
 use crate::scheduler::machine::{self, RunEvent, TaskEvent};
 use crate::scheduler::port::StoreError;
 use crate::scheduler::timers::Deadline;
@@ -91,7 +91,19 @@ impl World {
         let reprocess = self.backfills.live[&ix].row.reprocess;
         let dag_id = self.dag(ix).record.dag_id.clone();
         let by_date = RunLookup::ByLogicalDate(date.logical_date);
-        let existing = if is_in_flight { None } else { history.find_run(&dag_id, &by_date)? };
+        let existing = match history.find_run(&dag_id, &by_date) {
+            _ if is_in_flight => None,
+            Err(error) if history.has_run(&dag_id, &by_date)? => {
+                log::error!(
+                    "a backfill of `{dag_id}` leaves {} as it is: {error}; {}",
+                    iso(date.logical_date),
+                    error.help
+                );
+                self.note_fate(ix, place, DateFate::Skipped(SkipReason::AlreadyExists));
+                return Ok(());
+            }
+            found => found?,
+        };
         let fate = if is_in_flight { Fate::Skip(SkipReason::InFlight) } else { fate_of(existing.as_ref(), reprocess) };
         let fate = match (fate, existing) {
             (Fate::Skip(reason), _) => DateFate::Skipped(reason),
@@ -101,7 +113,7 @@ impl World {
             }
             (Fate::Create | Fate::Clear, _) => {
                 // An earlier schedule may have had another date due at this instant.
-                if history.find_run(&dag_id, &RunLookup::ById(run_id(&date)))?.is_some() {
+                if history.has_run(&dag_id, &RunLookup::ById(run_id(&date)))? {
                     DateFate::Skipped(SkipReason::AlreadyExists)
                 } else {
                     DateFate::Run(self.queue_run(ix, place, date, now))

@@ -22,6 +22,7 @@ mod recovery;
 mod replay;
 mod retire;
 mod retries;
+mod rows;
 mod runs;
 mod seeds;
 mod sensors;

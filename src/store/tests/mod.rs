@@ -9,6 +9,7 @@ mod migrations;
 mod plans;
 mod retire;
 mod round_trip;
+mod rows;
 
 use std::path::Path;
 use std::time::Duration;
