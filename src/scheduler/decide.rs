@@ -112,7 +112,7 @@ impl World {
                 | self.create_due_runs(now, history)?),
             Step::Promote => Ok(self.promote(now) | self.advance_backfills(now, history)?),
             Step::Pass => self.pass_active(now, history),
-            Step::Start => Ok(self.start_ready(now)),
+            Step::Start => self.learn_rest(history).map(|()| self.start_ready(now)),
         }
     }
 

@@ -23,6 +23,9 @@ pub(super) fn learns(task: &Task) -> bool {
 impl World {
     /// What the instance holds once it is queued, by its row and the live definition of its task.
     pub(super) fn claim_of(&mut self, run: RunIx, slot: Slot) -> Claim {
+        if self.learning_task(run, slot).is_some_and(|task| !self.is_learned(run, task)) {
+            self.unlearned.insert(run);
+        }
         let task_limit = self.task_limit_of(run, slot);
         let need = self.need_of(run, slot).map(|need| self.limits.intern_need(need));
         let row = &self.runs[run.index()].as_ref().expect("a claim is of a run in memory").entry(slot).row;
@@ -70,6 +73,57 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The same of what waits or runs already: a start has not asked yet, and after a save or the end of another try it is asked anew.
+    ///
+    /// # Errors
+    /// The database cannot be read; it is asked again.
+    pub(super) fn learn_rest(&mut self, history: &mut dyn History) -> Result<(), StoreError> {
+        while let Some(&run) = self.unlearned.first() {
+            if self.runs.get(run.index()).is_some_and(Option::is_some) {
+                self.learn_rest_of(run, history)?;
+            }
+            self.unlearned.remove(&run);
+        }
+        Ok(())
+    }
+
+    fn learn_rest_of(&mut self, run: RunIx, history: &mut dyn History) -> Result<(), StoreError> {
+        let is_meant = |slot: &Slot| {
+            let entry = self.run(run).entry(*slot);
+            (entry.is_held() || entry.handle.is_some()) && self.learning_task(run, *slot).is_some()
+        };
+        let slots: Vec<Slot> = self.run(run).slots_in_order().filter(is_meant).collect();
+        let instances: Vec<InstanceIx> = slots.iter().filter_map(|&slot| self.run(run).entry(slot).ix).collect();
+        self.learn_needs(run, &instances, history)?;
+        for slot in slots {
+            if self.run(run).entry(slot).handle.is_some() {
+                self.leave_ready_queue(run, slot);
+                self.enter_ready_queue(run, slot);
+            } else if let Some((mut claim, held)) =
+                self.run(run).entry(slot).claim.filter(|claim| claim.1 != Held::Deferred)
+            {
+                let now = self.claim_of(run, slot).need;
+                let need = self.need_under_way(run, slot, claim.need, now);
+                self.limits.follow_need(&mut claim, need);
+                self.run_quiet(run).instances[slot.0 as usize].claim = Some((claim, held));
+            }
+        }
+        Ok(())
+    }
+
+    /// The task of an instance whose needs are learned.
+    fn learning_task(&self, run: RunIx, slot: Slot) -> Option<TaskIx> {
+        let this = self.run(run);
+        let definition = this.definition.as_ref().filter(|definition| definition.has_learned_needs)?;
+        this.entry(slot).task.filter(|&task| learns(definition.dag.task(task)))
+    }
+
+    fn is_learned(&self, run: RunIx, task: TaskIx) -> bool {
+        let this = self.run(run);
+        let task_id = this.definition.as_ref().map(|definition| &definition.dag.task(task).task_id);
+        task_id.is_none_or(|task_id| self.dag(this.dag).usual_memory.contains_key(task_id))
     }
 
     /// A try of the task has ended: what is known of its memory is asked for anew.

@@ -202,6 +202,8 @@ pub struct World {
     /// Instances for which the triggerer looks.
     pub(super) watched: BTreeMap<TryKey, (RunIx, Slot)>,
     pub(super) limits: Limits,
+    /// Runs with something that waits or runs, of whose needs it is not known what was learned.
+    pub(super) unlearned: BTreeSet<RunIx>,
     /// The pools of the database.
     pub(super) stored_pools: BTreeMap<PoolName, Pool>,
     pub(super) admission: Admission,
@@ -277,6 +279,7 @@ impl World {
             paused: BTreeSet::new(),
             watched: BTreeMap::new(),
             limits: Limits::new(settings.parallelism),
+            unlearned: BTreeSet::new(),
             stored_pools: BTreeMap::new(),
             admission: Admission::new(settings.admission.clone()),
             ready: ReadyQueue::new(&settings.choosing),

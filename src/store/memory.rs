@@ -492,6 +492,17 @@ impl History for MemoryStore {
         Ok(of_task.any(|instance| memory.runs.get(&instance.run).is_some_and(is_earlier)))
     }
 
+    fn usual_memory(&mut self, dag_id: &DagId, task_id: &TaskId) -> Result<Option<u64>, StoreError> {
+        let mut memory = self.0.lock();
+        memory.called()?;
+        let is_meant = |row: &&Instance| row.task_id == *task_id && row.state == TaskState::Success;
+        let of_dag = |row: &&Instance| memory.runs.get(&row.run).is_some_and(|run| run.dag_id == *dag_id);
+        let rows = memory.instances.values().filter(is_meant).filter(of_dag);
+        let mut taken: Vec<u64> = rows.filter_map(|row| Some(row.usage.as_ref()?.max_rss)).collect();
+        taken.sort_unstable();
+        Ok(crate::model::cost::percentile(&taken, 95).filter(|_| taken.len() >= 3))
+    }
+
     fn newest_runs(&mut self, dag_id: &DagId, limit: u32) -> Result<Vec<DagRun>, StoreError> {
         let mut memory = self.0.lock();
         memory.called()?;

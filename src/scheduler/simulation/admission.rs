@@ -2,7 +2,7 @@
 
 use super::tests::trigger;
 use super::*;
-use crate::model::{AdmissionRules, ParallelismRange, Thresholds};
+use crate::model::{AdmissionRules, ParallelismRange, Thresholds, Usage};
 use crate::scheduler::admission::HostReading;
 use crate::scheduler::ready::NotStarted;
 use crate::scheduler::reason::Reason;
@@ -132,6 +132,39 @@ fn a_try_whose_task_was_gone_over_a_restart_reserves_its_needs_when_that_comes_b
     assert_eq!(reserved(&simulation), 700, "as a restart would have it");
     simulation.end("d.fat", Outcome::Exited(0));
     assert_eq!(reserved(&simulation), 0);
+}
+
+#[test]
+fn what_was_learned_of_needs_counts_over_restarts_and_saves_for_what_runs_and_for_what_waits() {
+    let text = "[tasks.fat]\nbash = \"x\"\nneeds = { memory = \"auto\" }\n";
+    let mut simulation = Simulation::with(&[("d.toml", text)]);
+    simulation.settings.admission = AdmissionRules { memory: Some(1_000), ..AdmissionRules::default() };
+    let mut simulation = simulation.crash_and_restart();
+    let reserved = |simulation: &Simulation| simulation.scheduler.world.limits().reserves().memory().0;
+    let end = |simulation: &mut Simulation| {
+        simulation.started("d.fat");
+        let (key, now) = (simulation.key("d.fat"), simulation.clock.now());
+        let usage = Some(Usage { max_rss: 600, ..Usage::default() });
+        let end = TryEnd { started_at: Some(now), usage, ..TryEnd::new(key, Outcome::Exited(0), now) };
+        simulation.turn(Event::Ended(Box::new(end)));
+    };
+    for _ in 0..3 {
+        simulation.command(trigger("d"));
+        end(&mut simulation);
+        simulation.advance(Duration::from_secs(1));
+    }
+    simulation.command(trigger("d"));
+    simulation.advance(Duration::from_secs(1));
+    simulation.command(trigger("d"));
+    simulation.started("d.fat");
+    assert_eq!(reserved(&simulation), 640, "rounded up by an eighth at most; the other one waits");
+    let mut simulation = simulation.crash_and_restart();
+    assert_eq!((reserved(&simulation), simulation.trace()), (640, vec!["reclaim d.fat try 1".to_owned()]));
+    simulation.save("d.toml", &format!("description = \"saved\"\n{text}"));
+    assert_eq!((reserved(&simulation), simulation.trace()), (640, Vec::new()));
+    end(&mut simulation);
+    assert!(simulation.trace().contains(&"start d.fat try 1".to_owned()));
+    assert_eq!(reserved(&simulation), 640);
 }
 
 #[test]
