@@ -1,5 +1,6 @@
 //! What one turn changes, and what a start finds: the two shapes that cross between scheduler and store.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -504,8 +505,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// Runs that are queued or running, without the queued runs of backfills: those are read when it is their turn.
     pub runs: Vec<DagRun>,
-    /// All instances of those runs, finished ones too, ordered by key.
-    pub instances: Vec<Instance>,
+    /// All instances of those runs, finished ones too; of each ordered by key.
+    pub instances: BTreeMap<RunKey, Vec<Instance>>,
     /// Those of their tries that stand still.
     pub paused: std::collections::BTreeSet<TryKey>,
     /// Of those instances.

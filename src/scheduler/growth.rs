@@ -81,6 +81,9 @@ impl World {
 
     /// What was pushed before the run came into memory; `lengths` may be of other runs too, and are ordered by instance.
     pub(super) fn load_lengths(&mut self, run: RunIx, lengths: &[LengthWrite]) {
+        if lengths.is_empty() {
+            return;
+        }
         let this = self.run_quiet(run);
         for (entry, slot) in this.instances.iter().zip((0..).map(Slot)) {
             let first = lengths.partition_point(|write| write.instance < entry.row.key);

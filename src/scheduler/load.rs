@@ -68,21 +68,17 @@ impl World {
     fn load_runs(
         &mut self,
         runs: Vec<DagRun>,
-        instances: Vec<Instance>,
+        mut instances: BTreeMap<RunKey, Vec<Instance>>,
         decisions: Vec<(InstanceKey, SkipDecision)>,
         lengths: &[LengthWrite],
         now: Now,
     ) {
         let mut decisions: BTreeMap<InstanceKey, SkipDecision> = decisions.into_iter().collect();
-        let mut by_run: BTreeMap<RunKey, Vec<Instance>> = BTreeMap::new();
-        for instance in instances {
-            by_run.entry(instance.run).or_default().push(instance);
-        }
         let mut dags = BTreeSet::new();
         for row in runs {
             let Some(&dag) = self.dag_index.get(&row.dag_id) else { continue };
             dags.insert(dag);
-            let rows = by_run.remove(&row.key).unwrap_or_default();
+            let rows = instances.remove(&row.key).unwrap_or_default();
             let decided = rows.iter().filter_map(|row| decisions.remove_entry(&row.key)).collect();
             let run = self.load_run(dag, row, rows, decided);
             self.load_lengths(run, lengths);

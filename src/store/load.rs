@@ -1,7 +1,7 @@
 //! What the scheduler reads: all that is not finished, at a start, and of what is, the little that a decision needs.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use crate::model::SkipDecision;
 use crate::model::{DagId, DagRun, Instance, InstanceKey, RunKey, TaskId, TaskState};
@@ -10,25 +10,29 @@ use crate::store::fault::{Fault, LeftOut};
 use crate::store::read::{
     ALL_DAGS, DATE_BEFORE, DATE_BEFORE_BUT_MANUAL, DECISIONS, EARLIER_INSTANCE, IMPORT_ERRORS, INSTANCES,
     INSTANCES_BEHIND, LENGTHS, LIVE_VERSIONS, NEWEST_KEYS, RUN_BEFORE, RUN_BEFORE_BUT_MANUAL, RUN_BY_DATE, RUN_BY_ID,
-    RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_DECISIONS, UNFINISHED_INSTANCES, UNFINISHED_LENGTHS, UNFINISHED_RUNS,
-    collect, collect_readable, decision, first, import_error, instance, length, pools, run, version,
+    RUN_BY_KEY, RUNS, TASK_STATES, UNFINISHED_RUNS, collect, collect_readable, decision, first, import_error, instance,
+    length, pools, run, version,
 };
 use crate::store::row::{Fields, key_limit, micros};
+use crate::store::unfinished::{self, SHARED_FROM, Unfinished};
 use crate::store::{act, asset, backfill, callback, deadline, retire};
 
-/// All that is not finished, read in one transaction.
+/// All that is not finished, read in one transaction, beside which nobody writes.
 pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
-    let transaction = connection.unchecked_transaction()?;
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let next = |sql: &str| -> Result<i64, Fault> { Ok(transaction.query_row(sql, [], |row| row.get(0))?) };
     collect(connection, FLOORS, [], floor)?;
+    let runs = collect(connection, UNFINISHED_RUNS, [], run)?;
+    let Unfinished { instances, lengths, decisions } =
+        unfinished::read(connection, runs.iter().map(|run| run.key), SHARED_FROM)?;
     Ok(Snapshot {
         dags: collect(connection, ALL_DAGS, [], |row| Fields::new(row, "dag").dag())?,
         versions: collect(connection, LIVE_VERSIONS, [], version)?,
         pools: pools(connection)?,
-        runs: collect(connection, UNFINISHED_RUNS, [], run)?,
-        instances: collect(connection, UNFINISHED_INSTANCES, [], instance)?,
+        runs,
+        instances,
         paused: act::paused(connection)?,
-        lengths: collect(connection, UNFINISHED_LENGTHS, [], length)?,
+        lengths,
         acts: act::unfinished(connection)?,
         callbacks: callback::unfinished(connection)?,
         streaks: callback::streaks(connection)?,
@@ -36,7 +40,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Snapshot, Fault> {
         deadlines: deadline::open(connection)?,
         expectations: deadline::expectations(connection)?,
         next_deadline_key: next(&next_key("deadline", "key"))?,
-        decisions: collect(connection, UNFINISHED_DECISIONS, [], decision)?.into_iter().flatten().collect(),
+        decisions,
         import_errors: collect(connection, IMPORT_ERRORS, [], import_error)?,
         next_run_key: next(&next_key("dag_run", "key"))?,
         next_instance_key: next(&next_key("task_instance", "key"))?,

@@ -404,12 +404,16 @@ impl Memory {
         let backfills = self.backfills.values().filter(|backfill| backfill.completed_at.is_none());
         let live = |dag: &DagRecord| self.versions.get(&dag.version?).cloned();
         let retiring = self.retiring.iter().map(|(key, (dag_id, run_id))| (*key, dag_id.clone(), run_id.clone()));
+        let mut instances = BTreeMap::<RunKey, Vec<Instance>>::new();
+        for instance in self.instances.values().filter(is_unfinished) {
+            instances.entry(instance.run).or_default().push(instance.clone());
+        }
         Snapshot {
             retiring: retiring.collect(),
             dags: self.dags.values().cloned().collect(),
             versions: self.dags.values().filter_map(live).collect(),
             pools: self.pools.values().cloned().collect(),
-            instances: self.instances.values().filter(is_unfinished).cloned().collect(),
+            instances,
             paused: self.pauses.keys().copied().collect(),
             lengths: self.lengths_of(|i| self.runs.get(&i.run).is_some_and(is_live)),
             callbacks: self.unfinished_callbacks(),

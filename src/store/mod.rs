@@ -31,6 +31,7 @@ mod records;
 mod reserve;
 mod retire;
 mod row;
+mod unfinished;
 mod usage;
 mod usual;
 mod write;

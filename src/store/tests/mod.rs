@@ -10,6 +10,7 @@ mod plans;
 mod retire;
 mod round_trip;
 mod rows;
+mod unfinished;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The questions of pages walk indexes: none scans runs, instances, tries or XComs.
 
 use super::*;
-use crate::store::{act, asset, backfill, read, usage, usual, xcom};
+use crate::store::{act, asset, backfill, read, unfinished, usage, usual, xcom};
 
 fn plan_of(reader: &Reader, sql: &str) -> String {
     let mut statement = reader.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -26,6 +26,10 @@ fn every_question_of_a_page_is_answered_by_an_index() {
         (read::UNFINISHED_INSTANCES, "dag_run_unfinished"),
         (read::UNFINISHED_LENGTHS, "dag_run_unfinished"),
         (read::UNFINISHED_DECISIONS, "dag_run_unfinished"),
+        (unfinished::EXTENT, "COVERING INDEX task_instance_identity"),
+        (unfinished::INSTANCES_BETWEEN, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (unfinished::LENGTHS_BETWEEN, "PRIMARY KEY (instance_key>? AND instance_key<?)"),
+        (unfinished::DECISIONS_BETWEEN, "PRIMARY KEY (instance_key>? AND instance_key<?)"),
         (read::DECISIONS, "task_instance_identity"),
         (asset::EVENTS, "asset_event_asset"),
         (asset::CONSUMED, "PRIMARY KEY"),

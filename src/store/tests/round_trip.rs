@@ -1,5 +1,7 @@
 //! What is written is read again, by the writer, by readers and after a reopen.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -25,7 +27,7 @@ fn a_reopened_database_loads_all_that_is_not_finished_in_every_field() {
     assert_eq!(after.pools, changes.pools);
     assert_eq!(after.runs, [changes.runs[0].run.clone()]);
     let unfinished: Vec<_> = changes.instances[..2].iter().map(|write| write.instance.clone()).collect();
-    assert_eq!(after.instances, unfinished);
+    assert_eq!(after.instances, BTreeMap::from([(RunKey(1), unfinished)]));
     assert_eq!(after.import_errors, changes.import_errors[0].1);
     let callbacks: Vec<_> = after.callbacks.iter().map(|stored| stored.row.clone()).collect();
     assert_eq!(callbacks, changes.callbacks);
@@ -135,7 +137,7 @@ fn absent_values_stay_absent() {
     let found = database.load().unwrap();
     assert_eq!(found.dags, changes.dags);
     assert_eq!(found.runs, [changes.runs[0].run.clone()]);
-    assert_eq!(found.instances[0], changes.instances[0].instance);
+    assert_eq!(found.instances[&RunKey(1)][0], changes.instances[0].instance);
 }
 
 #[test]
@@ -259,7 +261,7 @@ fn a_row_becomes_the_first_of_many_and_lengths_are_those_that_were_pushed_last()
         store.commit(&Changes { instances: vec![first], lengths, ..Changes::default() }).unwrap();
         assert_eq!(store.lengths(RunKey(1)).unwrap(), [length(1, "return_value", 5), length(2, "k", 0)]);
         let found = store.load().unwrap();
-        assert_eq!(found.instances.iter().map(|instance| instance.map_index).collect::<Vec<_>>(), [-1, 0]);
+        assert_eq!(found.instances[&RunKey(1)].iter().map(|instance| instance.map_index).collect::<Vec<_>>(), [-1, 0]);
     }
 }
 
