@@ -52,12 +52,15 @@ fn a_row_that_minflow_cannot_read_is_named_by_the_check_as_by_who_reads_it() {
         one_run(path);
         rusqlite::Connection::open(path).unwrap().execute("UPDATE dag_run SET run_type = 'odd'", []).unwrap();
     };
-    let what = "dag_run 1, column run_type: unknown name `odd`\n\
-                help: something other than minflow changed";
-    let home = Test::new("dags list-runs sales").database(odd).code(1).stderr_contains(what).run();
+    let fault = "column run_type: unknown name `odd`";
+    let left_out =
+        format!("dag_run 1 cannot be read and is left out: {fault} (`minflow db check` names all such rows)\n");
+    let heads = "dag_id | run_id | state | run_after | logical_date | start_date | end_date | lag\n\
+                 =======+========+=======+===========+==============+============+==========+====\n";
+    let home = Test::new("dags list-runs sales").database(odd).stdout(heads).stderr(&left_out).run();
     let said = format!(
-        "error: `HOME/minflow.db` holds what minflow cannot read: {what} it: correct these values with `sqlite3 HOME/minflow.db`, or \
-         restore a backup\n"
+        "error: `HOME/minflow.db` holds what minflow cannot read: dag_run 1, {fault}\nhelp: something other than minflow changed it: \
+         correct these values with `sqlite3 HOME/minflow.db`, or restore a backup\n"
     );
     Test::new("db check").in_home(home).code(1).stderr(&said).run();
 }
