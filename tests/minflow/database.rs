@@ -174,7 +174,11 @@ fn a_status_that_cannot_be_read_is_said_to_be_so() {
     let minflow = home.start();
     minflow.await_dag("d");
     assert_eq!(home.run_dag("d", "r").code, Some(0));
-    connect(&home.file("minflow.db")).execute_batch("UPDATE dag_run SET run_type = 'bogus'").unwrap();
+    let connection = connect(&home.file("minflow.db"));
+    connection.execute_batch("UPDATE dag_run SET run_type = 'bogus'").unwrap();
+    let ran = home.cli("status");
+    assert!(ran.code == Some(0) && ran.out.contains("1 active"), "one row is left out: {ran:?}");
+    connection.execute_batch("ALTER TABLE import_error RENAME TO elsewhere").unwrap();
     let ran = home.cli("status");
     let said = "runs, but does not tell its status: cannot read the database";
     assert!(ran.code == Some(1) && ran.out.is_empty() && ran.err.contains(said), "{ran:?}");
