@@ -154,5 +154,5 @@ fn whatever_stands_in_any_cell_the_loop_goes_on_and_so_does_all_else() {
 #[ignore = "minutes"]
 fn any_cell_may_hold_any_of_the_values() {
     let starts = damage_each_cell(VALUES.len());
-    assert!(starts > 1_500, "{starts}");
+    assert!(starts > 1_400, "{starts}");
 }
