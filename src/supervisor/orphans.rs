@@ -86,6 +86,8 @@ enum Look {
     Unread {
         environment: u64,
     },
+    /// It cannot be asked any more, and is reaped soon.
+    Ended,
     Nothing,
 }
 
@@ -122,7 +124,8 @@ impl Orphans {
     }
 
     /// Finds out whose they are. `next`: the place of the next try in the order of starts. `guess`: whose what nothing is known of is,
-    /// where more is known of that than that it is an orphan.
+    /// where more is known of that than that it is an orphan. False: one of them has ended, perhaps since they were listed, and what it
+    /// leaves behind stands in the next list.
     pub fn attribute(
         &mut self,
         newcomers: &[i32],
@@ -130,7 +133,8 @@ impl Orphans {
         next: u64,
         guess: Option<Guess>,
         now: BootInstant,
-    ) {
+    ) -> bool {
+        let mut all_live = true;
         // One of those that are left alone could have started what nothing is known of: it gets the benefit of the doubt.
         let left = suspects.iter().find(|suspect| leaves_unknown(suspect.evidence));
         let guess = guess.or(left.map(|suspect| Guess::Left(suspect.evidence.key))).unwrap_or(Guess::Before(next));
@@ -147,10 +151,15 @@ impl Orphans {
                     guess.into()
                 }
                 Look::Unread { environment } if waited < EXEC_WAIT => Owner::Unread { since, environment, guess },
+                Look::Ended => {
+                    all_live = false;
+                    guess.into()
+                }
                 Look::Unread { .. } | Look::Nothing => guess.into(),
             };
             self.known.insert(pid, owner);
         }
+        all_live
     }
 
     fn look(&self, pid: i32, suspects: &[Suspect<'_>]) -> Look {
@@ -170,9 +179,8 @@ impl Orphans {
         if let Some(&key) = self.claimed.get(&(pid, stat.start_ticks)) {
             return Look::Owned(Owner::Try(key));
         }
-        // What has ended cannot be asked any more, and is reaped soon.
         if stat.has_ended() {
-            return Look::Nothing;
+            return Look::Ended;
         }
         let environment = procfs::environment(pid).unwrap_or_default();
         if environment.is_empty()

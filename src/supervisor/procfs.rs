@@ -27,7 +27,7 @@ pub struct Stat {
     /// Clock ticks since boot.
     pub start_ticks: u64,
     /// Where its environment lies. 0: it is just executing its program and has none yet, or it is a thread of the kernel, or it is
-    /// another user's.
+    /// another user's. The kernel knows the place before anything stands there, and where the code lies only afterwards.
     pub environment: u64,
 }
 
@@ -63,7 +63,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         threads: fields.get(17)?.parse().ok()?,
         resident: fields.get(21)?.parse::<u64>().ok()? * sys::page_size(),
         start_ticks: fields.get(19)?.parse().ok()?,
-        environment: fields.get(47)?.parse().ok()?,
+        environment: if *fields.get(23)? == "0" { 0 } else { fields.get(47)?.parse().ok()? },
     })
 }
 
@@ -95,10 +95,23 @@ pub fn host_name() -> String {
     name.trim().to_owned()
 }
 
-/// The environment with which the process was started: `NAME=value`, a zero after each. Empty while it executes its program.
+/// The environment with which the process was started: `NAME=value`, a zero after each. Empty while it executes its program. Whole: what a
+/// program has that is executed meanwhile is over between two reads, and the second would give nothing, as at the end.
 pub fn environment(pid: i32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ")).ok()
+    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    let mut bytes = vec![0; 16 << 10];
+    loop {
+        let count = file.read_at(&mut bytes, 0).ok()?;
+        if count < bytes.len() || count >= MOST_ENVIRONMENT {
+            bytes.truncate(count);
+            return Some(bytes);
+        }
+        bytes.resize(count * 4, 0);
+    }
 }
+
+/// More than Linux takes for a program.
+const MOST_ENVIRONMENT: usize = 16 << 20;
 
 /// A variable of such an environment.
 pub fn variable(environment: &[u8], name: &str) -> Option<String> {
@@ -277,6 +290,8 @@ mod tests {
             environment: 5000,
         };
         assert_eq!(parse_stat(text), Some(expected));
+        let executing = String::from_utf8_lossy(text).replace(" 18 21 ", " 18 0 ");
+        assert_eq!(parse_stat(executing.as_bytes()), Some(Stat { environment: 0, ..expected }));
     }
 
     #[test]
@@ -376,5 +391,24 @@ mod tests {
         assert!(pids().contains(&pid));
         assert!(stat(pid).unwrap().start_ticks > 0);
         assert_eq!(variable(&environment(pid).unwrap(), "PATH"), std::env::var("PATH").ok());
+    }
+
+    #[test]
+    fn an_environment_is_read_whole_however_long_it_is() {
+        let long = "x".repeat(100_000);
+        let mut child = std::process::Command::new("sleep");
+        let mut child = child.arg("1000").env("LONG", &long).env("ZLAST", "here").spawn().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let found = loop {
+            // Its program may not have begun yet.
+            let found = environment(child.id() as i32).unwrap();
+            if !found.is_empty() || std::time::Instant::now() > deadline {
+                break found;
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(variable(&found, "ZLAST").as_deref(), Some("here"));
+        assert_eq!(variable(&found, "LONG"), Some(long));
     }
 }

@@ -15,7 +15,7 @@ use crate::supervisor::{orphans, procfs, sys};
 
 impl Server {
     /// Takes in the orphans that came since the last look. `guess`: see [`Orphans::attribute`](orphans::Orphans::attribute). False:
-    /// there are more of them.
+    /// there are more of them, or may be.
     pub(super) fn look_for_orphans(&mut self, guess: Option<Guess>) -> bool {
         self.meet_leaders();
         let leads = |pid| self.by_pid.contains_key(&pid) || self.reapers.contains_key(&pid);
@@ -24,8 +24,8 @@ impl Server {
             return true;
         }
         let suspects: Vec<Suspect<'_>> = self.tries.values().filter_map(Record::suspect).collect();
-        self.orphans.attribute(&newcomers, &suspects, self.next_order, guess, SystemClock.boot());
-        newcomers.len() < orphans::MOST
+        let all_live = self.orphans.attribute(&newcomers, &suspects, self.next_order, guess, SystemClock.boot());
+        all_live && newcomers.len() < orphans::MOST
     }
 
     /// Of a try's processes those that came to us.
