@@ -99,14 +99,20 @@ pub fn host_name() -> String {
 /// program has that is executed meanwhile is over between two reads, and the second would give nothing, as at the end.
 pub fn environment(pid: i32) -> Option<Vec<u8>> {
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;
-    let mut bytes = vec![0; 16 << 10];
+    // Most are short, and the supervisor reads many.
+    let mut short = [0; 4096];
+    let count = file.read_at(&mut short, 0).ok()?;
+    if count < short.len() {
+        return Some(short[..count].to_vec());
+    }
+    let mut bytes = Vec::new();
     loop {
+        bytes.resize(bytes.len() * 4 + (64 << 10), 0);
         let count = file.read_at(&mut bytes, 0).ok()?;
         if count < bytes.len() || count >= MOST_ENVIRONMENT {
             bytes.truncate(count);
             return Some(bytes);
         }
-        bytes.resize(count * 4, 0);
     }
 }
 

@@ -359,7 +359,7 @@ fn a_strict_task_shows_its_own_end_usage_input_and_identity() {
     let mut late = self::strict(bench.bash(6, "sleep 1000"));
     late.timeout_ms = Some(300);
     assert_eq!(bench.run(late).cause, Cause::TimedOut);
-    assert!(own_memory(&bench) < 2_048, "{} kB of its own", own_memory(&bench));
+    assert!(own_memory(&bench) < OWN_MOST, "{} kB of its own", own_memory(&bench));
     let left = procfs::children(bench.client.pid());
     assert!(left.is_empty(), "subreapers end with their tasks: {left:?}");
 }
@@ -491,7 +491,7 @@ fn many_orphans_do_not_make_the_supervisor_large() {
     let how = "for i in $(seq 200); do setsid -f sleep $T > /dev/null 2>&1; done; $R &";
     bench.run(escape(&bench, 2, how, "exit 0"));
     assert_gone(&token(2), "");
-    assert!(own_memory(&bench) < 2_048, "{} kB of its own", own_memory(&bench));
+    assert!(own_memory(&bench) < OWN_MOST, "{} kB of its own", own_memory(&bench));
 }
 
 #[test]
