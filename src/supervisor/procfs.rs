@@ -105,14 +105,15 @@ pub fn environment(pid: i32) -> Option<Vec<u8>> {
     if count < short.len() {
         return Some(short[..count].to_vec());
     }
-    let mut bytes = Vec::new();
+    let mut size = 64 << 10;
     loop {
-        bytes.resize(bytes.len() * 4 + (64 << 10), 0);
+        let mut bytes = vec![0; size];
         let count = file.read_at(&mut bytes, 0).ok()?;
-        if count < bytes.len() || count >= MOST_ENVIRONMENT {
+        if count < size || size >= MOST_ENVIRONMENT {
             bytes.truncate(count);
             return Some(bytes);
         }
+        size *= 4;
     }
 }
 
